@@ -1,0 +1,226 @@
+package election
+
+import (
+	"cmp"
+	"time"
+)
+
+// Protocol is the version of the messages replicas exchange. A message of another version is
+// refused and reported, never half understood.
+const Protocol = 1
+
+// Instant is a reading of a local clock that nobody can set and that runs while the machine sleeps
+// (CLOCK_BOOTTIME on Linux), as the time since an arbitrary origin. Instants of two replicas MUST
+// NOT be compared; the election never sends one.
+type Instant time.Duration
+
+// Add returns the instant d after i.
+func (i Instant) Add(d time.Duration) Instant { return i + Instant(d) }
+
+// Sub returns how long i is after j; it is negative if i is before j.
+func (i Instant) Sub(j Instant) time.Duration { return time.Duration(i - j) }
+
+// ReplicaID names one process for as long as it lives. It is random: a process that starts again is
+// another replica, for it has forgotten what the first one promised.
+type ReplicaID string
+
+// Claim is the right a replica asks for, or has: to be primary under a timestamp. It is the term's
+// identity, the tie-break and the fencing token. The zero Claim stands for none.
+type Claim struct {
+	// Timestamp is in nanoseconds since the Unix epoch. It may run ahead of the wall clock.
+	Timestamp int64     `json:"timestamp_ns"`
+	Replica   ReplicaID `json:"replica"`
+}
+
+// IsZero tells whether c stands for no claim.
+func (c Claim) IsZero() bool { return c == Claim{} }
+
+// Compare orders claims by timestamp, then by replica: negative if c is the lower, that is the
+// better one of two candidates.
+func (c Claim) Compare(o Claim) int {
+	if d := cmp.Compare(c.Timestamp, o.Timestamp); d != 0 {
+		return d
+	}
+	return cmp.Compare(c.Replica, o.Replica)
+}
+
+// Time is the claim's timestamp as a wall clock would show it.
+func (c Claim) Time() time.Time { return time.Unix(0, c.Timestamp) }
+
+// Role is what a replica is in the election.
+type Role string
+
+// The roles, in the order in which a replica passes through them.
+const (
+	// Joining: just started; silent until whatever it promised in an earlier life has expired.
+	Joining Role = "joining"
+	// Looking: knows no primary and is not yet allowed, or not yet willing, to claim.
+	Looking Role = "looking"
+	// Candidate: has claimed and counts grants.
+	Candidate Role = "candidate"
+	// Primary: holds a lease from a quorum; it alone runs the bot. It stays primary until the bot
+	// has stopped, also while it is stepping down.
+	Primary Role = "primary"
+	// Standby: follows a primary.
+	Standby Role = "standby"
+	// Leaving: shutting down; still grants, never claims.
+	Leaving Role = "leaving"
+)
+
+// Reason says why a primary stopped being primary, and so why the next one took over.
+type Reason string
+
+// The reasons. The set is closed: they are values of a metric's label.
+const (
+	// ReasonStart: nobody was primary before, as far as the new primary knows.
+	ReasonStart Reason = "start"
+	// ReasonCrash: the old primary's lease ran out and it has not been heard since.
+	ReasonCrash Reason = "crash"
+	// ReasonLeaseLost: the old primary could not renew its lease in time.
+	ReasonLeaseLost Reason = "lease_lost"
+	// ReasonShutdown: the old primary was told to stop (SIGTERM).
+	ReasonShutdown Reason = "shutdown"
+	// ReasonSwitchover: an operator moved the role.
+	ReasonSwitchover Reason = "switchover"
+	// ReasonUnhealthy: the old primary could not poll Telegram while a standby could reach it.
+	ReasonUnhealthy Reason = "unhealthy"
+	// ReasonLowerPrimary: the old primary met another one with a lower timestamp (quorum below a majority).
+	ReasonLowerPrimary Reason = "lower_primary"
+	// ReasonPartFailed: a part of the old primary's process died or stalled.
+	ReasonPartFailed Reason = "part_failed"
+)
+
+// Refusal says why a claim was not granted.
+type Refusal string
+
+// The refusals.
+const (
+	// RefusedJoining: the granter has just started and does not know what it promised before.
+	RefusedJoining Refusal = "joining"
+	// RefusedFloor: the claim is below the granter's floor.
+	RefusedFloor Refusal = "floor"
+	// RefusedHeld: the granter has promised to support another claim.
+	RefusedHeld Refusal = "held"
+	// RefusedEnded: the claim was withdrawn or released; a late message of it arrived.
+	RefusedEnded Refusal = "ended"
+	// RefusedLease: the claim was made under another LEASE.
+	RefusedLease Refusal = "lease_mismatch"
+	// RefusedProtocol: the claim was made under another version of the protocol.
+	RefusedProtocol Refusal = "protocol_mismatch"
+)
+
+// Change is one change of primary, as the new primary knows it.
+type Change struct {
+	Claim Claim `json:"claim"`
+	// Name is the new primary's, Previous the old one's; Previous is empty if none was known.
+	Name     string `json:"name"`
+	Previous string `json:"previous"`
+	Reason   Reason `json:"reason"`
+	// Gap is how long nobody was primary: from the last sign of the old primary's role (its
+	// release, or its last renewal heard) to the new one's. 0 if there was none before.
+	Gap time.Duration `json:"gap_ns"`
+}
+
+// Health is what a replica knows of its own way to Telegram.
+type Health struct {
+	// OK: a primary's polls succeed, or a standby reaches Telegram.
+	OK bool `json:"ok"`
+	// Detail says what is wrong, for people. It never contains a token.
+	Detail string `json:"detail,omitempty"`
+}
+
+// Status is what a replica says of itself in every message: the ancestor's timestamp broadcast.
+type Status struct {
+	Protocol int       `json:"protocol"`
+	Replica  ReplicaID `json:"replica"`
+	// Name is what people read: habot-bot-2.
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Role    Role   `json:"role"`
+	// Primary is the claim of the primary it follows, its own if it is primary; zero if it knows none.
+	Primary Claim `json:"primary"`
+	// PrimaryName goes with Primary; empty if not known.
+	PrimaryName string `json:"primary_name"`
+	// Remaining is what is left of the lease it follows, on its own clock: of its own lease if it
+	// is primary, otherwise of its own promise. 0 if there is none.
+	Remaining time.Duration `json:"remaining_ns"`
+	// Floor: claims below it are refused.
+	Floor  Claim  `json:"floor"`
+	Health Health `json:"health"`
+	// Lease, Replicas and Quorum are its configuration: L, N and q.
+	Lease    time.Duration `json:"lease_ns"`
+	Replicas int           `json:"replicas"`
+	Quorum   int           `json:"quorum"`
+	// Change is the last change of primary it knows of.
+	Change Change `json:"change"`
+}
+
+// ClaimRequest asks for a grant, or renews one (POST /v1/claims).
+type ClaimRequest struct {
+	From  Status `json:"from"`
+	Claim Claim  `json:"claim"`
+}
+
+// ClaimAnswer answers a ClaimRequest.
+type ClaimAnswer struct {
+	From Status `json:"from"`
+	// Claim is the request's: late answers are told by it.
+	Claim   Claim   `json:"claim"`
+	Granted bool    `json:"granted"`
+	Refusal Refusal `json:"refusal,omitempty"`
+	// Holder is the claim that stands in the way, if Refusal is RefusedHeld.
+	Holder Claim `json:"holder"`
+	// Remaining is how long it will stand in the way: the rest of the promise (RefusedHeld) or of
+	// the silence (RefusedJoining).
+	Remaining time.Duration `json:"remaining_ns"`
+}
+
+// EndRequest withdraws a candidacy or releases a lease (DELETE /v1/claims). A release MUST be sent
+// only after the bot has stopped.
+type EndRequest struct {
+	From  Status `json:"from"`
+	Claim Claim  `json:"claim"`
+	// Released: the claim was a primary's. Otherwise it was a candidate's and never won.
+	Released bool   `json:"released"`
+	Reason   Reason `json:"reason,omitempty"`
+	// Successor, if not empty, is the only one to claim at once; the others hold back for a moment.
+	Successor ReplicaID `json:"successor,omitempty"`
+}
+
+// Progress is what the primary tells standbys of the updates it has handled, so that a successor
+// skips what its predecessor finished. The election carries it and never looks inside Handled.
+type Progress struct {
+	Claim Claim `json:"claim"`
+	// Handled are the ids of updates handled since the last confirmation to Telegram; at most 200.
+	Handled []int64 `json:"handled"`
+}
+
+// Peer is another replica as this one sees it.
+type Peer struct {
+	Status Status `json:"status"`
+	// Age is how long ago Status was heard.
+	Age time.Duration `json:"age_ns"`
+	// Reachable: heard recently enough to count.
+	Reachable bool `json:"reachable"`
+}
+
+// View is everything a replica knows, for operators, the bot and metrics.
+type View struct {
+	Mode string `json:"mode"` // primary-backup or bot-only
+	Self Status `json:"self"`
+	// Peers are sorted by name, then id; Self is not among them.
+	Peers []Peer `json:"peers"`
+	// Expected is N as in force: configured, or the larger number heard. Reachable counts Self.
+	Expected  int `json:"expected"`
+	Reachable int `json:"reachable"`
+	Quorum    int `json:"quorum"`
+	// History is the changes of primary known here, oldest first; at most 100.
+	History []Change `json:"history"`
+}
+
+// Known tells whether this replica knows a primary now, itself included.
+func (v View) Known() bool { return !v.Self.Primary.IsZero() }
+
+// IsPrimary tells whether this replica is primary.
+func (v View) IsPrimary() bool { return v.Self.Role == Primary }
+
