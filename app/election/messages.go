@@ -223,4 +223,3 @@ func (v View) Known() bool { return !v.Self.Primary.IsZero() }
 
 // IsPrimary tells whether this replica is primary.
 func (v View) IsPrimary() bool { return v.Self.Role == Primary }
-

@@ -1,0 +1,63 @@
+package election
+
+import "time"
+
+// DriftBound bounds the difference between the rates of two replicas' local clocks under which SAFETY
+// holds: one part in DriftBound (1 %). Quartz clocks stay below one in a thousand by far.
+const DriftBound = 100
+
+// Config is one replica's part in the election. All replicas of a bot MUST have the same Lease.
+type Config struct {
+	Self    ReplicaID
+	Name    string
+	Version string
+	// Lease is L: how long a grant is a promise.
+	Lease time.Duration
+	// Replicas is N, the configured number of replicas, at least 1.
+	Replicas int
+	// Quorum is how many grants make a primary; 0 stands for a majority of the replicas.
+	Quorum int
+}
+
+// Heartbeat is how often a primary renews: a fifth of the lease, so that three renewals may be lost
+// in a row before the stop margin is reached.
+func (c Config) Heartbeat() time.Duration { return c.Lease / 5 }
+
+// StopMargin is how long before the end of its lease the bot is told to stop, and so how long it has
+// to fall silent.
+func (c Config) StopMargin() time.Duration { return c.Lease / 10 }
+
+// GrantedFor is how long an acknowledgement counts at the claimant, from the sending of its request:
+// L(1-ε), for the granter's clock may run faster.
+func (c Config) GrantedFor() time.Duration { return c.Lease - c.Lease/DriftBound }
+
+// JoinSilence is how long a process that has just started grants and claims nothing: L(1+ε), until
+// every promise of an earlier life has expired.
+func (c Config) JoinSilence() time.Duration { return c.Lease + c.Lease/DriftBound }
+
+// Retry is how often a candidate sends its claim again.
+func (c Config) Retry() time.Duration { return c.Lease / 20 }
+
+// HoldBack is how long replicas leave a named successor alone.
+func (c Config) HoldBack() time.Duration { return c.Lease / 4 }
+
+// QueryTimeout bounds a request to another replica: an answer that took longer is of no use.
+func (c Config) QueryTimeout() time.Duration { return c.Lease / 2 }
+
+// hearing is how recently a replica must have been heard to count as reachable: standbys ask each
+// other once per lease, and one question may be lost.
+func (c Config) hearing() time.Duration { return 5 * c.Lease / 2 }
+
+// growth is how long more replicas than N must be heard together before the larger number is used:
+// longer than hearing, so that a replica that restarts is never counted twice.
+func (c Config) growth() time.Duration { return 4 * c.Lease }
+
+// forget is how long a replica that is not heard any more is remembered, and a larger number than N
+// with it.
+const forget = time.Minute
+
+// historyLength bounds the changes of primary that are remembered.
+const historyLength = 100
+
+// endedLength bounds the withdrawn and released claims that are remembered, one per replica.
+const endedLength = 256

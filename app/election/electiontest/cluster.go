@@ -1,0 +1,568 @@
+package electiontest
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"habot/app/election"
+)
+
+// Faults are probabilities in [0, 1] and bounds of what may go wrong.
+type Faults struct {
+	Loss, Duplicate float64
+	// MaxDelay bounds one message's way; delays are drawn evenly, so messages overtake each other.
+	MaxDelay time.Duration
+	// Drift lets every local clock run fast or slow by up to half the bound.
+	Drift bool
+	// WallJumps lets wall clocks be off by hours and jump.
+	WallJumps bool
+}
+
+// Options describe one cluster.
+type Options struct {
+	Seed     uint64
+	Replicas int
+	Quorum   int // 0: majority
+	Lease    time.Duration
+	Faults   Faults
+	// Trace, if set, receives the story line by line.
+	Trace func(line string)
+}
+
+// Term is one replica's time as primary, in true time.
+type Term struct {
+	Claim    election.Claim
+	Host     int
+	From, To time.Duration
+	Reason   election.Reason
+}
+
+// host is a machine that runs one replica after another.
+type host struct {
+	index   int
+	name    string
+	machine *election.Machine // nil while it is down
+	epoch   int               // counts processes; events of older ones are stale
+
+	rate         float64       // of its local clock against true time
+	clockAt      time.Duration // true time at which clockOffset was taken
+	clockOffset  election.Instant
+	wallOffset   time.Duration
+	frozenUntil  time.Duration
+	wakeups      int // numbers timers; older ones are stale
+	botRunning   bool
+	botUntil     election.Instant
+	term         int // index into terms, -1 if none
+	stopsBotIn   time.Duration
+	health       election.Health
+	leaving      bool
+	grantedClaim election.Claim // by the machine's last answer, for ORDER
+}
+
+// Cluster is a simulated cluster. It is not safe for concurrent use.
+type Cluster struct {
+	opt   Options
+	rng   *rand.Rand
+	now   time.Duration // true time
+	queue events
+	seq   int
+	hosts []*host
+	cut   map[[2]int]bool // one-way: from, to
+
+	// Terms are all roles so far, in the order in which they began.
+	Terms []Term
+	// Counts counts events by kind, to see that a fault really occurred.
+	Counts map[string]int
+	// Halts counts fail-stops.
+	Halts int
+
+	// grants has, per running process, the claims it granted: ORDER holds while one of the last
+	// term's granters lives in the new term's majority.
+	grants map[election.ReplicaID]election.Claim
+}
+
+// start of wall time in the simulation.
+const wallStart = int64(1_800_000_000_000_000_000)
+
+// New returns a cluster whose hosts are all down.
+func New(opt Options) *Cluster {
+	if opt.Lease == 0 {
+		opt.Lease = time.Second
+	}
+	c := &Cluster{
+		opt:    opt,
+		rng:    rand.New(rand.NewPCG(opt.Seed, 0x9e3779b97f4a7c15)), //nolint:gosec // a simulation must be repeatable
+		cut:    map[[2]int]bool{},
+		Counts: map[string]int{},
+		grants: map[election.ReplicaID]election.Claim{},
+	}
+	for i := range opt.Replicas {
+		c.AddHost(i)
+	}
+	return c
+}
+
+// AddHost adds one more host, down.
+func (c *Cluster) AddHost(i int) {
+	h := &host{index: i, name: fmt.Sprintf("r%d", i), rate: 1, term: -1, health: election.Health{OK: true}}
+	if c.opt.Faults.Drift {
+		bound := 0.5 / election.DriftBound * 0.99
+		h.rate = 1 + bound*(2*c.rng.Float64()-1)
+		if c.rng.IntN(2) == 0 { // often at the bound itself
+			h.rate = 1 + bound*float64(1-2*c.rng.IntN(2))
+		}
+	}
+	h.clockOffset = election.Instant(c.rng.Int64N(int64(time.Hour)))
+	if c.opt.Faults.WallJumps {
+		c.jumpWall(h)
+	}
+	c.hosts = append(c.hosts, h)
+}
+
+// Now is true time since the beginning.
+func (c *Cluster) Now() time.Duration { return c.now }
+
+func (c *Cluster) jumpWall(h *host) {
+	h.wallOffset = time.Duration(c.rng.Int64N(int64(20*time.Hour))) - 10*time.Hour
+	c.Counts["wall_jump"]++
+}
+
+func (h *host) local(now time.Duration) election.Instant {
+	return h.clockOffset + election.Instant(float64(now-h.clockAt)*h.rate)
+}
+
+// trueTime is when the host's local clock reads i, rounded up.
+func (h *host) trueTime(i election.Instant) time.Duration {
+	return h.clockAt + time.Duration(float64(i-h.clockOffset)/h.rate) + 1
+}
+
+func (c *Cluster) reading(h *host) election.Reading {
+	return election.Reading{Now: h.local(c.now), Wall: wallStart + int64(c.now) + int64(h.wallOffset)}
+}
+
+func (c *Cluster) trace(format string, args ...any) {
+	if c.opt.Trace != nil {
+		c.opt.Trace(fmt.Sprintf("%10.4fs  ", c.now.Seconds()) + fmt.Sprintf(format, args...))
+	}
+}
+
+// --- what a story or a schedule can do ------------------------------------------------------------
+
+// Start boots a replica on a host that is down.
+func (c *Cluster) Start(i int) {
+	h := c.hosts[i]
+	if h.machine != nil {
+		return
+	}
+	c.Counts["start"]++
+	h.epoch++
+	id := election.ReplicaID(fmt.Sprintf("%04x-%s.%d", c.rng.Uint32()&0xffff, h.name, h.epoch))
+	r := c.reading(h)
+	h.leaving = false
+	h.machine = election.New(election.Config{
+		Self: id, Name: h.name, Lease: c.opt.Lease, Replicas: c.opt.Replicas, Quorum: c.opt.Quorum,
+	}, r)
+	c.trace("%s starts", h.name)
+	c.step(h, election.HealthChanged{Health: h.health})
+}
+
+// Crash kills a replica: its memory is lost and its bot is silent at once.
+func (c *Cluster) Crash(i int) {
+	h := c.hosts[i]
+	if h.machine == nil {
+		return
+	}
+	c.Counts["crash"]++
+	c.trace("%s crashes (%s)", h.name, h.machine.Status(h.local(c.now)).Role)
+	c.kill(h, election.ReasonCrash)
+}
+
+func (c *Cluster) kill(h *host, why election.Reason) {
+	delete(c.grants, h.machine.Status(0).Replica)
+	c.silence(h, why)
+	h.machine = nil
+	h.epoch++
+	h.frozenUntil = 0
+}
+
+// Freeze stops a host for a while; its clocks go on, what arrives waits.
+func (c *Cluster) Freeze(i int, d time.Duration) {
+	h := c.hosts[i]
+	if h.machine == nil {
+		return
+	}
+	c.Counts["freeze"]++
+	c.trace("%s freezes for %v", h.name, d)
+	h.frozenUntil = max(h.frozenUntil, c.now+d)
+}
+
+// Cut breaks the way from one host to another, in that direction only.
+func (c *Cluster) Cut(from, to int) {
+	c.Counts["cut"]++
+	c.cut[[2]int{from, to}] = true
+}
+
+// Heal mends every way.
+func (c *Cluster) Heal() {
+	c.trace("the network heals")
+	clear(c.cut)
+}
+
+// Partition cuts every way between the group and the others, both ways.
+func (c *Cluster) Partition(group ...int) {
+	c.Counts["partition"]++
+	c.trace("partition: %v against the rest", group)
+	for i := range c.hosts {
+		for j := range c.hosts {
+			if slices.Contains(group, i) != slices.Contains(group, j) {
+				c.cut[[2]int{i, j}] = true
+			}
+		}
+	}
+}
+
+// Resign asks a host's replica to hand over.
+func (c *Cluster) Resign(i int, why election.Reason) {
+	h := c.hosts[i]
+	if h.machine == nil {
+		return
+	}
+	c.Counts["resign"]++
+	to, _ := h.machine.Successor(h.local(c.now), "")
+	c.step(h, election.Resign{Reason: why, Successor: to})
+}
+
+// Stop shuts a host's replica down in order.
+func (c *Cluster) Stop(i int) {
+	h := c.hosts[i]
+	if h.machine == nil {
+		return
+	}
+	c.Counts["stop"]++
+	c.trace("%s is told to stop", h.name)
+	h.leaving = true
+	c.step(h, election.Leave{Reason: election.ReasonShutdown})
+}
+
+// SetHealth changes what a host's replica knows of its way to Telegram.
+func (c *Cluster) SetHealth(i int, ok bool) {
+	h := c.hosts[i]
+	h.health.OK = ok
+	if h.machine != nil {
+		c.Counts["health"]++
+		c.step(h, election.HealthChanged{Health: h.health})
+	}
+}
+
+// JumpWall sets a host's wall clock hours off.
+func (c *Cluster) JumpWall(i int) { c.jumpWall(c.hosts[i]) }
+
+// Up tells whether a host's replica runs.
+func (c *Cluster) Up(i int) bool { return c.hosts[i].machine != nil }
+
+// Role is a host's role, empty if it is down.
+func (c *Cluster) Role(i int) election.Role {
+	h := c.hosts[i]
+	if h.machine == nil {
+		return ""
+	}
+	return h.machine.Status(h.local(c.now)).Role
+}
+
+// View is what a host's replica knows. The host must be up.
+func (c *Cluster) View(i int) election.View {
+	h := c.hosts[i]
+	return h.machine.View(h.local(c.now))
+}
+
+// Primary is the host that acts as primary now, -1 if none does.
+func (c *Cluster) Primary() int {
+	for _, h := range c.hosts {
+		if c.acts(h) {
+			return h.index
+		}
+	}
+	return -1
+}
+
+// acts tells whether a host may send to Telegram now: its bot runs, its lease has not ended on its
+// own clock. A frozen host counts: it wakes without knowing that it slept, and only the clock stops it.
+func (c *Cluster) acts(h *host) bool {
+	return h.machine != nil && h.botRunning && h.local(c.now) < h.botUntil
+}
+
+// --- running ------------------------------------------------------------------------------------
+
+type event struct {
+	at   time.Duration
+	seq  int
+	do   func()
+	host *host // if set, the event waits while the host is frozen and dies with its process
+	ep   int
+}
+
+type events []event
+
+func (q events) Len() int { return len(q) }
+func (q events) Less(i, j int) bool {
+	if q[i].at != q[j].at {
+		return q[i].at < q[j].at
+	}
+	return q[i].seq < q[j].seq
+}
+func (q events) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *events) Push(x any)   { *q = append(*q, x.(event)) }
+func (q *events) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return e
+}
+
+// At has f done at a true time; f may call the cluster.
+func (c *Cluster) At(at time.Duration, f func()) { c.push(event{at: at, do: f}) }
+
+func (c *Cluster) push(e event) {
+	c.seq++
+	e.seq = c.seq
+	heap.Push(&c.queue, e)
+}
+
+func (c *Cluster) onHost(h *host, at time.Duration, f func()) {
+	c.push(event{at: at, do: f, host: h, ep: h.epoch})
+}
+
+// Run lets true time pass until then, and returns the first broken guarantee.
+func (c *Cluster) Run(until time.Duration) error {
+	for len(c.queue) > 0 && c.queue[0].at <= until {
+		e := heap.Pop(&c.queue).(event)
+		c.now = max(c.now, e.at)
+		if h := e.host; h != nil {
+			if h.machine == nil || h.epoch != e.ep {
+				continue
+			}
+			if c.now < h.frozenUntil {
+				e.at = h.frozenUntil
+				c.push(e)
+				continue
+			}
+		}
+		e.do()
+		if err := c.Check(); err != nil {
+			return err
+		}
+	}
+	c.now = max(c.now, until)
+	return c.Check()
+}
+
+func (c *Cluster) step(h *host, in election.Input) {
+	epoch := h.epoch
+	for _, out := range h.machine.Step(c.reading(h), in) {
+		if h.machine == nil || h.epoch != epoch {
+			return
+		}
+		c.carryOut(h, out)
+	}
+	if h.machine == nil || h.epoch != epoch {
+		return
+	}
+	h.wakeups++
+	n := h.wakeups
+	at := max(h.trueTime(h.machine.Next()), c.now+1)
+	c.onHost(h, at, func() {
+		if h.wakeups == n {
+			c.step(h, election.Tick{})
+		}
+	})
+}
+
+func (c *Cluster) carryOut(h *host, out election.Output) {
+	switch out := out.(type) {
+	case election.SendQuery:
+		c.broadcast(h, 0, func(to *host) any { return c.statusOf(to) }, func(sentAt election.Instant, answer any) {
+			c.step(h, election.StatusReceived{Status: answer.(election.Status), SentAt: sentAt})
+		}, nil)
+	case election.SendClaim:
+		c.broadcast(h, 0, func(to *host) any { return c.ask(to, out.Request) }, func(sentAt election.Instant, answer any) {
+			c.step(h, election.AnswerReceived{Answer: answer.(election.ClaimAnswer), SentAt: sentAt})
+		}, func() { c.step(h, election.RoundDone{Round: out.Round}) })
+	case election.SendEnd:
+		c.broadcast(h, 0, func(to *host) any {
+			c.step(to, election.EndReceived{Request: out.Request})
+			return nil
+		}, nil, nil)
+	case election.ExtendLease:
+		h.botUntil = out.BotUntil
+	case election.StartBot:
+		c.startBot(h, out.Change)
+	case election.StopBot:
+		c.trace("%s stops its bot: %s (drain %v)", h.name, out.Reason, out.Drain)
+		took := time.Duration(c.rng.Int64N(int64(c.opt.Lease / 20)))
+		if out.Drain {
+			took = time.Duration(c.rng.Int64N(int64(c.opt.Lease)))
+		}
+		c.onHost(h, c.now+took, func() {
+			if h.botRunning {
+				c.silence(h, out.Reason)
+				c.step(h, election.BotStopped{})
+			}
+		})
+	case election.Halt:
+		c.Halts++
+		c.Counts["halt"]++
+		c.trace("%s halts", h.name)
+		c.kill(h, out.Reason)
+	case election.Left:
+		c.kill(h, election.ReasonShutdown)
+	case election.PrimaryChanged, election.SteppedDown, election.ElectionEnded, election.Mismatch, election.SizeChanged:
+		c.Counts[strings.TrimPrefix(fmt.Sprintf("%T", out), "election.")]++
+	}
+}
+
+func (c *Cluster) startBot(h *host, ch election.Change) {
+	c.Counts["term"]++
+	c.trace("%s is primary: %d after %q, %s, gap %v", h.name, ch.Claim.Timestamp, ch.Previous, ch.Reason, ch.Gap)
+	h.botRunning = true
+	h.term = len(c.Terms)
+	c.Terms = append(c.Terms, Term{Claim: ch.Claim, Host: h.index, From: c.now, To: -1})
+}
+
+// silence ends a host's acting in the account.
+func (c *Cluster) silence(h *host, why election.Reason) {
+	if h.term >= 0 {
+		t := &c.Terms[h.term]
+		t.To, t.Reason = c.now, why
+		h.term = -1
+	}
+	h.botRunning = false
+}
+
+func (c *Cluster) statusOf(to *host) any { return to.machine.Status(to.local(c.now)) }
+
+func (c *Cluster) ask(to *host, req election.ClaimRequest) (answer any) {
+	epoch := to.epoch
+	outs := to.machine.Step(c.reading(to), election.ClaimReceived{Request: req})
+	for _, out := range outs {
+		if r, ok := out.(election.Reply); ok {
+			answer = r.Answer
+			continue
+		}
+		if to.machine != nil && to.epoch == epoch {
+			c.carryOut(to, out)
+		}
+	}
+	if to.machine != nil && to.epoch == epoch {
+		h := to
+		h.wakeups++
+		n := h.wakeups
+		c.onHost(h, max(h.trueTime(h.machine.Next()), c.now+1), func() {
+			if h.wakeups == n {
+				c.step(h, election.Tick{})
+			}
+		})
+	}
+	return answer
+}
+
+// broadcast sends to every other host and brings the answers back. done is called when all have
+// answered or their time was up.
+func (c *Cluster) broadcast(h *host, _ int, at func(*host) any, answered func(election.Instant, any), done func()) {
+	sentAt := h.local(c.now)
+	open := 0
+	timeout := c.now + c.opt.Lease/2
+	finish := func() {
+		if open--; open == 0 && done != nil {
+			done()
+		}
+	}
+	for _, to := range c.hosts {
+		if to == h {
+			continue
+		}
+		open++
+		replied := false
+		settle := func() {
+			if !replied {
+				replied = true
+				finish()
+			}
+		}
+		c.deliver(h.index, to, func() {
+			answer := at(to)
+			if answer == nil || answered == nil {
+				return
+			}
+			c.deliver(to.index, h, func() {
+				answered(sentAt, answer)
+				if h.machine != nil {
+					settle()
+				}
+			})
+		})
+		c.onHost(h, timeout, settle)
+	}
+	if open == 0 && done != nil {
+		c.onHost(h, c.now+1, done)
+	}
+}
+
+// deliver takes one message over the network: it may be lost, come late, come twice.
+func (c *Cluster) deliver(from int, to *host, f func()) {
+	f0, copies := c.opt.Faults, 1
+	if c.cut[[2]int{from, to.index}] {
+		c.Counts["cut_message"]++
+		return
+	}
+	if c.rng.Float64() < f0.Loss {
+		c.Counts["lost"]++
+		return
+	}
+	if c.rng.Float64() < f0.Duplicate {
+		c.Counts["duplicated"]++
+		copies = 2
+	}
+	for range copies {
+		d := 200 * time.Microsecond
+		if f0.MaxDelay > 0 {
+			d += time.Duration(c.rng.Int64N(int64(f0.MaxDelay)))
+		}
+		c.onHost(to, c.now+d, f)
+	}
+}
+
+// --- the guarantees -----------------------------------------------------------------------------
+
+// Check returns the first guarantee that is broken now: SAFETY at this instant and ORDER of the terms
+// so far. Below a majority neither is promised.
+func (c *Cluster) Check() error {
+	if c.opt.Quorum != 0 && c.opt.Quorum <= c.opt.Replicas/2 {
+		return nil
+	}
+	acting := -1
+	for _, h := range c.hosts {
+		if !c.acts(h) {
+			continue
+		}
+		if acting >= 0 {
+			return fmt.Errorf("SAFETY: at %v both %s and %s act as primary", c.now, c.hosts[acting].name, h.name)
+		}
+		acting = h.index
+	}
+	return nil
+}
+
+// CheckOrder returns the first pair of successive terms whose timestamps do not increase.
+func (c *Cluster) CheckOrder() error {
+	for i := 1; i < len(c.Terms); i++ {
+		if a, b := c.Terms[i-1], c.Terms[i]; b.Claim.Timestamp <= a.Claim.Timestamp {
+			return fmt.Errorf("ORDER: at %v host %d became primary with %d after host %d with %d",
+				b.From, b.Host, b.Claim.Timestamp, a.Host, a.Claim.Timestamp)
+		}
+	}
+	return nil
+}

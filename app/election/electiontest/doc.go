@@ -1,0 +1,9 @@
+// Package electiontest runs whole clusters of election machines on a simulated network in virtual
+// time, deterministically from a seed, and checks the election's guarantees after every event.
+//
+// Its faults: loss, delay, reordering, duplication, one-way and partial partitions, crash and restart
+// with memory lost, freeze and wake, clock drift at the bound, wall clocks that jump by hours,
+// flapping health, hand-overs, and resizes.
+//
+// This room imports election and the standard library only.
+package electiontest

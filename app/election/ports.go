@@ -1,0 +1,146 @@
+package election
+
+import "time"
+
+// Reading is one look at both clocks.
+type Reading struct {
+	// Now is the local clock; it drives every expiry.
+	Now Instant
+	// Wall is the wall clock in nanoseconds since the Unix epoch; it only makes timestamps.
+	Wall int64
+}
+
+// Input is something that happened. The set is closed.
+type Input interface{ input() }
+
+// Inputs.
+type (
+	// Tick says that time has passed.
+	Tick struct{}
+	// ClaimReceived is another replica's claim. Exactly one output is a Reply.
+	ClaimReceived struct{ Request ClaimRequest }
+	// EndReceived is another replica's withdrawal or release.
+	EndReceived struct{ Request EndRequest }
+	// AnswerReceived answers a claim of our own, sent at SentAt.
+	AnswerReceived struct {
+		Answer ClaimAnswer
+		SentAt Instant
+	}
+	// StatusReceived answers a question of our own, sent at SentAt.
+	StatusReceived struct {
+		Status Status
+		SentAt Instant
+	}
+	// RoundDone says that every instance asked in that round of claims has answered or failed.
+	RoundDone struct{ Round uint64 }
+	// BotStopped says that the bot's last request has ended.
+	BotStopped struct{}
+	// HealthChanged brings the replica's own health.
+	HealthChanged struct{ Health Health }
+	// Resign asks a primary to hand over (ReasonSwitchover, ReasonPartFailed). Successor may be empty.
+	Resign struct {
+		Reason    Reason
+		Successor ReplicaID
+	}
+	// Leave asks a replica to shut down: to hand over if it is primary, and never to claim again.
+	Leave struct{ Reason Reason }
+)
+
+func (Tick) input()           {}
+func (ClaimReceived) input()  {}
+func (EndReceived) input()    {}
+func (AnswerReceived) input() {}
+func (StatusReceived) input() {}
+func (RoundDone) input()      {}
+func (BotStopped) input()     {}
+func (HealthChanged) input()  {}
+func (Resign) input()         {}
+func (Leave) input()          {}
+
+// Output is something to do, or to tell. The set is closed. Outputs MUST be carried out in order.
+type Output interface{ output() }
+
+// Outputs.
+type (
+	// Reply answers the ClaimReceived of this step.
+	Reply struct{ Answer ClaimAnswer }
+	// SendQuery asks every instance for its Status.
+	SendQuery struct{}
+	// SendClaim sends the claim to every instance; RoundDone follows when all have answered or failed.
+	SendClaim struct {
+		Request ClaimRequest
+		Round   uint64
+	}
+	// SendEnd sends a withdrawal or a release to every instance.
+	SendEnd struct{ Request EndRequest }
+	// StartBot makes this replica act as primary. It comes with an ExtendLease before it.
+	StartBot struct{ Change Change }
+	// ExtendLease says how far the lease reaches. BotUntil can move backwards when the quorum grew.
+	ExtendLease struct {
+		// BotUntil is when the bot MUST be silent, LeaseEnd when another replica may be primary.
+		BotUntil, LeaseEnd Instant
+	}
+	// StopBot stops the bot. With Drain it finishes what it has in hand, otherwise it falls silent
+	// at once. A second StopBot without Drain may follow one with it.
+	StopBot struct {
+		Drain  bool
+		Reason Reason
+	}
+	// Halt is fail-stop: the bot did not stop in time.
+	Halt struct{ Reason Reason }
+	// Left ends a Leave: the process may exit.
+	Left struct{}
+	// PrimaryChanged tells of a new primary, this replica or another.
+	PrimaryChanged struct{ Change Change }
+	// SteppedDown tells that this replica's role has ended; the bot is silent.
+	SteppedDown struct {
+		Claim  Claim
+		Reason Reason
+	}
+	// ElectionEnded tells how a candidacy of this replica ended.
+	ElectionEnded struct {
+		Claim  Claim
+		Result ElectionResult
+		Took   time.Duration
+	}
+	// Mismatch tells of a replica whose configuration keeps it from taking part with this one.
+	Mismatch struct {
+		Peer    string
+		Refusal Refusal
+		Theirs  string
+	}
+	// SizeChanged tells that the number of replicas in force has changed.
+	SizeChanged struct{ Expected, Configured int }
+)
+
+func (Reply) output()          {}
+func (SendQuery) output()      {}
+func (SendClaim) output()      {}
+func (SendEnd) output()        {}
+func (StartBot) output()       {}
+func (ExtendLease) output()    {}
+func (StopBot) output()        {}
+func (Halt) output()           {}
+func (Left) output()           {}
+func (PrimaryChanged) output() {}
+func (SteppedDown) output()    {}
+func (ElectionEnded) output()  {}
+func (Mismatch) output()       {}
+func (SizeChanged) output()    {}
+
+// ElectionResult is how a candidacy ended. The set is closed: it is a metric's label.
+type ElectionResult string
+
+// The results.
+const (
+	// ElectionWon: a quorum granted.
+	ElectionWon ElectionResult = "won"
+	// ElectionYielded: withdrawn for a lower claim or a primary.
+	ElectionYielded ElectionResult = "yielded"
+	// ElectionRefused: withdrawn because its timestamp was too low or promises stood in the way.
+	ElectionRefused ElectionResult = "refused"
+	// ElectionTimedOut: no quorum answered within a lease.
+	ElectionTimedOut ElectionResult = "timed_out"
+	// ElectionAbandoned: withdrawn because the replica shuts down.
+	ElectionAbandoned ElectionResult = "abandoned"
+)

@@ -1,0 +1,95 @@
+package election
+
+import (
+	"slices"
+	"time"
+)
+
+// Status is what this replica says of itself at a reading of its clock.
+func (m *Machine) Status(now Instant) Status {
+	m.now = max(m.now, now)
+	return m.status()
+}
+
+func (m *Machine) status() Status {
+	s := Status{
+		Protocol: Protocol,
+		Replica:  m.cfg.Self,
+		Name:     m.cfg.Name,
+		Version:  m.cfg.Version,
+		Role:     m.role,
+		Floor:    m.promise.floor(),
+		Health:   m.health,
+		Lease:    m.cfg.Lease,
+		Replicas: m.expected(),
+		Quorum:   m.quorum(),
+	}
+	if m.last.claim.Replica == m.cfg.Self && m.role != Primary {
+		// A role that has ended is nobody's to follow.
+		s.Primary = Claim{}
+	} else if m.following() {
+		s.Primary = m.last.claim
+		s.PrimaryName = m.last.name
+		s.Remaining = m.last.until.Sub(m.now)
+	}
+	if n := len(m.history); n > 0 {
+		s.Change = m.history[n-1]
+	}
+	return s
+}
+
+// following tells whether a primary is known now.
+func (m *Machine) following() bool {
+	return !m.last.claim.IsZero() && !m.last.over && m.now < m.last.until
+}
+
+// View is what this replica knows, at a reading of its clock. Mode is left to the caller.
+func (m *Machine) View(now Instant) View {
+	self := m.Status(now)
+	v := View{
+		Self:      self,
+		Expected:  m.expected(),
+		Quorum:    m.quorum(),
+		Reachable: 1,
+		History:   slices.Clone(m.history),
+	}
+	for _, p := range m.peers {
+		r := m.reachable(p)
+		if r {
+			v.Reachable++
+		}
+		v.Peers = append(v.Peers, Peer{Status: p.status, Age: m.now.Sub(p.heard), Reachable: r})
+	}
+	slices.SortFunc(v.Peers, func(a, b Peer) int { return byName(a.Status, b.Status) })
+	return v
+}
+
+// LeaseRemaining is what is left of this replica's own lease; 0 unless it is primary.
+func (m *Machine) LeaseRemaining(now Instant) time.Duration {
+	if m.role != Primary {
+		return 0
+	}
+	return max(0, m.leaseEnd.Sub(now))
+}
+
+// Successor finds the standby that an operator names, by name or id; any if name is empty. It
+// returns ErrNotPrimary unless this replica is primary, and ErrNoSuccessor if no such standby can
+// take over now.
+func (m *Machine) Successor(now Instant, name string) (ReplicaID, error) {
+	m.now = max(m.now, now)
+	if m.role != Primary {
+		return "", ErrNotPrimary
+	}
+	if name == "" {
+		if id := m.heir(false); id != "" {
+			return id, nil
+		}
+		return "", ErrNoSuccessor
+	}
+	for id, p := range m.peers {
+		if (p.status.Name == name || string(id) == name) && p.status.Role == Standby && m.acks[id] > m.now {
+			return id, nil
+		}
+	}
+	return "", ErrNoSuccessor
+}
