@@ -1,0 +1,216 @@
+package bot
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mymmrac/telego"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"habot/app/election"
+)
+
+// Cluster is what the commands show and move.
+type Cluster interface {
+	View() election.View
+	// Switchover moves the role to a replica, by name; any if successor is empty. It returns once
+	// the move is under way.
+	Switchover(ctx context.Context, successor string) error
+}
+
+// Config is what a bot is made of.
+type Config struct {
+	Token        string
+	APIURL       string // without a slash at its end
+	Name         string // of this replica, for people
+	Version      string
+	AdminChatIDs []int64
+	Cluster      Cluster
+	Logger       *slog.Logger
+	Registerer   prometheus.Registerer
+	// OnHealth is called on each change of health, never concurrently.
+	OnHealth func(election.Health)
+	// Transport is the way to Telegram; nil stands for the real one.
+	Transport http.RoundTripper
+}
+
+// Term is one role as primary.
+type Term struct {
+	Change election.Change
+	// Held tells whether a request may leave now, and whether what came back may be handled.
+	Held func() bool
+	// Drain is closed when the bot is to finish what it has in hand and return.
+	Drain <-chan struct{}
+	// Handled are updates that a predecessor finished and may not have confirmed.
+	Handled []int64
+	// Report tells the standbys the updates handled since the last confirmation. It never blocks.
+	Report func(handled []int64)
+	// Within promises the watcher that the bot calls it again, or returns, within d.
+	Within func(d time.Duration)
+}
+
+// Bot is one replica's side towards Telegram. Its methods are safe for concurrent use, but
+// RunAsPrimary runs once at a time.
+type Bot struct {
+	cfg     Config
+	api     *telego.Bot
+	metrics *metrics
+	running atomic.Bool
+
+	mu       sync.Mutex
+	tracker  tracker
+	health   election.Health
+	trouble  string
+	username string
+}
+
+// New returns a bot that does nothing yet.
+func New(cfg Config) (*Bot, error) {
+	if cfg.Transport == nil {
+		cfg.Transport = newBase()
+	}
+	b := &Bot{cfg: cfg, metrics: newMetrics(cfg.Registerer), health: election.Health{OK: true}}
+	client := &http.Client{Transport: &transport{
+		base: cfg.Transport, token: cfg.Token, userAgent: userAgent(cfg.Version, cfg.Name), metrics: b.metrics,
+	}}
+	api, err := telego.NewBot(placeholder, telego.WithHTTPClient(client), telego.WithAPIServer(cfg.APIURL), telego.WithDiscardLogger())
+	if err != nil {
+		return nil, fmt.Errorf("make a Telegram client: %w", err)
+	}
+	b.api = api
+	return b, nil
+}
+
+// Times of probes.
+const (
+	probeEvery   = 5 * time.Second
+	probeTimeout = 3 * time.Second
+)
+
+// RunProbe watches the way to Telegram while this replica is not primary, with getMe: a standby must
+// never poll. It also keeps the connection warm. It returns nil when ctx ends.
+func (b *Bot) RunProbe(ctx context.Context) error {
+	for {
+		if !b.running.Load() {
+			b.probe(ctx)
+		}
+		if !sleep(ctx, backOff(0, probeEvery, probeEvery, rand.Float64())) { //nolint:gosec // jitter
+			return nil
+		}
+	}
+}
+
+func (b *Bot) probe(ctx context.Context) {
+	asking, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	me, err := b.api.GetMe(asking)
+	if ctx.Err() != nil || b.running.Load() {
+		return
+	}
+	v := judge(ctx, err)
+	b.note(func(t *tracker, _ time.Time) { t.probed(v != transient, message(err)) })
+	switch v {
+	case unauthorized:
+		b.setTrouble(troubleToken)
+	case fine:
+		b.setTrouble("")
+		b.mu.Lock()
+		b.username = me.Username
+		b.mu.Unlock()
+	}
+}
+
+func message(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// note lets f take note in the tracker and tells of a change of health.
+func (b *Bot) note(f func(*tracker, time.Time)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	f(&b.tracker, now)
+	h := b.tracker.health(now)
+	if h.OK == b.health.OK {
+		return
+	}
+	b.health = h
+	if h.OK {
+		b.cfg.Logger.Info("the way to Telegram works again")
+	} else {
+		b.cfg.Logger.Warn("the way to Telegram does not work", "detail", h.Detail)
+	}
+	b.cfg.OnHealth(h)
+}
+
+// The kinds of trouble that moving the role would not mend.
+const (
+	troubleToken    = "token"
+	troubleConflict = "conflict"
+	troubleWebhook  = "webhook"
+)
+
+func troubleKinds() []string { return []string{troubleToken, troubleConflict, troubleWebhook} }
+
+func describe(kind string) string {
+	switch kind {
+	case troubleToken:
+		return "Telegram rejects the token (401): it was revoked, or is wrong"
+	case troubleConflict:
+		return "another program polls with this token (409)"
+	case troubleWebhook:
+		return "a webhook is set for this token (409)"
+	default:
+		return ""
+	}
+}
+
+// Trouble says for people why Telegram refuses this bot; empty if it does not.
+func (b *Bot) Trouble() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return describe(b.trouble)
+}
+
+// setTrouble changes the trouble and says so once.
+func (b *Bot) setTrouble(kind string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.trouble == kind {
+		return
+	}
+	b.trouble = kind
+	for _, k := range troubleKinds() {
+		value := 0.0
+		if k == kind {
+			value = 1
+		}
+		b.metrics.trouble.WithLabelValues(k).Set(value)
+	}
+	if kind == "" {
+		b.cfg.Logger.Info("Telegram accepts this bot again")
+		return
+	}
+	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "detail", describe(kind))
+}
+
+// sleep waits; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,241 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mymmrac/telego"
+	"github.com/mymmrac/telego/telegoutil"
+
+	"habot/app/election"
+)
+
+// command is one word the bot knows.
+type command struct {
+	name, about string
+	admin       bool
+}
+
+func commands() []command {
+	return []command{
+		{"start", "say hello", false},
+		{"help", "what this bot can do", false},
+		{"ping", "see which replica answers", false},
+		{"whoami", "your user id and this chat's id", false},
+		{"status", "all replicas and the last change of primary", false},
+		{"switchover", "move the primary role: /switchover [replica]", true},
+	}
+}
+
+// parse takes a command and its argument out of a text; ok if the text is a command for this bot. A
+// bot whose own name is not known yet takes every command for its own.
+func parse(text, username string) (name, argument string, ok bool) {
+	if !strings.HasPrefix(text, "/") {
+		return "", "", false
+	}
+	word, argument, _ := strings.Cut(text[1:], " ")
+	if i := strings.IndexAny(word, "\n\t"); i >= 0 {
+		word, argument = word[:i], word[i:]+" "+argument
+	}
+	name, to, addressed := strings.Cut(word, "@")
+	if addressed && username != "" && !strings.EqualFold(to, username) {
+		return "", "", false
+	}
+	return strings.ToLower(name), strings.TrimSpace(argument), true
+}
+
+// replies is what an update is answered with; nothing if it is none of the bot's business.
+func (b *Bot) replies(ctx context.Context, u telego.Update) []reply {
+	m := u.Message
+	if m == nil || m.Text == "" {
+		return nil
+	}
+	name, argument, ok := parse(m.Text, b.ownUsername())
+	if !ok {
+		if strings.HasPrefix(m.Text, "/") {
+			return nil // another bot's command
+		}
+		return b.plain(m.Chat.ID, b.cfg.Name+": "+m.Text)
+	}
+	switch name {
+	case "start":
+		return b.html(m.Chat.ID, "Hello! I am a bot that does not stop: several replicas of me stand by, and one answers.\n"+b.help(m.Chat.ID))
+	case "help":
+		return b.html(m.Chat.ID, b.help(m.Chat.ID))
+	case "ping":
+		return b.plain(m.Chat.ID, b.cfg.Name+": pong")
+	case "whoami":
+		return b.html(m.Chat.ID, whoami(m))
+	case "status":
+		return b.html(m.Chat.ID, statusText(b.cfg.Cluster.View()))
+	case "switchover":
+		return b.html(m.Chat.ID, b.switchover(ctx, m.Chat.ID, argument))
+	default:
+		return b.html(m.Chat.ID, "I do not know /"+html.EscapeString(name)+".\n"+b.help(m.Chat.ID))
+	}
+}
+
+func (b *Bot) ownUsername() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.username
+}
+
+func (b *Bot) plain(chat int64, text string) []reply {
+	var all []reply
+	for _, part := range split(text, maxText) {
+		all = append(all, reply{chat: chat, text: part})
+	}
+	return all
+}
+
+func (b *Bot) html(chat int64, text string) []reply {
+	var all []reply
+	for _, part := range split(text, maxText) {
+		all = append(all, reply{chat: chat, text: part, html: true})
+	}
+	return all
+}
+
+func (b *Bot) isAdmin(chat int64) bool { return slices.Contains(b.cfg.AdminChatIDs, chat) }
+
+func (b *Bot) help(chat int64) string {
+	var s strings.Builder
+	for _, c := range commands() {
+		if !c.admin || b.isAdmin(chat) {
+			fmt.Fprintf(&s, "/%s - %s\n", c.name, html.EscapeString(c.about))
+		}
+	}
+	s.WriteString("Any other text I send back with the name of the replica that answers.")
+	return s.String()
+}
+
+func whoami(m *telego.Message) string {
+	user := "unknown"
+	if m.From != nil {
+		user = fmt.Sprint(m.From.ID)
+	}
+	return fmt.Sprintf("user id: <code>%s</code>\nchat id: <code>%d</code>", user, m.Chat.ID)
+}
+
+func (b *Bot) switchover(ctx context.Context, chat int64, to string) string {
+	if !b.isAdmin(chat) {
+		return "Only chats in ADMIN_CHAT_IDS may do that."
+	}
+	err := b.cfg.Cluster.Switchover(ctx, to)
+	switch {
+	case errors.Is(err, election.ErrNoSuccessor):
+		return "Not done: no standby " + html.EscapeString(to) + " that could take over."
+	case err != nil:
+		return "Not done: " + html.EscapeString(err.Error())
+	case to == "":
+		return b.name() + " hands over."
+	default:
+		return b.name() + " hands over to <b>" + html.EscapeString(to) + "</b>."
+	}
+}
+
+func (b *Bot) name() string { return "<b>" + html.EscapeString(b.cfg.Name) + "</b>" }
+
+// statusText shows every replica in a line, then the last change.
+func statusText(v election.View) string {
+	all := []election.Peer{{Status: v.Self, Reachable: true}}
+	all = append(all, v.Peers...)
+	slices.SortStableFunc(all, func(x, y election.Peer) int { return strings.Compare(x.Status.Name, y.Status.Name) })
+	var s strings.Builder
+	for _, p := range all {
+		health := "healthy"
+		switch {
+		case !p.Reachable:
+			health = "not reachable"
+		case !p.Status.Health.OK:
+			health = "unhealthy: " + p.Status.Health.Detail
+		}
+		fmt.Fprintf(&s, "<b>%s</b> %s, %s", html.EscapeString(p.Status.Name), html.EscapeString(string(p.Status.Role)), html.EscapeString(health))
+		if p.Reachable && p.Status.Role == election.Primary {
+			fmt.Fprintf(&s, ", since %s", p.Status.Primary.Time().UTC().Format(time.DateTime+" MST"))
+		}
+		s.WriteByte('\n')
+	}
+	fmt.Fprintf(&s, "%d of %d replicas reachable, %d are needed\n", v.Reachable, v.Expected, v.Quorum)
+	if n := len(v.History); n > 0 {
+		s.WriteString("Last change: " + changeText(v.History[n-1]))
+	}
+	return s.String()
+}
+
+// changeText says who took over from whom, why, and how long nobody was primary.
+func changeText(c election.Change) string {
+	s := fmt.Sprintf("<b>%s</b> is primary since %s", html.EscapeString(c.Name), c.Claim.Time().UTC().Format(time.DateTime+" MST"))
+	if c.Previous != "" {
+		s += fmt.Sprintf(", after <b>%s</b>", html.EscapeString(c.Previous))
+	}
+	s += ": " + words(c.Reason)
+	if c.Gap > 0 {
+		s += fmt.Sprintf(" Nobody was primary for %.2f s.", c.Gap.Seconds())
+	}
+	return s
+}
+
+// words tells a reason as people say it.
+func words(r election.Reason) string {
+	switch r {
+	case election.ReasonStart:
+		return "the first primary."
+	case election.ReasonCrash:
+		return "crash - it was not heard any more."
+	case election.ReasonLeaseLost:
+		return "lease lost - it could not renew in time."
+	case election.ReasonShutdown:
+		return "handover - it was shut down."
+	case election.ReasonSwitchover:
+		return "handover - an operator asked for it."
+	case election.ReasonUnhealthy:
+		return "handover - it could not poll Telegram."
+	case election.ReasonLowerPrimary:
+		return "it met a primary with a lower timestamp."
+	case election.ReasonPartFailed:
+		return "handover - a part of it failed."
+	default:
+		return html.EscapeString(string(r))
+	}
+}
+
+// announce tells the admins' chats of this takeover. It gives up when the term ends.
+func (b *Bot) announce(ctx context.Context, c election.Change) {
+	for _, chat := range b.cfg.AdminChatIDs {
+		if err, v := b.send(ctx, reply{chat: chat, text: changeText(c), html: true}, func(time.Duration) {}); v != fine && v != over {
+			b.cfg.Logger.Warn("an admin could not be told of the change of primary", "chat_id", chat, "error", err)
+		}
+	}
+}
+
+// setCommands has Telegram show the commands, the admins' to the admins alone.
+func (b *Bot) setCommands(ctx context.Context) {
+	var everybody, admins []telego.BotCommand
+	for _, c := range commands() {
+		x := telego.BotCommand{Command: c.name, Description: c.about}
+		admins = append(admins, x)
+		if !c.admin {
+			everybody = append(everybody, x)
+		}
+	}
+	b.setCommandsFor(ctx, everybody, telegoutil.ScopeDefault())
+	for _, chat := range b.cfg.AdminChatIDs {
+		b.setCommandsFor(ctx, admins, telegoutil.ScopeChat(telegoutil.ID(chat)))
+	}
+}
+
+func (b *Bot) setCommandsFor(ctx context.Context, list []telego.BotCommand, scope telego.BotCommandScope) {
+	asking, cancel := context.WithTimeout(ctx, sendBound)
+	defer cancel()
+	err := b.api.SetMyCommands(asking, &telego.SetMyCommandsParams{Commands: list, Scope: scope})
+	if err != nil && ctx.Err() == nil {
+		b.cfg.Logger.Warn("the commands could not be set", "error", err)
+	}
+}

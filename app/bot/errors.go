@@ -1,0 +1,87 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/mymmrac/telego/telegoapi"
+)
+
+// verdict is what an error of Telegram's means for what to do next.
+type verdict int
+
+const (
+	// fine: no error.
+	fine verdict = iota
+	// transient: the network, a 5xx, a page that is no JSON, no answer in time. Try again.
+	transient
+	// limited: too many requests; wait as told.
+	limited
+	// unauthorized: the token was revoked.
+	unauthorized
+	// conflict: another program polls with this token.
+	conflict
+	// webhook: a webhook is set.
+	webhook
+	// permanent: the request itself is wrong, or the chat is gone.
+	permanent
+	// over: the lease or the context has ended.
+	over
+)
+
+// judge tells what an error means. ctx is the caller's: only its end, not a request's own time-out,
+// is over.
+func judge(ctx context.Context, err error) verdict {
+	var api *telegoapi.Error
+	switch {
+	case err == nil:
+		return fine
+	case ctx.Err() != nil, errors.Is(err, ErrLeaseLost):
+		return over
+	case !errors.As(err, &api) || api == nil:
+		return transient
+	}
+	switch {
+	case api.ErrorCode == http.StatusTooManyRequests:
+		return limited
+	case api.ErrorCode == http.StatusUnauthorized:
+		return unauthorized
+	case api.ErrorCode == http.StatusConflict && strings.Contains(api.Description, "webhook") &&
+		!strings.Contains(api.Description, "setWebhook"):
+		return webhook
+	case api.ErrorCode == http.StatusConflict:
+		return conflict
+	case api.ErrorCode >= http.StatusInternalServerError || api.ErrorCode == 0:
+		return transient
+	default:
+		return permanent
+	}
+}
+
+// Bounds of what Telegram may ask us to wait.
+const (
+	minRetryAfter = time.Second
+	maxRetryAfter = 5 * time.Minute
+)
+
+// retryAfter is how long Telegram wants us to wait.
+func retryAfter(err error) time.Duration {
+	var api *telegoapi.Error
+	if errors.As(err, &api) && api != nil && api.Parameters != nil {
+		return min(max(time.Duration(api.Parameters.RetryAfter)*time.Second, minRetryAfter), maxRetryAfter)
+	}
+	return minRetryAfter
+}
+
+// backOff is the wait before attempt n+1 (n from 0): it doubles up to limit, and a random part of it, at
+// most half, is left out. random is in [0, 1).
+func backOff(n int, first, limit time.Duration, random float64) time.Duration {
+	d := limit
+	if n < 20 {
+		d = min(first<<n, limit)
+	}
+	return d - time.Duration(random*float64(d)/2)
+}

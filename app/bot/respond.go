@@ -1,0 +1,88 @@
+package bot
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/mymmrac/telego"
+	"github.com/mymmrac/telego/telegoutil"
+)
+
+const (
+	// sendBound bounds one request that sends.
+	sendBound = 10 * time.Second
+	// giveUpAfter bounds the attempts to answer one update while Telegram fails.
+	giveUpAfter = 10 * time.Minute
+	sendBackOff = 2 * time.Second
+)
+
+// respond answers one update; ok is false if the term ended before it was handled.
+func (r *run) respond(ctx context.Context, u telego.Update) (outcome string, ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.b.cfg.Logger.Error("handling an update panicked; it counts as handled", "update_id", u.UpdateID,
+				"panic", p, "stack", string(debug.Stack()))
+			outcome, ok = outcomePanic, true
+		}
+	}()
+	replies := r.b.replies(ctx, u)
+	if len(replies) == 0 {
+		return outcomeIgnored, true
+	}
+	for _, reply := range replies {
+		switch err, v := r.b.send(ctx, reply, r.term.Within); v {
+		case fine:
+		case over:
+			return "", false
+		default:
+			r.b.cfg.Logger.Error("an update could not be answered", "update_id", u.UpdateID, "error", err)
+			return outcomeFailed, true
+		}
+	}
+	return outcomeAnswered, true
+}
+
+// reply is one message to send.
+type reply struct {
+	chat int64
+	text string
+	html bool
+}
+
+// send sends one message, and again while Telegram fails, until ctx ends or giveUpAfter has passed.
+func (b *Bot) send(ctx context.Context, m reply, within func(time.Duration)) (error, verdict) { //nolint:revive // the verdict explains the error
+	params := telegoutil.Message(telegoutil.ID(m.chat), m.text)
+	if m.html {
+		params = params.WithParseMode(telego.ModeHTML)
+	}
+	start := time.Now()
+	for n := 0; ; n++ {
+		within(sendBound + slack)
+		err := b.sendOnce(ctx, params)
+		v := judge(ctx, err)
+		if v != transient && v != limited {
+			return err, v
+		}
+		d := backOff(n, 100*time.Millisecond, sendBackOff, rand.Float64()) //nolint:gosec // jitter
+		if v == limited {
+			d = retryAfter(err)
+		}
+		if time.Since(start)+d > giveUpAfter {
+			return fmt.Errorf("give up after %v: %w", giveUpAfter, err), v
+		}
+		within(d + slack)
+		if !sleep(ctx, d) {
+			return err, over
+		}
+	}
+}
+
+func (b *Bot) sendOnce(ctx context.Context, params *telego.SendMessageParams) error {
+	ctx, cancel := context.WithTimeout(ctx, sendBound)
+	defer cancel()
+	_, err := b.api.SendMessage(ctx, params)
+	return err //nolint:wrapcheck // judged and wrapped by the caller
+}

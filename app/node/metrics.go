@@ -1,0 +1,120 @@
+package node
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"habot/app/election"
+)
+
+// metrics are the election's; their names are public interface. Gauges are read when scraped.
+type metrics struct {
+	n               *Node
+	changes         prometheus.Counter
+	elections       *prometheus.CounterVec
+	stepdowns       *prometheus.CounterVec
+	mismatches      *prometheus.CounterVec
+	takeoverSeconds prometheus.Histogram
+	claimSeconds    prometheus.Histogram
+}
+
+func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		n: n,
+		changes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "habot_primary_changes_total", Help: "Changes of primary this replica has seen.",
+		}),
+		elections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "habot_elections_total", Help: "Candidacies of this replica, by how they ended.",
+		}, []string{"result"}),
+		stepdowns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "habot_stepdowns_total", Help: "Times this replica stopped being primary, by reason.",
+		}, []string{"reason"}),
+		mismatches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "habot_config_mismatches_total", Help: "Replicas met whose configuration keeps them from taking part, by what differs.",
+		}, []string{"reason"}),
+		takeoverSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "habot_takeover_seconds",
+			Help:    "How long nobody was primary when this replica took over, as it knows it.",
+			Buckets: []float64{.01, .025, .05, .1, .2, .3, .4, .5, .6, .7, .8, .9, 1, 1.1, 1.2, 1.3, 1.5, 2, 3, 5, 10, 30},
+		}),
+		claimSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "habot_claim_seconds",
+			Help:    "Round trips of claims and renewals that were answered.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1},
+		}),
+	}
+	for _, r := range []election.ElectionResult{
+		election.ElectionWon, election.ElectionYielded, election.ElectionRefused, election.ElectionTimedOut, election.ElectionAbandoned,
+	} {
+		m.elections.WithLabelValues(string(r))
+	}
+	for _, r := range []election.Reason{
+		election.ReasonLeaseLost, election.ReasonShutdown, election.ReasonSwitchover, election.ReasonUnhealthy,
+		election.ReasonLowerPrimary, election.ReasonPartFailed,
+	} {
+		m.stepdowns.WithLabelValues(string(r))
+	}
+	for _, r := range []election.Refusal{election.RefusedLease, election.RefusedProtocol} {
+		m.mismatches.WithLabelValues(string(r))
+	}
+	reg.MustRegister(m.changes, m.elections, m.stepdowns, m.mismatches, m.takeoverSeconds, m.claimSeconds, gauges{n})
+	return m
+}
+
+// gauges are read from the machine when scraped.
+type gauges struct{ n *Node }
+
+// gauge is one of them: its name, what it means, and how it is read.
+type gauge struct {
+	desc *prometheus.Desc
+	read func(v election.View) float64
+}
+
+func newGauge(name, help string, read func(v election.View) float64) gauge {
+	return gauge{prometheus.NewDesc(name, help, nil, nil), read}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func gaugeTable() []gauge {
+	return []gauge{
+		newGauge("habot_primary", "1 if this replica is primary.", func(v election.View) float64 { return truth(v.IsPrimary()) }),
+		newGauge("habot_primary_known", "1 if this replica knows a primary.", func(v election.View) float64 { return truth(v.Known()) }),
+		newGauge("habot_primary_timestamp_seconds", "Timestamp of the primary this replica knows; 0 if none.",
+			func(v election.View) float64 { return float64(v.Self.Primary.Timestamp) / 1e9 }),
+		newGauge("habot_lease_remaining_seconds", "What is left of this replica's own lease; 0 unless it is primary.",
+			func(v election.View) float64 {
+				if !v.IsPrimary() {
+					return 0
+				}
+				return v.Self.Remaining.Seconds()
+			}),
+		newGauge("habot_replicas_expected", "Number of replicas in force: configured, or the larger number heard.",
+			func(v election.View) float64 { return float64(v.Expected) }),
+		newGauge("habot_replicas_reachable", "Replicas heard lately, this one included.",
+			func(v election.View) float64 { return float64(v.Reachable) }),
+		newGauge("habot_quorum", "Grants that make a primary.", func(v election.View) float64 { return float64(v.Quorum) }),
+		newGauge("habot_healthy", "1 if this replica reaches Telegram, or polls it with success.",
+			func(v election.View) float64 { return truth(v.Self.Health.OK) }),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (g gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, x := range gaugeTable() {
+		ch <- x.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g gauges) Collect(ch chan<- prometheus.Metric) {
+	v := g.n.View()
+	for _, x := range gaugeTable() {
+		ch <- prometheus.MustNewConstMetric(x.desc, prometheus.GaugeValue, x.read(v))
+	}
+}

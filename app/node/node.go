@@ -1,0 +1,442 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"habot/app/election"
+)
+
+// ErrWorkFailed says that the primary's work ended by itself. The lease was released.
+var ErrWorkFailed = errors.New("the primary's work failed")
+
+// errEndedEarly is work that returned without being told to.
+var errEndedEarly = errors.New("it ended without being told to")
+
+// ErrHalted says that the work did not stop before its lease ended. The process MUST exit at once.
+var ErrHalted = errors.New("the primary's work did not stop before its lease ended")
+
+// ErrBusy says that the election loop did not answer in time.
+var ErrBusy = errors.New("the election loop did not answer in time")
+
+// Clock reads the local clock and the wall clock. It MUST be safe for concurrent use, and its local
+// clock MUST NOT go back.
+type Clock interface{ Read() election.Reading }
+
+// Transport reaches the other replicas, by address. It MUST be safe for concurrent use and honour
+// contexts.
+type Transport interface {
+	// Addresses are where other replicas may be now; a copy.
+	Addresses() []string
+	// Refresh asks for the addresses to be looked up again soon.
+	Refresh()
+	Status(ctx context.Context, addr string) (election.Status, error)
+	Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error)
+	End(ctx context.Context, addr string, req election.EndRequest) error
+	Progress(ctx context.Context, addr string, p election.Progress) error
+	Switchover(ctx context.Context, addr, successor string) error
+}
+
+// Term is one role as primary, as the work sees it.
+type Term struct {
+	// Change says how the role came here.
+	Change election.Change
+	// Held tells whether the lease still allows a request to leave, or an answer to be handled.
+	// It is cheap and safe for concurrent use.
+	Held func() bool
+	// Drain is closed when the work is to finish what it has in hand and return.
+	Drain <-chan struct{}
+	// Handled are updates that the predecessor finished and may not have confirmed.
+	Handled []int64
+	// Report tells the standbys what has been handled since the last confirmation. It never blocks.
+	Report func(handled []int64)
+}
+
+// Work is what the primary does. When ctx ends it MUST be silent at once; it MUST return only after
+// its last request has ended. It returns an error if it could not go on.
+type Work func(ctx context.Context, t Term) error
+
+// Config is what a node is made of.
+type Config struct {
+	Election  election.Config
+	Clock     Clock
+	Transport Transport
+	Work      Work
+	Logger    *slog.Logger
+	// Registerer takes the node's metrics.
+	Registerer prometheus.Registerer
+	// Within promises the watcher that the loop comes round again within d; it is called often.
+	Within func(d time.Duration)
+	// Halt ends the process at once. It is called when the loop itself cannot see that the work
+	// outlived its lease.
+	Halt func(reason string)
+}
+
+// Node is one replica. Its methods are safe for concurrent use.
+type Node struct {
+	cfg     Config
+	events  chan event
+	done    chan struct{}
+	metrics *metrics
+	sender  *sender
+
+	// botUntil is the local clock's instant at which the lease of the running work ends for it; 0
+	// without work.
+	botUntil atomic.Int64
+	working  atomic.Int64 // number of the term whose work runs, 0 if none
+
+	// Owned by the loop.
+	machine *election.Machine
+	term    *runningTerm
+	terms   int64
+	left    bool
+	failure error
+	guard   *time.Timer
+
+	mu       sync.Mutex
+	progress [2]election.Progress // of the last two terms heard of, the newer first
+	lastView election.View
+}
+
+type runningTerm struct {
+	number int64
+	cancel context.CancelFunc
+	drain  chan struct{}
+	// drains and asked: it was told to finish, or to stop at all.
+	drains, asked bool
+}
+
+// event is one call into the loop: with a reading taken there, f uses the machine.
+type event struct {
+	f func(r election.Reading)
+}
+
+// New returns a node that has not started.
+func New(cfg Config) *Node {
+	n := &Node{
+		cfg:    cfg,
+		events: make(chan event, 256),
+		done:   make(chan struct{}),
+	}
+	n.machine = election.New(cfg.Election, cfg.Clock.Read())
+	n.sender = newSender(n)
+	n.metrics = newMetrics(n, cfg.Registerer)
+	return n
+}
+
+// Run takes part in the election until ctx ends; then it hands over and leaves, and returns nil. It
+// returns ErrWorkFailed or ErrHalted, wrapped, if it had to end before.
+func (n *Node) Run(ctx context.Context) error {
+	defer close(n.done)
+	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
+	defer n.sender.wait()
+	defer stopSending()
+	n.sender.ctx = sending
+	n.guard = time.AfterFunc(time.Hour, func() {})
+	defer n.guard.Stop()
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	ending := ctx.Done()
+	for !n.over() {
+		n.cfg.Within(max(n.cfg.Election.Lease, time.Second))
+		select {
+		case <-timer.C:
+			n.step(election.Tick{})
+		case e := <-n.events:
+			e.f(n.cfg.Clock.Read())
+		case <-ending:
+			ending = nil
+			n.cfg.Logger.Info("leaving", "role", n.machine.Status(n.cfg.Clock.Read().Now).Role)
+			n.step(election.Leave{Reason: election.ReasonShutdown})
+		}
+		wait := n.machine.Next().Sub(n.cfg.Clock.Read().Now)
+		timer.Reset(min(max(wait, 0), n.cfg.Election.Heartbeat()))
+	}
+	if !errors.Is(n.failure, ErrHalted) {
+		// What was sent last, a release perhaps, is worth a moment.
+		n.sender.settle(n.cfg.Election.HoldBack())
+	}
+	return n.failure
+}
+
+// over tells whether the loop has nothing left to do: after a failure the lease is released first,
+// after a fail-stop nothing is.
+func (n *Node) over() bool {
+	return n.left || errors.Is(n.failure, ErrHalted) || (n.failure != nil && n.term == nil)
+}
+
+// step gives the machine one input and does what it wants done. It MUST be called in the loop.
+func (n *Node) step(in election.Input) {
+	n.carryOut(n.machine.Step(n.cfg.Clock.Read(), in))
+}
+
+// carryOut does what the machine wants done, in order.
+func (n *Node) carryOut(outs []election.Output) {
+	for _, out := range outs {
+		switch out := out.(type) {
+		case election.Reply: // taken by the caller that asked
+		case election.SendQuery:
+			n.sender.query()
+		case election.SendClaim:
+			n.sender.claim(out)
+		case election.SendEnd:
+			n.sender.end(out.Request)
+		case election.ExtendLease:
+			n.extend(out)
+		case election.StartBot:
+			n.startWork(out.Change)
+		case election.StopBot:
+			n.stopWork(out)
+		case election.Halt:
+			n.failure = fmt.Errorf("step down (%s): %w", out.Reason, ErrHalted)
+			return
+		case election.Left:
+			n.left = true
+		default:
+			n.tell(out)
+		}
+	}
+}
+
+// --- the work -----------------------------------------------------------------------------------
+
+func (n *Node) extend(out election.ExtendLease) {
+	n.botUntil.Store(int64(out.BotUntil))
+	number := n.terms
+	if n.term == nil {
+		number++ // the term that is about to start
+	}
+	n.guard.Stop()
+	n.guard = time.AfterFunc(out.LeaseEnd.Sub(n.cfg.Clock.Read().Now)+n.cfg.Election.StopMargin(), func() {
+		n.guardTerm(number, out.LeaseEnd)
+	})
+}
+
+// guardTerm is the fail-stop that does not need the loop. A process that was frozen gets one stop
+// margin after it woke: every request checks the lease itself.
+func (n *Node) guardTerm(number int64, end election.Instant) {
+	time.AfterFunc(n.cfg.Election.StopMargin(), func() {
+		now := n.cfg.Clock.Read().Now
+		if n.working.Load() == number && now >= end && now >= election.Instant(n.botUntil.Load()) {
+			n.cfg.Halt("the work outlived its lease and the election loop is stuck")
+		}
+	})
+}
+
+func (n *Node) startWork(ch election.Change) {
+	n.terms++
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &runningTerm{number: n.terms, cancel: cancel, drain: make(chan struct{})}
+	n.term = t
+	n.working.Store(t.number)
+	work := Term{
+		Change:  ch,
+		Held:    func() bool { return n.held(t.number) },
+		Drain:   t.drain,
+		Handled: n.inherited(),
+		Report: func(handled []int64) {
+			n.sender.progress(election.Progress{Claim: ch.Claim, Handled: handled})
+		},
+	}
+	go func() {
+		err := runWork(ctx, n.cfg.Work, work)
+		n.working.CompareAndSwap(t.number, 0)
+		n.post(func(election.Reading) { n.workEnded(t, err) })
+	}()
+}
+
+// runWork makes a panic of the work an error, so that the lease is released rather than run out.
+func runWork(ctx context.Context, work Work, t Term) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return work(ctx, t)
+}
+
+func (n *Node) held(number int64) bool {
+	return n.working.Load() == number && n.cfg.Clock.Read().Now < election.Instant(n.botUntil.Load())
+}
+
+func (n *Node) stopWork(out election.StopBot) {
+	t := n.term
+	if t == nil {
+		return
+	}
+	t.asked = true
+	n.cfg.Logger.Info("stepping down", "reason", out.Reason, "drain", out.Drain)
+	if out.Drain {
+		if !t.drains {
+			t.drains = true
+			close(t.drain)
+		}
+		return
+	}
+	t.cancel()
+}
+
+// workEnded runs in the loop when the work's last request has ended.
+func (n *Node) workEnded(t *runningTerm, err error) {
+	t.cancel()
+	n.term = nil
+	switch {
+	case !t.asked:
+		n.failure = cmp.Or(n.failure, fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly)))
+	case err != nil:
+		n.cfg.Logger.Warn("the primary's work ended badly", "error", err)
+	}
+	n.step(election.BotStopped{})
+}
+
+// inherited is what predecessors are known to have handled.
+func (n *Node) inherited() []int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append(append([]int64(nil), n.progress[0].Handled...), n.progress[1].Handled...)
+}
+
+// --- into the loop ------------------------------------------------------------------------------
+
+// post hands f to the loop; it waits while the queue is full, but not once the loop has ended.
+func (n *Node) post(f func(election.Reading)) {
+	select {
+	case n.events <- event{f}:
+	case <-n.done:
+	}
+}
+
+// ask has f run in the loop and waits for it.
+func (n *Node) ask(ctx context.Context, f func(election.Reading)) error {
+	ran := make(chan struct{})
+	select {
+	case n.events <- event{func(r election.Reading) { f(r); close(ran) }}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	case <-n.done:
+		return fmt.Errorf("the replica has left: %w", ErrBusy)
+	}
+	select {
+	case <-ran:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	case <-n.done:
+		return fmt.Errorf("the replica has left: %w", ErrBusy)
+	}
+}
+
+// Status is what this replica says of itself.
+func (n *Node) Status(ctx context.Context) (s election.Status, err error) {
+	err = n.ask(ctx, func(r election.Reading) { s = n.machine.Status(r.Now) })
+	return s, err
+}
+
+// Claim answers another replica's claim.
+func (n *Node) Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error) {
+	answer := make(chan election.ClaimAnswer, 1)
+	err := n.ask(ctx, func(r election.Reading) {
+		outs := n.machine.Step(r, election.ClaimReceived{Request: req})
+		n.carryOut(outs)
+		for _, out := range outs {
+			if reply, ok := out.(election.Reply); ok {
+				answer <- reply.Answer
+			}
+		}
+	})
+	if err != nil {
+		return election.ClaimAnswer{}, err
+	}
+	return <-answer, nil
+}
+
+// End takes in that another replica withdrew a claim or released its lease.
+func (n *Node) End(ctx context.Context, req election.EndRequest) error {
+	return n.ask(ctx, func(election.Reading) { n.step(election.EndReceived{Request: req}) })
+}
+
+// Progress takes in what the primary has handled since its last confirmation.
+func (n *Node) Progress(_ context.Context, p election.Progress) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch newest := n.progress[0].Claim; {
+	case p.Claim == newest:
+		n.progress[0] = p
+	case p.Claim.Compare(newest) > 0:
+		n.progress[1], n.progress[0] = n.progress[0], p
+	}
+	return nil
+}
+
+// SetHealth brings this replica's own health.
+func (n *Node) SetHealth(h election.Health) {
+	n.post(func(election.Reading) { n.step(election.HealthChanged{Health: h}) })
+}
+
+// Resign has a primary stop and hand over; on a replica that is not primary it does nothing.
+func (n *Node) Resign(reason election.Reason) {
+	n.post(func(election.Reading) { n.step(election.Resign{Reason: reason}) })
+}
+
+// SwitchoverHere moves the role from this replica to the standby named, any if successor is empty.
+// It returns once the move is under way; election.ErrNotPrimary or election.ErrNoSuccessor if it cannot be.
+func (n *Node) SwitchoverHere(ctx context.Context, successor string) error {
+	var refused error
+	err := n.ask(ctx, func(r election.Reading) {
+		id, err := n.machine.Successor(r.Now, successor)
+		if err != nil {
+			refused = err
+			return
+		}
+		n.step(election.Resign{Reason: election.ReasonSwitchover, Successor: id})
+	})
+	return cmp.Or(err, refused)
+}
+
+// Switchover is SwitchoverHere wherever the primary is.
+func (n *Node) Switchover(ctx context.Context, successor string) error {
+	err := n.SwitchoverHere(ctx, successor)
+	if !errors.Is(err, election.ErrNotPrimary) {
+		return err
+	}
+	s, err := n.Status(ctx)
+	if err != nil {
+		return err
+	}
+	addr := n.sender.addressOf(s.Primary.Replica)
+	if addr == "" {
+		return fmt.Errorf("find the primary: %w", election.ErrNotPrimary)
+	}
+	if err := n.cfg.Transport.Switchover(ctx, addr, successor); err != nil {
+		return fmt.Errorf("ask the primary %s: %w", s.PrimaryName, err)
+	}
+	return nil
+}
+
+// View is what this replica knows; the last one known if the loop does not answer within a lease.
+func (n *Node) View() election.View {
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Election.Lease)
+	defer cancel()
+	seen := make(chan election.View, 1)
+	err := n.ask(ctx, func(r election.Reading) {
+		v := n.machine.View(r.Now)
+		v.Mode = "primary-backup"
+		seen <- v
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err == nil {
+		n.lastView = <-seen
+	}
+	return n.lastView
+}

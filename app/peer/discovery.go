@@ -1,0 +1,228 @@
+package peer
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+)
+
+// Resolver looks names and addresses up; *net.Resolver is one.
+type Resolver interface {
+	LookupHost(ctx context.Context, host string) ([]string, error)
+	LookupAddr(ctx context.Context, addr string) ([]string, error)
+}
+
+const (
+	lookupEvery   = 2 * time.Second
+	lookupSoon    = 500 * time.Millisecond
+	lookupTimeout = 1500 * time.Millisecond
+	// maxAddresses bounds how many instances are asked.
+	maxAddresses = 64
+)
+
+// discovery keeps the addresses behind the instances' names. Docker's DNS answers with all running
+// replicas, for a long TTL that is not to be trusted: names are looked up again and again.
+type discovery struct {
+	instances []string
+	port      string
+	resolver  Resolver
+	log       *slog.Logger
+	soon      chan struct{}
+
+	mu sync.Mutex
+	// found has the last successful look-up of each instance: an error keeps what was known.
+	found map[string][]string
+	self  map[string]bool
+}
+
+func newDiscovery(cfg ClientConfig) *discovery {
+	return &discovery{
+		instances: cfg.Instances, port: cfg.Port, resolver: cfg.Resolver, log: cfg.Logger,
+		soon: make(chan struct{}, 1), found: map[string][]string{}, self: map[string]bool{},
+	}
+}
+
+func (d *discovery) run(ctx context.Context) error {
+	for {
+		d.look(ctx)
+		if !pause(ctx, lookupSoon, nil) || !pause(ctx, lookupEvery-lookupSoon, d.soon) {
+			return nil
+		}
+	}
+}
+
+// pause waits for d or until early says so; false if ctx ended.
+func pause(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-early:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+func (d *discovery) refresh() {
+	select {
+	case d.soon <- struct{}{}:
+	default:
+	}
+}
+
+// look looks every name up at once.
+func (d *discovery) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, instance := range d.instances {
+		all.Go(func() { d.lookOne(ctx, instance) })
+	}
+	all.Wait()
+}
+
+func (d *discovery) lookOne(ctx context.Context, instance string) {
+	host, port := split(instance, d.port)
+	hosts := []string{host}
+	if _, err := netip.ParseAddr(host); err != nil {
+		if hosts, err = d.resolver.LookupHost(ctx, host); err != nil || len(hosts) == 0 {
+			d.log.Debug("an instance's name was not resolved: its last addresses stay", "instance", instance, "error", err)
+			return
+		}
+	}
+	addrs := make([]string, 0, len(hosts))
+	for _, h := range hosts {
+		addrs = append(addrs, net.JoinHostPort(h, port))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.found[instance] = addrs
+	known := d.union()
+	maps.DeleteFunc(d.self, func(addr string, _ bool) bool { return !slices.Contains(known, addr) })
+}
+
+// split takes host[:port] apart; IPv6 addresses with a port stand in brackets.
+func split(instance, port string) (string, string) {
+	if host, p, err := net.SplitHostPort(instance); err == nil {
+		return host, p
+	}
+	return strings.Trim(instance, "[]"), port
+}
+
+func (d *discovery) union() []string {
+	var all []string
+	for _, addrs := range d.found {
+		all = append(all, addrs...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func (d *discovery) addresses() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	others := slices.DeleteFunc(d.union(), func(addr string) bool { return d.self[addr] })
+	return others[:min(len(others), maxAddresses)]
+}
+
+func (d *discovery) own(addr string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.self[addr] = true
+}
+
+// OwnName finds out what people should call this replica: the name that the network gives to its own
+// address (Docker: habot-bot-2), or fallback. It takes at most two seconds, since a name may lag
+// behind its container.
+func OwnName(ctx context.Context, resolver Resolver, instances []string, fallback string) string {
+	if resolver == nil {
+		resolver = &net.Resolver{PreferGo: true}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	own := interfaceAddresses()
+	for {
+		for _, ip := range ownAmong(ctx, resolver, instances, own) {
+			names, err := resolver.LookupAddr(ctx, ip)
+			if err != nil {
+				continue
+			}
+			for _, n := range names {
+				if name := readable(n); name != "" {
+					return name
+				}
+			}
+		}
+		if !pause(ctx, 200*time.Millisecond, nil) {
+			return fallback
+		}
+	}
+}
+
+// ownAmong is the replica's own addresses that the instances' names resolve to.
+func ownAmong(ctx context.Context, resolver Resolver, instances []string, own []string) []string {
+	var found []string
+	for _, instance := range instances {
+		host, _ := split(instance, "")
+		if _, err := netip.ParseAddr(host); err == nil {
+			continue // a bare address has no better name than the host's own
+		}
+		ips, err := resolver.LookupHost(ctx, host)
+		if err != nil {
+			continue
+		}
+		for _, ip := range ips {
+			if slices.Contains(own, ip) {
+				found = append(found, ip)
+			}
+		}
+	}
+	return found
+}
+
+func interfaceAddresses() []string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var own []string
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() {
+			own = append(own, n.IP.String())
+		}
+	}
+	return own
+}
+
+// readable makes a name for people of one from a reverse look-up: "habot-bot-2.habot_default." is
+// habot-bot-2; of Swarm's "habot_bot.2.<task>.<network>." the service and number stay. A name that
+// is only an address's is none.
+func readable(ptr string) string {
+	labels := strings.Split(strings.TrimSuffix(ptr, "."), ".")
+	name := labels[0]
+	if len(labels) >= 3 && isNumber(labels[1]) && !isNumber(name) {
+		name += "." + labels[1]
+	}
+	if isNumber(name) || strings.Contains(ptr, "in-addr.arpa") || name == "localhost" {
+		return ""
+	}
+	name = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r < unicode.MaxASCII {
+			return r
+		}
+		return -1
+	}, name)
+	return name[:min(len(name), 64)]
+}
+
+func isNumber(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}

@@ -1,0 +1,234 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
+
+	"habot/app/election"
+)
+
+// Replica is what the server asks of this replica. Its methods are called concurrently.
+type Replica interface {
+	Status(ctx context.Context) (election.Status, error)
+	Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error)
+	End(ctx context.Context, req election.EndRequest) error
+	Progress(ctx context.Context, p election.Progress) error
+	// SwitchoverHere hands over, if this replica is primary: election.ErrNotPrimary,
+	// election.ErrNoSuccessor otherwise.
+	SwitchoverHere(ctx context.Context, successor string) error
+}
+
+// ServerConfig is what a server is made of.
+type ServerConfig struct {
+	Addr       string
+	Identity   *Identity
+	Replica    Replica
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// maxConnections bounds the connections open at once: 50 replicas, a few each.
+const maxConnections = 256
+
+// Server answers other replicas.
+type Server struct {
+	cfg      ServerConfig
+	http     *http.Server
+	listener net.Listener
+	refusals *prometheus.CounterVec
+}
+
+// NewServer returns a server that does not listen yet.
+func NewServer(cfg ServerConfig) *Server {
+	s := &Server{cfg: cfg, refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "habot_peer_refusals_total", Help: "Requests of other replicas, or of strangers, that were refused, by reason.",
+	}, []string{"reason"})}
+	for _, r := range []string{reasonTLS, reasonProtocol, reasonRequest} {
+		s.refusals.WithLabelValues(r)
+	}
+	cfg.Registerer.MustRegister(s.refusals)
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		TLSConfig:         cfg.Identity.config(),
+		ReadHeaderTimeout: 2 * time.Second,
+		ReadTimeout:       5 * time.Second,
+		WriteTimeout:      5 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		// HTTP/2 would put all requests behind one lost packet.
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s, told: map[string]time.Time{}}, slog.LevelDebug),
+	}
+	return s
+}
+
+// The reasons of refusals.
+const (
+	reasonTLS      = "tls"
+	reasonProtocol = "protocol"
+	reasonRequest  = "bad_request"
+)
+
+// Listen opens the port.
+func (s *Server) Listen() error {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("listen for other replicas: %w", err)
+	}
+	s.listener = netutil.LimitListener(l, maxConnections)
+	return nil
+}
+
+// Addr is where the server listens, after Listen.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Serve answers until ctx ends, and returns nil then; Listen MUST have succeeded before.
+func (s *Server) Serve(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- s.http.ServeTLS(s.listener, "", "") }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve other replicas: %w", err)
+	case <-ctx.Done():
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := s.http.Shutdown(stopping); err != nil {
+		err = s.http.Close()
+		_ = err // what is still open is cut off; nothing is left to do about it
+	}
+	<-served
+	return nil
+}
+
+func (s *Server) routes() http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	r := gin.New()
+	r.HandleMethodNotAllowed = true
+	r.Use(gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, p any) {
+		s.cfg.Logger.Error("a request from a replica panicked", "path", c.FullPath(), "panic", p)
+		c.AbortWithStatus(http.StatusInternalServerError)
+	}), s.speaksProtocol)
+	r.GET(pathPrimary, func(c *gin.Context) {
+		st, err := s.cfg.Replica.Status(c.Request.Context())
+		s.reply(c, http.StatusOK, st, err)
+	})
+	r.POST(pathClaims, handle(s, checkClaimRequest, func(ctx context.Context, req election.ClaimRequest) (any, error) {
+		return s.cfg.Replica.Claim(ctx, req)
+	}))
+	r.DELETE(pathClaims, handle(s, checkEndRequest, func(ctx context.Context, req election.EndRequest) (any, error) {
+		return nil, s.cfg.Replica.End(ctx, req)
+	}))
+	r.POST(pathProgress, handle(s, checkProgress, func(ctx context.Context, p election.Progress) (any, error) {
+		return nil, s.cfg.Replica.Progress(ctx, p)
+	}))
+	r.POST(pathSwitchover, handle(s, checkSwitchover, func(ctx context.Context, to switchover) (any, error) {
+		return nil, s.cfg.Replica.SwitchoverHere(ctx, to.Successor)
+	}))
+	r.NoRoute(func(c *gin.Context) { s.refuse(c, http.StatusNotFound, reasonRequest, errors.New("no such path")) })
+	r.NoMethod(func(c *gin.Context) {
+		s.refuse(c, http.StatusMethodNotAllowed, reasonRequest, errors.New("no such method"))
+	})
+	return r
+}
+
+// speaksProtocol refuses another version of the protocol before anything else is looked at.
+func (s *Server) speaksProtocol(c *gin.Context) {
+	c.Header(protocolHeader, protocolText())
+	if theirs := c.GetHeader(protocolHeader); theirs != protocolText() {
+		s.refuse(c, http.StatusConflict, reasonProtocol, fmt.Errorf("%w: %.16q", ErrProtocol, theirs))
+	}
+}
+
+// handle decodes a body, strictly, and answers what f returns.
+func handle[M any](s *Server, check func(M) error, f func(context.Context, M) (any, error)) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if !isJSON(c.ContentType()) {
+			s.refuse(c, http.StatusUnsupportedMediaType, reasonRequest, fmt.Errorf("%w: not application/json", ErrMessage))
+			return
+		}
+		m, err := decode(c.Request.Body, check)
+		if err != nil {
+			s.refuse(c, http.StatusBadRequest, reasonRequest, err)
+			return
+		}
+		answer, err := f(c.Request.Context(), m)
+		s.reply(c, http.StatusOK, answer, err)
+	}
+}
+
+func (s *Server) reply(c *gin.Context, code int, answer any, err error) {
+	switch {
+	case errors.Is(err, election.ErrNotPrimary), errors.Is(err, election.ErrNoSuccessor):
+		c.AbortWithStatusJSON(http.StatusConflict, complaint{err.Error()})
+	case err != nil:
+		c.AbortWithStatusJSON(http.StatusServiceUnavailable, complaint{"the replica could not answer"})
+	case answer == nil:
+		c.Status(http.StatusNoContent)
+	default:
+		raw, err := json.Marshal(answer)
+		if err != nil {
+			c.AbortWithStatus(http.StatusInternalServerError)
+			return
+		}
+		c.Data(code, "application/json", raw)
+	}
+}
+
+func (s *Server) refuse(c *gin.Context, code int, reason string, err error) {
+	s.refusals.WithLabelValues(reason).Inc()
+	s.cfg.Logger.Debug("refused a request", "remote", c.Request.RemoteAddr, "reason", reason, "error", err)
+	c.Header("Connection", "close")
+	c.AbortWithStatusJSON(code, complaint{err.Error()})
+}
+
+// refusedHandshakes takes what net/http has to say of connections, all of it strangers' doing, counts
+// it, and tells it once a minute per address at debug.
+type refusedHandshakes struct {
+	slog.Handler
+	s    *Server
+	mu   sync.Mutex
+	told map[string]time.Time
+}
+
+// maxStrangers bounds the addresses remembered.
+const maxStrangers = 256
+
+// Enabled implements slog.Handler.
+func (*refusedHandshakes) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle implements slog.Handler.
+func (h *refusedHandshakes) Handle(_ context.Context, r slog.Record) error {
+	h.s.refusals.WithLabelValues(reasonTLS).Inc()
+	who := "unknown"
+	if _, rest, ok := strings.Cut(r.Message, "TLS handshake error from "); ok {
+		if host, _, err := net.SplitHostPort(strings.SplitN(rest, ": ", 2)[0]); err == nil {
+			who = host
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if now.Sub(h.told[who]) < time.Minute {
+		return nil
+	}
+	if len(h.told) >= maxStrangers {
+		clear(h.told)
+	}
+	h.told[who] = now
+	h.s.cfg.Logger.Debug("refused a connection", "remote", who, "reason", r.Message)
+	return nil
+}

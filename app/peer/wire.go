@@ -1,0 +1,154 @@
+package peer
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"habot/app/election"
+)
+
+// Bounds of what one replica takes from another.
+const (
+	maxBody    = 64 << 10
+	maxText    = 256
+	maxHandled = 1000
+	// maxSpan bounds every duration in a message: no lease is longer than a minute.
+	maxSpan = 24 * time.Hour
+)
+
+// protocolHeader names the protocol's version on every request and answer; it is looked at before
+// the body, so that a later version is called by its name and not bad JSON.
+const protocolHeader = "Habot-Protocol"
+
+// Paths.
+const (
+	pathPrimary    = "/v1/primary"
+	pathClaims     = "/v1/claims"
+	pathProgress   = "/v1/progress"
+	pathSwitchover = "/v1/switchover"
+)
+
+// ErrProtocol says that the other replica speaks another version of the protocol.
+var ErrProtocol = errors.New("the other replica speaks another version of the protocol")
+
+// ErrMessage says that a message is not one of ours: malformed, too large or out of bounds.
+var ErrMessage = errors.New("not a valid message")
+
+// switchover asks the primary to hand over.
+type switchover struct {
+	Successor string `json:"successor"`
+}
+
+// complaint is the body of a refused request.
+type complaint struct {
+	Error string `json:"error"`
+}
+
+func protocolText() string { return strconv.Itoa(election.Protocol) }
+
+// decode reads exactly one message, strictly, and checks it.
+func decode[M any](body io.Reader, check func(M) error) (M, error) {
+	var m M
+	raw, err := io.ReadAll(io.LimitReader(body, maxBody+1))
+	if err != nil {
+		return m, fmt.Errorf("read a message: %w", err)
+	}
+	if len(raw) > maxBody {
+		return m, fmt.Errorf("%w: larger than %d bytes", ErrMessage, maxBody)
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return m, fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return m, fmt.Errorf("%w: more than one value", ErrMessage)
+	}
+	if err := check(m); err != nil {
+		return m, fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	return m, nil
+}
+
+func isJSON(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	return err == nil && t == "application/json"
+}
+
+func checkText(name, s string) error {
+	if len(s) > maxText || !utf8.ValidString(s) {
+		return fmt.Errorf("%s is longer than %d bytes or not UTF-8", name, maxText)
+	}
+	return nil
+}
+
+func checkSpan(name string, d time.Duration) error {
+	if d < 0 || d > maxSpan {
+		return fmt.Errorf("%s is out of bounds", name)
+	}
+	return nil
+}
+
+// checkClaim takes a claim that stands for one; zero says whether none will do as well.
+func checkClaim(name string, c election.Claim, zero bool) error {
+	if zero && c.IsZero() {
+		return nil
+	}
+	// Half the range leaves room for every timestamp that can follow.
+	if c.Timestamp <= 0 || c.Timestamp > 1<<62 || c.Replica == "" {
+		return fmt.Errorf("%s is no claim", name)
+	}
+	return checkText(name, string(c.Replica))
+}
+
+func checkStatus(s election.Status) error {
+	if s.Replica == "" || s.Role == "" {
+		return errors.New("a status without replica or role")
+	}
+	return errors.Join(
+		checkText("replica", string(s.Replica)), checkText("name", s.Name), checkText("version", s.Version),
+		checkText("role", string(s.Role)), checkText("primary_name", s.PrimaryName), checkText("health", s.Health.Detail),
+		checkClaim("primary", s.Primary, true), checkClaim("floor", s.Floor, true),
+		checkSpan("remaining", s.Remaining), checkSpan("lease", s.Lease),
+		checkClaim("change", s.Change.Claim, true), checkText("change", s.Change.Name),
+		checkText("change", s.Change.Previous), checkText("change", string(s.Change.Reason)),
+	)
+}
+
+func checkClaimRequest(r election.ClaimRequest) error {
+	if r.Claim.Replica != r.From.Replica {
+		return errors.New("a claim for somebody else")
+	}
+	return errors.Join(checkStatus(r.From), checkClaim("claim", r.Claim, false))
+}
+
+func checkClaimAnswer(a election.ClaimAnswer) error {
+	return errors.Join(checkStatus(a.From), checkClaim("claim", a.Claim, false), checkClaim("holder", a.Holder, true),
+		checkText("refusal", string(a.Refusal)))
+}
+
+func checkEndRequest(r election.EndRequest) error {
+	if r.Claim.Replica != r.From.Replica {
+		return errors.New("the end of somebody else's claim")
+	}
+	return errors.Join(checkStatus(r.From), checkClaim("claim", r.Claim, false),
+		checkText("reason", string(r.Reason)), checkText("successor", string(r.Successor)))
+}
+
+func checkProgress(p election.Progress) error {
+	if len(p.Handled) > maxHandled {
+		return fmt.Errorf("more than %d updates", maxHandled)
+	}
+	return checkClaim("claim", p.Claim, false)
+}
+
+func checkSwitchover(s switchover) error { return checkText("successor", s.Successor) }
+
+func checkComplaint(c complaint) error { return checkText("error", c.Error) }
