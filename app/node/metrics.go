@@ -57,12 +57,15 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 	for _, r := range []election.Refusal{election.RefusedLease, election.RefusedProtocol} {
 		m.mismatches.WithLabelValues(string(r))
 	}
-	reg.MustRegister(m.changes, m.elections, m.stepdowns, m.mismatches, m.takeoverSeconds, m.claimSeconds, gauges{n})
+	reg.MustRegister(m.changes, m.elections, m.stepdowns, m.mismatches, m.takeoverSeconds, m.claimSeconds, newGauges(n.View))
 	return m
 }
 
-// gauges are read from the machine when scraped.
-type gauges struct{ n *Node }
+// gauges are read from a view when scraped.
+type gauges struct {
+	view  func() election.View
+	table []gauge
+}
 
 // gauge is one of them: its name, what it means, and how it is read.
 type gauge struct {
@@ -81,8 +84,8 @@ func truth(b bool) float64 {
 	return 0
 }
 
-func gaugeTable() []gauge {
-	return []gauge{
+func newGauges(view func() election.View) gauges {
+	return gauges{view, []gauge{
 		newGauge("habot_primary", "1 if this replica is primary.", func(v election.View) float64 { return truth(v.IsPrimary()) }),
 		newGauge("habot_primary_known", "1 if this replica knows a primary.", func(v election.View) float64 { return truth(v.Known()) }),
 		newGauge("habot_primary_timestamp_seconds", "Timestamp of the primary this replica knows; 0 if none.",
@@ -101,20 +104,20 @@ func gaugeTable() []gauge {
 		newGauge("habot_quorum", "Grants that make a primary.", func(v election.View) float64 { return float64(v.Quorum) }),
 		newGauge("habot_healthy", "1 if this replica reaches Telegram, or polls it with success.",
 			func(v election.View) float64 { return truth(v.Self.Health.OK) }),
-	}
+	}}
 }
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, x := range gaugeTable() {
+	for _, x := range g.table {
 		ch <- x.desc
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (g gauges) Collect(ch chan<- prometheus.Metric) {
-	v := g.n.View()
-	for _, x := range gaugeTable() {
+	v := g.view()
+	for _, x := range g.table {
 		ch <- prometheus.MustNewConstMetric(x.desc, prometheus.GaugeValue, x.read(v))
 	}
 }

@@ -1,0 +1,297 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What is accepted, in words.
+const (
+	acceptedToken     = "a token from BotFather: digits, a colon, 35 of A-Z a-z 0-9 _ -"
+	acceptedURL       = "http://host[:port] or https://host[:port], a path allowed, no user, query or fragment"
+	acceptedMode      = ModePrimaryBackup + " or " + ModeBotOnly
+	acceptedInstances = "a comma-separated list of host or host:port, at most 64"
+	acceptedSecret    = "at least 16 bytes"
+	acceptedAddr      = "host:port or :port, port 1..65535"
+	acceptedName      = "1 to 64 of A-Z a-z 0-9 . _ -"
+	acceptedChats     = "a comma-separated list of chat ids (whole numbers, not 0), at most 20"
+	acceptedLevel     = "debug, info, warn or error"
+	acceptedFormat    = "text or json"
+)
+
+// checker turns text into values and collects what is wrong.
+type checker struct {
+	readFile func(string) ([]byte, error)
+	problems Problems
+	warnings []string
+}
+
+func (c *checker) problem(name, value, accepted string) {
+	c.problems = append(c.problems, fmt.Sprintf("%s=%q is not accepted: %s", name, shorten(value), accepted))
+}
+
+func (c *checker) secretProblem(name, what string) {
+	c.problems = append(c.problems, fmt.Sprintf("%s is not accepted: %s", name, what))
+}
+
+func (c *checker) warn(format string, args ...any) {
+	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
+}
+
+func shorten(s string) string {
+	const most = 80
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}
+
+func (c *checker) config(raw environment) Config {
+	cfg := Config{
+		Mode:         c.oneOf("MODE", raw.Mode, acceptedMode, ModePrimaryBackup, ModeBotOnly),
+		Replicas:     c.whole("REPLICAS", raw.Replicas, 1, MaxReplicas),
+		Lease:        c.lease(raw.Lease),
+		PeerAddr:     c.addr("PEER_ADDR", raw.PeerAddr),
+		HTTPAddr:     c.addr("HTTP_ADDR", raw.HTTPAddr),
+		ReplicaName:  c.name(raw.ReplicaName),
+		AdminChatIDs: c.chats(raw.AdminChatIDs),
+		AdminToken:   c.long("ADMIN_TOKEN", c.secret("ADMIN_TOKEN", raw.AdminToken, raw.AdminTokenFile)),
+		LogLevel:     c.level(raw.LogLevel),
+		LogJSON:      c.oneOf("LOG_FORMAT", raw.LogFormat, acceptedFormat, "text", "json") == "json",
+
+		SimulatorAddr:  c.addr("SIMULATOR_ADDR", raw.SimulatorAddr),
+		SimulatorRate:  c.rate(raw.SimulatorRate),
+		SimulatorChats: c.whole("SIMULATOR_CHATS", raw.SimulatorChats, 1, maxChats),
+	}
+	cfg.Instances = c.instances(raw.Instances)
+	cfg.Quorum = c.quorum(raw.Quorum, cfg.Replicas)
+	cfg.Token = c.token(raw)
+	cfg.Demo = cfg.Token == DemoToken
+	cfg.APIURL = c.apiURL(raw.TelegramAPIURL, cfg.Demo)
+	secret := c.long("CLUSTER_SECRET", c.secret("CLUSTER_SECRET", raw.ClusterSecret, raw.ClusterSecretFile))
+	if secret == "" {
+		secret = "derived from the token " + cfg.Token
+	}
+	cfg.ClusterSecret = []byte(secret)
+	if cfg.Mode == ModeBotOnly && cfg.Replicas > 1 {
+		c.warn("MODE=%s holds no election: with REPLICAS=%d the replicas would cut off each other's polls; set REPLICAS=1", ModeBotOnly, cfg.Replicas)
+	}
+	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 && cfg.Replicas%2 == 0 && cfg.Quorum == 0 {
+		c.warn("REPLICAS=%d is even: it survives no more failures than %d", cfg.Replicas, cfg.Replicas-1)
+	}
+	return cfg
+}
+
+// secret reads a variable or its _FILE twin.
+func (c *checker) secret(name, value, file string) string {
+	switch {
+	case file == "":
+		return value
+	case value != "":
+		c.secretProblem(name, fmt.Sprintf("both %s and %s_FILE are set; set one", name, name))
+		return ""
+	}
+	raw, err := c.readFile(file)
+	if err != nil {
+		c.problem(name+"_FILE", file, "a readable file ("+reason(err)+")")
+		return ""
+	}
+	if value = strings.TrimSpace(string(raw)); value == "" {
+		c.problem(name+"_FILE", file, "a file that is not empty")
+	}
+	return value
+}
+
+// reason is an error's last part: the file's name has been said.
+func reason(err error) string {
+	s := err.Error()
+	return s[strings.LastIndex(s, ": ")+1:]
+}
+
+func (c *checker) long(name, secret string) string {
+	if secret != "" && len(secret) < minSecret {
+		c.secretProblem(name, acceptedSecret)
+	}
+	return secret
+}
+
+var tokenShape = regexp.MustCompile(`^[0-9]{1,20}:[A-Za-z0-9_-]{35}$`)
+
+func (c *checker) token(raw environment) string {
+	before := len(c.problems)
+	token := c.secret("BOT_TOKEN", raw.BotToken, raw.BotTokenFile)
+	switch {
+	case token != "" && !tokenShape.MatchString(token):
+		c.secretProblem("BOT_TOKEN", acceptedToken)
+	case token == "" && len(c.problems) == before:
+		return DemoToken
+	}
+	return token
+}
+
+func (c *checker) apiURL(value string, demo bool) string {
+	switch {
+	case value == "" && demo:
+		return "http://telegram:8081"
+	case value == "":
+		return "https://api.telegram.org"
+	}
+	u, err := url.Parse(value)
+	if err != nil {
+		c.secretProblem("TELEGRAM_API_URL", acceptedURL)
+		return ""
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		c.problem("TELEGRAM_API_URL", u.Redacted(), acceptedURL)
+	}
+	return strings.TrimRight(value, "/")
+}
+
+func (c *checker) oneOf(name, value, accepted string, values ...string) string {
+	if !slices.Contains(values, value) {
+		c.problem(name, value, accepted)
+	}
+	return value
+}
+
+func (c *checker) whole(name, value string, least, most int) int {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < least || n > most {
+		c.problem(name, value, fmt.Sprintf("a whole number, %d..%d", least, most))
+		return least
+	}
+	return n
+}
+
+func (c *checker) quorum(value string, replicas int) int {
+	if value == "majority" {
+		return 0
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > replicas {
+		c.problem("QUORUM", value, fmt.Sprintf("majority, or a whole number, 1..%d (REPLICAS)", replicas))
+		return 0
+	}
+	if n <= replicas/2 {
+		c.warn("QUORUM=%d is below a majority of REPLICAS=%d: after a network partition each side may have a primary of its own until they meet again", n, replicas)
+	}
+	return n
+}
+
+func (c *checker) lease(value string) time.Duration {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < MinLease || d > MaxLease {
+		c.problem("LEASE", value, "a duration with its unit, 200ms..60s, such as 1s")
+		return MinLease
+	}
+	return d
+}
+
+func (c *checker) rate(value string) float64 {
+	f, err := strconv.ParseFloat(value, 64)
+	if err != nil || !(f >= 0 && f <= maxRate) {
+		c.problem("SIMULATOR_RATE", value, fmt.Sprintf("messages a second, 0..%d", maxRate))
+		return 0
+	}
+	return f
+}
+
+var hostShape = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?$`)
+
+func (c *checker) instances(value string) []string {
+	if value == "" {
+		return nil // told apart by Load
+	}
+	var all []string
+	for part := range strings.SplitSeq(value, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		if !isInstance(part) {
+			c.problem("INSTANCES", part, acceptedInstances)
+		}
+		all = append(all, part)
+	}
+	if len(all) == 0 || len(all) > maxInstances {
+		c.problem("INSTANCES", value, acceptedInstances)
+	}
+	return all
+}
+
+func isInstance(s string) bool {
+	if _, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return true
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return hostShape.MatchString(s)
+	}
+	if _, err := netip.ParseAddr(host); err != nil && !hostShape.MatchString(host) {
+		return false
+	}
+	return isPort(port)
+}
+
+func isPort(s string) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && n >= 1 && n <= 65535
+}
+
+func (c *checker) addr(name, value string) string {
+	host, port, err := net.SplitHostPort(value)
+	if err != nil || !isPort(port) {
+		c.problem(name, value, acceptedAddr)
+		return value
+	}
+	if _, err := netip.ParseAddr(host); host != "" && err != nil && !hostShape.MatchString(host) {
+		c.problem(name, value, acceptedAddr)
+	}
+	return value
+}
+
+var nameShape = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+func (c *checker) name(value string) string {
+	if value != "" && !nameShape.MatchString(value) {
+		c.problem("REPLICA_NAME", value, acceptedName)
+	}
+	return value
+}
+
+func (c *checker) chats(value string) []int64 {
+	var all []int64
+	for part := range strings.SplitSeq(value, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		id, err := strconv.ParseInt(part, 10, 64)
+		if err != nil || id == 0 {
+			c.problem("ADMIN_CHAT_IDS", part, acceptedChats)
+			continue
+		}
+		if !slices.Contains(all, id) {
+			all = append(all, id)
+		}
+	}
+	if len(all) > maxAdmins {
+		c.problem("ADMIN_CHAT_IDS", value, acceptedChats)
+	}
+	return all
+}
+
+func (c *checker) level(value string) slog.Level {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	l, ok := levels[strings.ToLower(value)]
+	if !ok {
+		c.problem("LOG_LEVEL", value, acceptedLevel)
+	}
+	return l
+}

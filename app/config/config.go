@@ -1,0 +1,146 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v10"
+)
+
+// DemoToken is the bot's without BOT_TOKEN. It opens nothing but the simulator.
+const DemoToken = "1000000001:habot-demo-token-for-the-simulator0"
+
+// Modes.
+const (
+	ModePrimaryBackup = "primary-backup"
+	ModeBotOnly       = "bot-only"
+)
+
+// The bounds of what is accepted.
+const (
+	MinLease    = 200 * time.Millisecond
+	MaxLease    = time.Minute
+	MaxReplicas = 50
+
+	minSecret    = 16 // bytes
+	maxInstances = 64
+	maxAdmins    = 20
+	maxRate      = 1000
+	maxChats     = 1000
+)
+
+// Config is the whole configuration, checked.
+type Config struct {
+	// Token is DemoToken if Demo.
+	Token string
+	Demo  bool
+	// APIURL has no slash at its end.
+	APIURL    string
+	Mode      string
+	Replicas  int
+	Instances []string
+	// Quorum is 0 for a majority.
+	Quorum        int
+	Lease         time.Duration
+	ClusterSecret []byte
+	PeerAddr      string
+	HTTPAddr      string
+	// ReplicaName is empty if it is to be found out.
+	ReplicaName  string
+	AdminChatIDs []int64
+	AdminToken   string
+	LogLevel     slog.Level
+	LogJSON      bool
+
+	SimulatorAddr  string
+	SimulatorRate  float64
+	SimulatorChats int
+
+	// Warnings are what is accepted, but worth a line in the log.
+	Warnings []string
+}
+
+// environment is what is read, as it is written. Its tags are the one list of variables.
+type environment struct {
+	BotToken          string `env:"BOT_TOKEN"`
+	BotTokenFile      string `env:"BOT_TOKEN_FILE"`
+	TelegramAPIURL    string `env:"TELEGRAM_API_URL"`
+	Mode              string `env:"MODE" envDefault:"primary-backup"`
+	Replicas          string `env:"REPLICAS" envDefault:"3"`
+	Instances         string `env:"INSTANCES" envDefault:"bot"`
+	Quorum            string `env:"QUORUM" envDefault:"majority"`
+	Lease             string `env:"LEASE" envDefault:"1s"`
+	ClusterSecret     string `env:"CLUSTER_SECRET"`
+	ClusterSecretFile string `env:"CLUSTER_SECRET_FILE"`
+	PeerAddr          string `env:"PEER_ADDR" envDefault:":7175"`
+	HTTPAddr          string `env:"HTTP_ADDR" envDefault:":8080"`
+	ReplicaName       string `env:"REPLICA_NAME"`
+	AdminChatIDs      string `env:"ADMIN_CHAT_IDS"`
+	AdminToken        string `env:"ADMIN_TOKEN"`
+	AdminTokenFile    string `env:"ADMIN_TOKEN_FILE"`
+	LogLevel          string `env:"LOG_LEVEL" envDefault:"info"`
+	LogFormat         string `env:"LOG_FORMAT" envDefault:"text"`
+	SimulatorAddr     string `env:"SIMULATOR_ADDR" envDefault:":8081"`
+	SimulatorRate     string `env:"SIMULATOR_RATE" envDefault:"2"`
+	SimulatorChats    string `env:"SIMULATOR_CHATS" envDefault:"5"`
+}
+
+// Variable is one environment variable.
+type Variable struct {
+	Name string
+	// Default is empty if there is none, or if it depends on others.
+	Default string
+}
+
+// Variables lists every variable, in the order of the documentation.
+func Variables() ([]Variable, error) {
+	fields, err := env.GetFieldParams(&environment{})
+	if err != nil {
+		return nil, fmt.Errorf("list the variables: %w", err)
+	}
+	all := make([]Variable, 0, len(fields))
+	for _, f := range fields {
+		all = append(all, Variable{Name: f.Key, Default: f.DefaultValue})
+	}
+	return all, nil
+}
+
+// Problems are what is wrong with a configuration, one line each. No line contains a secret.
+type Problems []string
+
+// Error implements error: all the lines.
+func (p Problems) Error() string { return strings.Join(p, "\n") }
+
+// Load makes a configuration of an environment (NAME=value each) and the files that it names. Its error
+// is of type Problems.
+func Load(environ []string, readFile func(name string) ([]byte, error)) (Config, error) {
+	set := map[string]string{}
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		// Empty means not set: Compose hands on what .env leaves out as an empty string. INSTANCES
+		// alone could be emptied by mistake, and nobody would be found.
+		if value = strings.TrimSpace(value); value != "" || name == "INSTANCES" {
+			set[name] = value
+		}
+	}
+	var raw environment
+	if err := env.ParseWithOptions(&raw, env.Options{Environment: set}); err != nil {
+		return Config{}, Problems{err.Error()}
+	}
+	c := checker{readFile: readFile}
+	cfg := c.config(raw)
+	if v, ok := set["INSTANCES"]; ok && v == "" {
+		c.problem("INSTANCES", v, acceptedInstances)
+	}
+	warnings, err := lookalikes(set)
+	if err != nil {
+		return Config{}, Problems{err.Error()}
+	}
+	cfg.Warnings = append(c.warnings, warnings...)
+	if len(c.problems) > 0 {
+		return Config{}, c.problems
+	}
+	return cfg, nil
+}

@@ -1,0 +1,69 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// lookalikes warns of variables that are none of ours but look as if they were meant to be.
+func lookalikes(set map[string]string) ([]string, error) {
+	known, err := Variables()
+	if err != nil {
+		return nil, err
+	}
+	var warnings []string
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		if nearest := meant(name, known); nearest != "" {
+			warnings = append(warnings, fmt.Sprintf("the variable %s is not known and has no effect; did you mean %s?", name, nearest))
+		}
+	}
+	return warnings, nil
+}
+
+// meant is the variable of ours that a name was probably meant to be; empty if it is one, or is not like one.
+func meant(name string, known []Variable) string {
+	if slices.ContainsFunc(known, func(v Variable) bool { return v.Name == name }) {
+		return ""
+	}
+	plain := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	for _, prefix := range []string{"HABOT_", "TELEGRAM_"} {
+		plain = strings.TrimPrefix(plain, prefix)
+	}
+	best, nearest := 3, ""
+	for _, v := range known {
+		d := distance(plain, strings.TrimPrefix(v.Name, "TELEGRAM_"))
+		// Short names have many innocent neighbours: NODE is not MODE.
+		if d < best && (d == 0 || len(v.Name) >= 5*d+3) {
+			best, nearest = d, v.Name
+		}
+	}
+	return nearest
+}
+
+// distance is how many letters to insert, drop, replace or swap with their neighbour make b of a
+// (optimal string alignment).
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

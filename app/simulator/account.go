@@ -1,0 +1,288 @@
+package simulator
+
+import (
+	"strings"
+	"time"
+)
+
+// Bounds of the account: what is older is only counted.
+const (
+	maxRecords = 50_000
+	maxPolls   = 50_000
+	// lostAfter is how long after its confirmation an update without an answer counts as lost: a bot
+	// that confirms before it handles has that long.
+	lostAfter = 30 * time.Second
+)
+
+// Delivery is one time an update was given to a poller, or one answer to it.
+type Delivery struct {
+	Poller string    `json:"poller"`
+	At     time.Time `json:"at"`
+}
+
+// Record is the account of one update.
+type Record struct {
+	Serial    int64      `json:"serial"`
+	ID        int        `json:"update_id"`
+	Chat      int64      `json:"chat_id,omitempty"`
+	Text      string     `json:"text,omitempty"`
+	Sent      time.Time  `json:"sent"`
+	Delivered []Delivery `json:"delivered,omitempty"`
+	Confirmed time.Time  `json:"confirmed,omitzero"`
+	Answered  []Delivery `json:"answered,omitempty"`
+	// Dropped says why it was never confirmed: expired, full, or dropped on request.
+	Dropped string `json:"dropped,omitempty"`
+}
+
+// PollRecord is the account of one getUpdates that reached the queue.
+type PollRecord struct {
+	Number int64     `json:"number"`
+	Poller string    `json:"poller"`
+	Start  time.Time `json:"start"`
+	End    time.Time `json:"end,omitzero"`
+	Offset int       `json:"offset"`
+	// Updates is how many it got; Code 0 while it waits, and if its client went away.
+	Updates int `json:"updates"`
+	Code    int `json:"code"`
+	// Overlaps names a poller whose poll was under way when this one began.
+	Overlaps string `json:"overlaps,omitempty"`
+}
+
+// Handover is one change of poller: how long nobody polled between the two.
+type Handover struct {
+	From string    `json:"from"`
+	To   string    `json:"to"`
+	At   time.Time `json:"at"`
+	// GapSeconds is from the end of the last poll of From; 0 if that was still under way.
+	GapSeconds float64 `json:"gap_seconds"`
+}
+
+// Report is the whole account, in numbers.
+type Report struct {
+	Sent            int64 `json:"sent"`
+	Delivered       int64 `json:"delivered"`
+	Confirmed       int64 `json:"confirmed"`
+	Answered        int64 `json:"answered"`
+	AnsweredTwice   int64 `json:"answered_twice"`
+	Lost            int64 `json:"lost"`
+	Dropped         int64 `json:"dropped"`
+	Unanswered      int64 `json:"unanswered"` // sent, neither answered nor dropped
+	OutOfOrder      int64 `json:"out_of_order"`
+	StrayMessages   int64 `json:"stray_messages"` // messages that answer no update
+	Polls           int64 `json:"polls"`
+	Overlaps        int64 `json:"overlaps"`
+	Conflicts       int64 `json:"conflicts"`
+	PollerChanges   int64 `json:"poller_changes"`
+	PollersReturned int64 `json:"pollers_returned"` // a poller polled again soon after another took over
+	// LongestUnpolledSeconds is the longest time without a poll under way, since the first.
+	LongestUnpolledSeconds float64    `json:"longest_unpolled_seconds"`
+	Poller                 string     `json:"poller"`
+	Handovers              []Handover `json:"handovers"`
+}
+
+// returnedWithin: a poller that polls again this soon after another took over was not gone.
+const returnedWithin = 10 * time.Second
+
+// maxHandovers bounds the changes of poller remembered.
+const maxHandovers = 1000
+
+type textKey struct {
+	chat int64
+	text string
+}
+
+// account is what became of every update and every poll. It is pure.
+type account struct {
+	serial    int64
+	records   map[int64]*Record
+	oldest    int64
+	texts     map[textKey]int64
+	lastReply map[int64]int64 // chat: the serial answered last
+	report    Report
+
+	polls      []*PollRecord
+	pollNumber int64
+	underWay   int
+	idleSince  time.Time // since when no poll is under way; zero before the first
+	lastPoll   map[string]time.Time
+	lastEnd    map[string]time.Time
+}
+
+func newAccount() *account {
+	return &account{
+		records: map[int64]*Record{}, oldest: 1, texts: map[textKey]int64{}, lastReply: map[int64]int64{},
+		lastPoll: map[string]time.Time{}, lastEnd: map[string]time.Time{},
+	}
+}
+
+// sent takes note of a new update and returns its serial number.
+func (a *account) sent(now time.Time, id int, chat int64, text string) int64 {
+	a.serial++
+	a.records[a.serial] = &Record{Serial: a.serial, ID: id, Chat: chat, Text: text, Sent: now}
+	if text != "" {
+		a.texts[textKey{chat, text}] = a.serial
+	}
+	a.report.Sent++
+	for len(a.records) > maxRecords {
+		a.forget()
+	}
+	return a.serial
+}
+
+// forget drops the oldest record; what it says is settled by then.
+func (a *account) forget() {
+	if r := a.records[a.oldest]; r != nil {
+		switch {
+		case a.isLost(r, time.Time{}):
+			a.report.Lost++
+		case r.Text != "" && r.Dropped == "" && len(r.Answered) == 0:
+			a.report.Unanswered++
+		}
+		if key := (textKey{r.Chat, r.Text}); a.texts[key] == r.Serial {
+			delete(a.texts, key)
+		}
+		delete(a.records, a.oldest)
+	}
+	a.oldest++
+}
+
+// isLost tells whether an update was confirmed and, lostAfter later, has no answer. A zero now stands
+// for late enough.
+func (a *account) isLost(r *Record, now time.Time) bool {
+	return !r.Confirmed.IsZero() && r.Text != "" && len(r.Answered) == 0 && (now.IsZero() || now.Sub(r.Confirmed) > lostAfter)
+}
+
+func (a *account) delivered(now time.Time, poller string, updates []queued) {
+	for _, u := range updates {
+		r := a.records[u.serial]
+		if r == nil {
+			continue
+		}
+		if len(r.Delivered) == 0 {
+			a.report.Delivered++
+		}
+		if len(r.Delivered) < 20 {
+			r.Delivered = append(r.Delivered, Delivery{poller, now})
+		}
+	}
+}
+
+func (a *account) confirmed(now time.Time, updates []queued) {
+	for _, u := range updates {
+		if r := a.records[u.serial]; r != nil && r.Confirmed.IsZero() {
+			r.Confirmed = now
+			a.report.Confirmed++
+		}
+	}
+}
+
+func (a *account) dropped(updates []queued, why string) {
+	for _, u := range updates {
+		if r := a.records[u.serial]; r != nil && r.Dropped == "" {
+			r.Dropped = why
+			a.report.Dropped++
+		}
+	}
+}
+
+// answered finds the update that a message answers: "name: text" for the chat's text, or the text itself.
+func (a *account) answered(now time.Time, poller string, chat int64, text string) {
+	serial, ok := a.texts[textKey{chat, text}]
+	if !ok {
+		if _, rest, cut := strings.Cut(text, ": "); cut {
+			serial, ok = a.texts[textKey{chat, rest}]
+		}
+	}
+	r := a.records[serial]
+	if !ok || r == nil {
+		a.report.StrayMessages++
+		return
+	}
+	switch len(r.Answered) {
+	case 0:
+		a.report.Answered++
+		if serial < a.lastReply[chat] {
+			a.report.OutOfOrder++
+		}
+		a.lastReply[chat] = max(serial, a.lastReply[chat])
+	case 1:
+		a.report.AnsweredTwice++
+	}
+	if len(r.Answered) < 20 {
+		r.Answered = append(r.Answered, Delivery{poller, now})
+	}
+}
+
+// pollBegan takes note of a poll that reached the queue.
+func (a *account) pollBegan(now time.Time, poller string, offset int) *PollRecord {
+	a.pollNumber++
+	p := &PollRecord{Number: a.pollNumber, Poller: poller, Start: now, Offset: offset}
+	a.report.Polls++
+	if a.underWay > 0 {
+		for i := len(a.polls) - 1; i >= max(0, len(a.polls)-50); i-- {
+			if o := a.polls[i]; o.End.IsZero() && o.Poller != poller {
+				p.Overlaps = o.Poller
+				a.report.Overlaps++
+				break
+			}
+		}
+	} else if !a.idleSince.IsZero() {
+		a.report.LongestUnpolledSeconds = max(a.report.LongestUnpolledSeconds, now.Sub(a.idleSince).Seconds())
+	}
+	if last := a.report.Poller; last != "" && last != poller {
+		a.handover(now, last, poller)
+	}
+	a.report.Poller = poller
+	a.lastPoll[poller] = now
+	a.underWay++
+	a.polls = append(a.polls, p)
+	if len(a.polls) > maxPolls {
+		a.polls = append([]*PollRecord(nil), a.polls[len(a.polls)-maxPolls/2:]...)
+	}
+	return p
+}
+
+func (a *account) handover(now time.Time, from, to string) {
+	a.report.PollerChanges++
+	if before, ok := a.lastPoll[to]; ok && now.Sub(before) < returnedWithin {
+		a.report.PollersReturned++
+	}
+	h := Handover{From: from, To: to, At: now}
+	if end := a.lastEnd[from]; end.After(a.lastPoll[from]) || end.Equal(a.lastPoll[from]) {
+		h.GapSeconds = now.Sub(end).Seconds()
+	}
+	a.report.Handovers = append(a.report.Handovers, h)
+	if n := len(a.report.Handovers); n > maxHandovers {
+		a.report.Handovers = a.report.Handovers[n-maxHandovers:]
+	}
+}
+
+// pollEnded takes note of its end; code 0 says that the client went away.
+func (a *account) pollEnded(now time.Time, p *PollRecord, updates, code int) {
+	p.End, p.Updates, p.Code = now, updates, code
+	a.lastEnd[p.Poller] = now
+	if code == 409 {
+		a.report.Conflicts++
+	}
+	if a.underWay--; a.underWay == 0 {
+		a.idleSince = now
+	}
+}
+
+// sum is the report at a moment.
+func (a *account) sum(now time.Time) Report {
+	r := a.report
+	for _, rec := range a.records {
+		if a.isLost(rec, now) {
+			r.Lost++
+		}
+		if rec.Text != "" && rec.Dropped == "" && len(rec.Answered) == 0 {
+			r.Unanswered++
+		}
+	}
+	if a.underWay == 0 && !a.idleSince.IsZero() {
+		r.LongestUnpolledSeconds = max(r.LongestUnpolledSeconds, now.Sub(a.idleSince).Seconds())
+	}
+	r.Handovers = append([]Handover{}, a.report.Handovers...)
+	return r
+}

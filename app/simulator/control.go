@@ -1,0 +1,206 @@
+package simulator
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// Kinds of faults.
+const (
+	FaultError500 = "error500" // {"ok":false,"error_code":500,...}
+	FaultHTML502  = "html502"  // a proxy's page
+	FaultHang     = "hang"     // no answer while the fault lasts
+	FaultDrop     = "drop"     // the connection is closed without an answer
+	FaultLimit    = "429"      // with retry_after
+	FaultToken    = "401"
+	FaultConflict = "409"     // as if somebody else polled
+	FaultLatency  = "latency" // every answer is late
+)
+
+func faultKinds() []string {
+	return []string{FaultError500, FaultHTML502, FaultHang, FaultDrop, FaultLimit, FaultToken, FaultConflict, FaultLatency}
+}
+
+// Fault asks for trouble.
+type Fault struct {
+	Kind string `json:"kind"`
+	// Methods are those that suffer; none named means all.
+	Methods []string `json:"methods,omitempty"`
+	// Replica restricts the trouble to one poller.
+	Replica string `json:"replica,omitempty"`
+	// Seconds is how long it lasts; at most an hour.
+	Seconds float64 `json:"seconds"`
+	// RetryAfterSeconds goes with 429.
+	RetryAfterSeconds int `json:"retry_after_seconds,omitempty"`
+	// LatencySeconds goes with latency.
+	LatencySeconds float64 `json:"latency_seconds,omitempty"`
+}
+
+// Control is what POST /control takes; every part is optional.
+type Control struct {
+	// Rate is how many messages a second the users write from now on.
+	Rate *float64 `json:"rate,omitempty"`
+	// ClearFaults ends all trouble; Faults begins some.
+	ClearFaults bool    `json:"clear_faults,omitempty"`
+	Faults      []Fault `json:"faults,omitempty"`
+	// Messages are written now by the users of these chats.
+	Messages []struct {
+		Chat int64  `json:"chat_id"`
+		Text string `json:"text"`
+	} `json:"messages,omitempty"`
+	// Updates are injected as they are.
+	Updates []struct {
+		Kind    string          `json:"kind"`
+		Payload json.RawMessage `json:"payload"`
+	} `json:"updates,omitempty"`
+	// LowerIDs has update ids start again lower, once nothing waits.
+	LowerIDs bool `json:"lower_ids,omitempty"`
+}
+
+const (
+	maxFaultSeconds = 3600
+	maxRate         = 10_000
+	maxInjected     = 10_000
+)
+
+// check says what is wrong with a control.
+func (c Control) check() error {
+	if c.Rate != nil && (*c.Rate < 0 || *c.Rate > maxRate) {
+		return fmt.Errorf("rate is not in 0..%d", maxRate)
+	}
+	if len(c.Messages) > maxInjected || len(c.Updates) > maxInjected {
+		return fmt.Errorf("more than %d updates", maxInjected)
+	}
+	for _, f := range c.Faults {
+		if !slices.Contains(faultKinds(), f.Kind) {
+			return fmt.Errorf("fault %q is none of %s", f.Kind, strings.Join(faultKinds(), ", "))
+		}
+		if f.Seconds <= 0 || f.Seconds > maxFaultSeconds {
+			return fmt.Errorf("seconds of a fault is not in 0..%d", maxFaultSeconds)
+		}
+		if f.LatencySeconds < 0 || f.LatencySeconds > maxFaultSeconds || f.RetryAfterSeconds < 0 || f.RetryAfterSeconds > maxFaultSeconds {
+			return fmt.Errorf("a fault's latency_seconds or retry_after_seconds is not in 0..%d", maxFaultSeconds)
+		}
+	}
+	for _, u := range c.Updates {
+		if !slices.Contains(allowedKinds(), u.Kind) {
+			return fmt.Errorf("update kind %q is none of Telegram's", u.Kind)
+		}
+	}
+	return nil
+}
+
+// fault is trouble that lasts.
+type fault struct {
+	Fault
+	until time.Time
+}
+
+func (s *Simulator) serveControl(c *gin.Context) {
+	var ctl Control
+	d := json.NewDecoder(io.LimitReader(c.Request.Body, maxBody))
+	d.DisallowUnknownFields()
+	err := d.Decode(&ctl)
+	if err == nil {
+		err = ctl.check()
+	}
+	if err != nil {
+		c.JSON(http.StatusBadRequest, gin.H{"error": err.Error()})
+		return
+	}
+	s.Apply(ctl)
+	c.JSON(http.StatusOK, gin.H{"ok": true})
+}
+
+// Apply does what a control asks for.
+func (s *Simulator) Apply(ctl Control) {
+	if ctl.Rate != nil {
+		s.SetRate(*ctl.Rate)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if ctl.ClearFaults {
+		s.faults = nil
+	}
+	for _, f := range ctl.Faults {
+		s.faults = append(s.faults, fault{f, now.Add(time.Duration(f.Seconds * float64(time.Second)))})
+	}
+	if ctl.LowerIDs {
+		s.bot.queue.restart = max(1, s.bot.queue.head()/2-rand.IntN(1000)) //nolint:gosec // a start like any other
+	}
+	for _, m := range ctl.Messages {
+		s.write(m.Chat, m.Text)
+	}
+	for _, u := range ctl.Updates {
+		s.push(now, u.Kind, u.Payload, 0, "")
+	}
+}
+
+// fault finds the trouble a request is in.
+func (s *Simulator) fault(method, who string) (fault, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.faults = slices.DeleteFunc(s.faults, func(f fault) bool { return !now.Before(f.until) })
+	for _, f := range s.faults {
+		hit := len(f.Methods) == 0 || slices.ContainsFunc(f.Methods, func(m string) bool { return strings.EqualFold(m, method) })
+		if hit && (f.Replica == "" || f.Replica == who) {
+			return f, true
+		}
+	}
+	return fault{}, false
+}
+
+// suffer carries out the trouble a request is in; false if it was answered, or never will be.
+func (s *Simulator) suffer(c *gin.Context, method string) bool {
+	f, ok := s.fault(method, caller(c.Request))
+	if !ok {
+		return true
+	}
+	switch f.Kind {
+	case FaultLatency:
+		return pause(c.Request.Context(), time.Duration(f.LatencySeconds*float64(time.Second)))
+	case FaultHang:
+		if pause(c.Request.Context(), time.Until(f.until)) {
+			s.drop(c) // what hung for so long is not answered after all
+		}
+	case FaultDrop:
+		s.drop(c)
+	case FaultHTML502:
+		c.Data(http.StatusBadGateway, "text/html", []byte("<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"))
+	case FaultLimit:
+		after := max(1, f.RetryAfterSeconds)
+		a := fail(http.StatusTooManyRequests, fmt.Sprintf("Too Many Requests: retry after %d", after))
+		a.Parameters = &parameters{RetryAfter: after}
+		s.reply(c, a)
+	case FaultToken:
+		s.reply(c, fail(http.StatusUnauthorized, "Unauthorized"))
+	case FaultConflict:
+		s.reply(c, fail(http.StatusConflict, conflictPoll))
+	default:
+		s.reply(c, fail(http.StatusInternalServerError, "Internal Server Error"))
+	}
+	return false
+}
+
+// drop closes the connection without an answer.
+func (s *Simulator) drop(c *gin.Context) {
+	c.Abort()
+	conn, _, err := c.Writer.Hijack()
+	if err != nil {
+		s.cfg.Logger.Debug("a connection could not be dropped", "error", err)
+		return
+	}
+	if err := conn.Close(); err != nil {
+		s.cfg.Logger.Debug("a connection could not be closed", "error", err)
+	}
+}

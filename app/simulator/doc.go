@@ -1,0 +1,12 @@
+// Package simulator is a faithful stand-in for the Telegram Bot API: the rules of getUpdates, webhook
+// conflicts, errors and parameter encodings of the real server (tdlib/telegram-bot-api), for one bot.
+// It plays the users too, and keeps account of what became of every update and of every poll.
+//
+// It owns everything beneath the Bot API's address and decides nothing about replicas: it is what
+// they are judged by, so it imports nothing of theirs. The rules (queue, updates, account) are pure
+// and take the time as an argument; server, users and control are the shell around them.
+//
+// It does not deliver to webhooks: it only keeps their settings and the conflicts they cause.
+//
+// It may import gin and client_golang.
+package simulator

@@ -1,0 +1,250 @@
+package simulator
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+type method func(caller string, p params) answer
+
+// methods are those a bot like ours uses, by name in lower case, but for getUpdates.
+func (s *Simulator) methods() map[string]method {
+	return map[string]method{
+		"getme":               s.getMe,
+		"sendmessage":         s.sendMessage,
+		"sendchataction":      s.sendChatAction,
+		"answercallbackquery": s.answerCallbackQuery,
+		"setmycommands":       s.setMyCommands,
+		"getmycommands":       s.getMyCommands,
+		"deletemycommands":    s.deleteMyCommands,
+		"setwebhook":          s.setWebhook,
+		"deletewebhook":       s.deleteWebhook,
+		"getwebhookinfo":      s.getWebhookInfo,
+	}
+}
+
+func (s *Simulator) me() map[string]any {
+	return map[string]any{
+		"id": s.botID(), "is_bot": true, "first_name": "habot demo", "username": "habot_demo_bot",
+		"can_join_groups": true, "can_read_all_group_messages": false, "supports_inline_queries": false,
+	}
+}
+
+func (s *Simulator) getMe(string, params) answer { return answer{OK: true, Result: s.me()} }
+
+// chat finds the chat asked for.
+func (s *Simulator) chat(p params) (int64, string) {
+	raw, ok := p["chat_id"]
+	if !ok || raw == "" {
+		return 0, "chat_id is empty"
+	}
+	id, err := strconv.ParseInt(raw, 10, 64)
+	if err != nil || !s.chats[id] {
+		return 0, "chat not found"
+	}
+	return id, ""
+}
+
+func (s *Simulator) sendMessage(caller string, p params) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p["text"] == "" {
+		return badRequest("message text is empty")
+	}
+	chat, wrong := s.chat(p)
+	if wrong != "" {
+		return badRequest(wrong)
+	}
+	text, wrong := plainText(p["text"], p["parse_mode"])
+	if wrong != "" {
+		return badRequest("can't parse entities: " + wrong)
+	}
+	switch {
+	case strings.TrimSpace(text) == "":
+		return badRequest("message text is empty")
+	case length(text) > maxText:
+		return badRequest("message is too long")
+	}
+	now := time.Now()
+	s.account.answered(now, caller, chat, text)
+	s.messageID++
+	return answer{OK: true, Result: map[string]any{
+		"message_id": s.messageID, "from": s.me(), "date": now.Unix(), "text": text,
+		"chat": map[string]any{"id": chat, "type": "private", "first_name": fmt.Sprintf("User %d", chat)},
+	}}
+}
+
+func (s *Simulator) sendChatAction(_ string, p params) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, wrong := s.chat(p); wrong != "" {
+		return badRequest(wrong)
+	}
+	if p["action"] == "" {
+		return badRequest("wrong parameter action in request")
+	}
+	return answer{OK: true, Result: true}
+}
+
+func (s *Simulator) answerCallbackQuery(_ string, p params) answer {
+	if p["callback_query_id"] == "" {
+		return badRequest("query is too old and response timeout expired or query ID is invalid")
+	}
+	return answer{OK: true, Result: true}
+}
+
+var commandName = regexp.MustCompile(`^[a-z0-9_]{1,32}$`)
+
+const (
+	maxCommands    = 100
+	maxDescription = 256
+)
+
+// scope names whom commands are for.
+func (s *Simulator) scope(p params) (string, string) {
+	var scope struct {
+		Type   string      `json:"type"`
+		ChatID json.Number `json:"chat_id"`
+		UserID json.Number `json:"user_id"`
+	}
+	if raw := p["scope"]; raw != "" {
+		if err := json.Unmarshal([]byte(raw), &scope); err != nil {
+			return "", "can't parse BotCommandScope"
+		}
+	}
+	switch scope.Type {
+	case "", "default":
+		return "default" + p["language_code"], ""
+	case "all_private_chats", "all_group_chats", "all_chat_administrators":
+		return scope.Type + p["language_code"], ""
+	case "chat", "chat_administrators", "chat_member":
+		if _, wrong := s.chat(params{"chat_id": scope.ChatID.String()}); wrong != "" {
+			return "", wrong
+		}
+		return strings.Join([]string{scope.Type, scope.ChatID.String(), scope.UserID.String(), p["language_code"]}, " "), ""
+	default:
+		return "", "can't parse BotCommandScope: unsupported type specified"
+	}
+}
+
+func (s *Simulator) setMyCommands(_ string, p params) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []struct {
+		Command     string `json:"command"`
+		Description string `json:"description"`
+	}
+	if err := json.Unmarshal([]byte(p["commands"]), &list); err != nil {
+		return badRequest("can't parse commands JSON object")
+	}
+	for _, c := range list {
+		if n := length(c.Description); !commandName.MatchString(strings.TrimPrefix(c.Command, "/")) || n < 1 || n > maxDescription {
+			return badRequest("BOT_COMMAND_INVALID")
+		}
+	}
+	if len(list) > maxCommands {
+		return badRequest("too many commands")
+	}
+	scope, wrong := s.scope(p)
+	if wrong != "" {
+		return badRequest(wrong)
+	}
+	s.commands[scope] = json.RawMessage(p["commands"])
+	return answer{OK: true, Result: true}
+}
+
+func (s *Simulator) getMyCommands(_ string, p params) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	scope, wrong := s.scope(p)
+	if wrong != "" {
+		return badRequest(wrong)
+	}
+	list, ok := s.commands[scope]
+	if !ok {
+		list = json.RawMessage("[]")
+	}
+	return answer{OK: true, Result: list}
+}
+
+func (s *Simulator) deleteMyCommands(_ string, p params) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	scope, wrong := s.scope(p)
+	if wrong != "" {
+		return badRequest(wrong)
+	}
+	delete(s.commands, scope)
+	return answer{OK: true, Result: true}
+}
+
+var secretToken = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`)
+
+const (
+	defaultConnections = 40
+	maxConnections     = 100
+)
+
+func (s *Simulator) setWebhook(caller string, p params) answer {
+	target := p["url"]
+	if target == "" {
+		return s.deleteWebhook(caller, p)
+	}
+	if u, err := url.Parse(target); err != nil || u.Scheme != "https" || u.Host == "" {
+		return badRequest("bad webhook: An HTTPS URL must be provided for webhook")
+	}
+	if secret := p["secret_token"]; secret != "" && !secretToken.MatchString(secret) {
+		return badRequest("secret token contains unallowed characters")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bot.allow(p.list("allowed_updates"))
+	if p.truth("drop_pending_updates") {
+		s.account.dropped(s.bot.queue.clear(), "setWebhook")
+	}
+	hook := webhookSettings{
+		url: target, secret: p["secret_token"], ipAddress: p["ip_address"],
+		maxConnections: min(max(p.number("max_connections", defaultConnections), 1), maxConnections),
+	}
+	if s.bot.webhook == hook {
+		return answer{OK: true, Result: true, Description: "Webhook is already set"}
+	}
+	s.abortWaiting(time.Now(), conflictSetHook)
+	s.bot.webhook = hook
+	return answer{OK: true, Result: true, Description: "Webhook was set"}
+}
+
+func (s *Simulator) deleteWebhook(_ string, p params) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.truth("drop_pending_updates") {
+		s.account.dropped(s.bot.queue.clear(), "deleteWebhook")
+	}
+	if s.bot.webhook.url == "" {
+		return answer{OK: true, Result: true, Description: "Webhook is already deleted"}
+	}
+	s.bot.webhook = webhookSettings{}
+	return answer{OK: true, Result: true, Description: "Webhook was deleted"}
+}
+
+func (s *Simulator) getWebhookInfo(string, params) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	hook := s.bot.webhook
+	info := map[string]any{"url": hook.url, "has_custom_certificate": false, "pending_update_count": len(s.bot.queue.waiting)}
+	if hook.url != "" {
+		info["max_connections"] = hook.maxConnections
+		if hook.ipAddress != "" {
+			info["ip_address"] = hook.ipAddress
+		}
+	}
+	if s.bot.allowed != nil {
+		info["allowed_updates"] = s.bot.allowed
+	}
+	return answer{OK: true, Result: info}
+}

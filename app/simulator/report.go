@@ -1,0 +1,127 @@
+package simulator
+
+import (
+	"html/template"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// maxListed bounds one page of the account.
+const maxListed = 10_000
+
+// serveUpdates lists the account of updates: ?from=SERIAL, ?only=unanswered|twice.
+func (s *Simulator) serveUpdates(c *gin.Context) {
+	from, _ := strconv.ParseInt(c.Query("from"), 10, 64) //nolint:errcheck // not a number: from the start
+	only := c.Query("only")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := []Record{}
+	for serial := max(from, s.account.oldest); serial <= s.account.serial && len(list) < maxListed; serial++ {
+		r := s.account.records[serial]
+		switch {
+		case r == nil,
+			only == "unanswered" && (r.Text == "" || len(r.Answered) > 0),
+			only == "twice" && len(r.Answered) < 2:
+		default:
+			list = append(list, *r)
+		}
+	}
+	c.JSON(http.StatusOK, list)
+}
+
+// servePolls lists the account of polls: ?from=NUMBER.
+func (s *Simulator) servePolls(c *gin.Context) {
+	from, _ := strconv.ParseInt(c.Query("from"), 10, 64) //nolint:errcheck // not a number: from the start
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := []PollRecord{}
+	for _, p := range s.account.polls {
+		if p.Number >= from && len(list) < maxListed {
+			list = append(list, *p)
+		}
+	}
+	c.JSON(http.StatusOK, list)
+}
+
+// page is for people. It is static but for the numbers; html/template escapes them.
+var page = template.Must(template.New("page").Parse(`<!doctype html><title>habot: Telegram, simulated</title>
+<style>body{font:16px sans-serif;margin:2em;max-width:50em}td{padding:.1em 1em .1em 0}</style>
+<h1>Telegram, simulated</h1>
+<p>Simulated users write to the bot; this is the account of what became of it.
+Who polls: <b>{{.Poller}}</b>.</p>
+<table>
+<tr><td>sent</td><td>{{.Sent}}</td></tr>
+<tr><td>answered</td><td>{{.Answered}}</td></tr>
+<tr><td>answered twice</td><td>{{.AnsweredTwice}}</td></tr>
+<tr><td>lost</td><td>{{.Lost}}</td></tr>
+<tr><td>not yet answered</td><td>{{.Unanswered}}</td></tr>
+<tr><td>polls</td><td>{{.Polls}}</td></tr>
+<tr><td>polls cut off (409)</td><td>{{.Conflicts}}</td></tr>
+<tr><td>changes of poller</td><td>{{.PollerChanges}}</td></tr>
+</table>
+<p>More: <a href="/report">report</a>, <a href="/report/polls">polls</a>, <a href="/report/updates">updates</a>, <a href="/metrics">metrics</a>.
+`))
+
+func (s *Simulator) servePage(c *gin.Context) {
+	c.Header("Content-Type", "text/html; charset=utf-8")
+	if err := page.Execute(c.Writer, s.Report()); err != nil {
+		s.cfg.Logger.Debug("the page could not be written", "error", err)
+	}
+}
+
+// accountCollector makes metrics of the account when scraped.
+type accountCollector struct{ s *Simulator }
+
+func descUpdates() *prometheus.Desc {
+	return prometheus.NewDesc("habot_simulator_updates", "Updates by what has become of them so far.", []string{"state"}, nil)
+}
+
+func descPolls() *prometheus.Desc {
+	return prometheus.NewDesc("habot_simulator_polls_total", "Polls that reached the queue.", nil, nil)
+}
+
+func descOverlaps() *prometheus.Desc {
+	return prometheus.NewDesc("habot_simulator_poll_overlaps_total", "Polls begun while another poller's was under way.", nil, nil)
+}
+
+func descConflicts() *prometheus.Desc {
+	return prometheus.NewDesc("habot_simulator_conflicts_total", "Polls ended with 409.", nil, nil)
+}
+
+func descChanges() *prometheus.Desc {
+	return prometheus.NewDesc("habot_simulator_poller_changes_total", "Changes of poller.", nil, nil)
+}
+
+func descUnpolled() *prometheus.Desc {
+	return prometheus.NewDesc("habot_simulator_longest_unpolled_seconds", "The longest time without a poll under way.", nil, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (accountCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descUpdates(), descPolls(), descOverlaps(), descConflicts(), descChanges(), descUnpolled()} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (a accountCollector) Collect(ch chan<- prometheus.Metric) {
+	a.s.mu.Lock()
+	r := a.s.account.sum(time.Now())
+	a.s.mu.Unlock()
+	for state, n := range map[string]int64{
+		"sent": r.Sent, "delivered": r.Delivered, "confirmed": r.Confirmed, "answered": r.Answered, "answered_twice": r.AnsweredTwice,
+		"lost": r.Lost, "dropped": r.Dropped, "unanswered": r.Unanswered, "out_of_order": r.OutOfOrder,
+	} {
+		ch <- prometheus.MustNewConstMetric(descUpdates(), prometheus.GaugeValue, float64(n), state)
+	}
+	for desc, n := range map[*prometheus.Desc]int64{
+		descPolls(): r.Polls, descOverlaps(): r.Overlaps, descConflicts(): r.Conflicts, descChanges(): r.PollerChanges,
+	} {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n))
+	}
+	ch <- prometheus.MustNewConstMetric(descUnpolled(), prometheus.GaugeValue, r.LongestUnpolledSeconds)
+}

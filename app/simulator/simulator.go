@@ -1,0 +1,301 @@
+package simulator
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what a simulator is made of.
+type Config struct {
+	Addr string
+	// Token is the one bot's; any other is refused.
+	Token string
+	// Rate is how many messages the users write a second, all together; 0 for none.
+	Rate float64
+	// Chats is how many users there are, each in a chat of its own.
+	Chats  int
+	Logger *slog.Logger
+}
+
+// FirstChat is the chat of the first simulated user; the others follow.
+const FirstChat = 1001
+
+// Simulator is a Bot API server for one bot, and its users. Its methods are safe for concurrent use.
+type Simulator struct {
+	cfg      Config
+	http     *http.Server
+	listener net.Listener
+	registry *prometheus.Registry
+	rateSet  chan struct{} // told when rate has changed
+
+	mu        sync.Mutex
+	bot       bot
+	account   *account
+	waiting   *waiter
+	faults    []fault
+	rate      float64
+	chats     map[int64]bool
+	commands  map[string]json.RawMessage // by scope
+	messageID int
+	written   int64
+}
+
+// waiter is the one poll that waits for updates.
+type waiter struct {
+	request pollRequest
+	record  *PollRecord
+	answer  chan pollAnswer // takes exactly one
+}
+
+// pollAnswer ends a poll: with updates, or with a conflict.
+type pollAnswer struct {
+	updates  []queued
+	conflict string
+	delay    time.Duration
+}
+
+// New returns a simulator that does not listen yet.
+func New(cfg Config) *Simulator {
+	s := &Simulator{
+		cfg: cfg, account: newAccount(), rate: cfg.Rate, rateSet: make(chan struct{}, 1), chats: map[int64]bool{},
+		commands: map[string]json.RawMessage{},
+	}
+	s.bot.queue.tail = 100_000_000 + rand.IntN(800_000_000) //nolint:gosec // a start like any other
+	for i := range cfg.Chats {
+		s.chats[FirstChat+int64(i)] = true
+	}
+	s.registry = prometheus.NewRegistry()
+	s.registry.MustRegister(accountCollector{s})
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// Handler serves the Bot API, for tests that need no port.
+func (s *Simulator) Handler() http.Handler { return s.http.Handler }
+
+// Listen opens the port.
+func (s *Simulator) Listen() error {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("listen as Telegram: %w", err)
+	}
+	s.listener = l
+	return nil
+}
+
+// Addr is where it listens, after Listen.
+func (s *Simulator) Addr() net.Addr { return s.listener.Addr() }
+
+// Run serves and plays the users until ctx ends, and returns nil then; Listen MUST have succeeded before.
+func (s *Simulator) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(s.listener) }()
+	users, stop := context.WithCancel(ctx)
+	var playing sync.WaitGroup
+	playing.Go(func() { s.RunUsers(users) })
+	defer playing.Wait()
+	defer stop()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve as Telegram: %w", err)
+	case <-ctx.Done():
+	}
+	err := s.http.Close() // polls that wait are cut off, as by a server that goes away
+	<-served
+	if err != nil {
+		return fmt.Errorf("stop serving as Telegram: %w", err)
+	}
+	return nil
+}
+
+// RunUsers writes messages at the rate set, each chat in turn, until ctx ends.
+func (s *Simulator) RunUsers(ctx context.Context) {
+	start := time.Now()
+	due := 0.0 // messages since start, at the rate since then
+	for {
+		s.mu.Lock()
+		rate := s.rate
+		s.mu.Unlock()
+		wait := time.Hour
+		if rate > 0 {
+			wait = time.Until(start.Add(time.Duration((due + 1) / rate * float64(time.Second))))
+		}
+		t := time.NewTimer(max(wait, 0))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-s.rateSet:
+			t.Stop()
+			start, due = time.Now(), 0
+		case <-t.C:
+			if rate > 0 {
+				due++
+				s.writeNext()
+			}
+		}
+	}
+}
+
+// writeNext has the next user write something that was never written before.
+func (s *Simulator) writeNext() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cfg.Chats == 0 {
+		return
+	}
+	s.written++
+	s.write(FirstChat+s.written%int64(s.cfg.Chats), fmt.Sprintf("message %d", s.written))
+}
+
+// write puts a user's message into the queue; commands expect no particular answer.
+func (s *Simulator) write(chat int64, text string) {
+	now := time.Now()
+	s.chats[chat] = true
+	s.messageID++
+	name := fmt.Sprintf("User %d", chat)
+	message := map[string]any{
+		"message_id": s.messageID,
+		"from":       map[string]any{"id": chat, "is_bot": false, "first_name": name, "language_code": "en"},
+		"chat":       map[string]any{"id": chat, "type": "private", "first_name": name},
+		"date":       now.Unix(),
+		"text":       text,
+	}
+	expected := text
+	if strings.HasPrefix(text, "/") {
+		expected = ""
+		command, _, _ := strings.Cut(text, " ")
+		message["entities"] = []map[string]any{{"type": "bot_command", "offset": 0, "length": length(command)}}
+	}
+	s.push(now, "message", message, chat, expected)
+}
+
+// push puts an update into the queue and wakes the poll that waits.
+func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, expected string) {
+	if !s.bot.takes(kind) {
+		return
+	}
+	id := s.bot.queue.next()
+	body, err := json.Marshal(map[string]any{"update_id": id, kind: payload})
+	if err != nil {
+		s.cfg.Logger.Error("an update could not be written", "error", err)
+		return
+	}
+	u := queued{id: id, kind: kind, body: body, expires: now.Add(retention(kind)), serial: s.account.sent(now, id, chat, expected)}
+	s.account.dropped(s.bot.queue.expire(now), "expired")
+	if !s.bot.queue.push(u) {
+		s.account.dropped([]queued{u}, "queue full")
+		return
+	}
+	if w := s.waiting; w != nil {
+		if updates := s.take(now, w.request); len(updates) > 0 {
+			s.waiting = nil
+			w.answer <- pollAnswer{updates: updates}
+		}
+	}
+}
+
+// take gives a poll what there is for it.
+func (s *Simulator) take(now time.Time, p pollRequest) []queued {
+	s.account.dropped(s.bot.queue.expire(now), "expired")
+	updates, confirmed := s.bot.queue.get(p.offset, p.limit)
+	s.account.confirmed(now, confirmed)
+	return updates
+}
+
+// beginPoll is a poll's arrival; the answer comes on the channel.
+func (s *Simulator) beginPoll(poller string, p pollRequest) *waiter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	w := &waiter{record: s.account.pollBegan(now, poller, p.offset), answer: make(chan pollAnswer, 1)}
+	if s.bot.webhook.url != "" {
+		w.answer <- pollAnswer{conflict: conflictWebhook, delay: s.bot.conflictDelay(now)}
+		return w
+	}
+	w.request = s.bot.begin(now, p)
+	updates := s.take(now, w.request)
+	if len(updates) > 0 || w.request.timeout == 0 {
+		w.answer <- pollAnswer{updates: updates}
+		return w
+	}
+	s.abortWaiting(now, conflictPoll)
+	s.waiting = w
+	return w
+}
+
+// abortWaiting ends the poll that waits with a 409.
+func (s *Simulator) abortWaiting(now time.Time, why string) {
+	if s.waiting == nil {
+		return
+	}
+	s.waiting.answer <- pollAnswer{conflict: why, delay: s.bot.conflictDelay(now)}
+	s.waiting = nil
+}
+
+// endPoll takes note of a poll's end. What it brought counts as delivered unless its client went away.
+func (s *Simulator) endPoll(w *waiter, a pollAnswer, code int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == w {
+		s.waiting = nil
+	}
+	now := time.Now()
+	if code == http.StatusOK {
+		s.account.delivered(now, w.record.Poller, a.updates)
+	}
+	s.account.pollEnded(now, w.record, len(a.updates), code)
+}
+
+// Report is the account now.
+func (s *Simulator) Report() Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.account.sum(time.Now())
+}
+
+// SetRate changes how many messages a second the users write.
+func (s *Simulator) SetRate(perSecond float64) {
+	s.mu.Lock()
+	s.rate = perSecond
+	s.mu.Unlock()
+	select {
+	case s.rateSet <- struct{}{}:
+	default:
+	}
+}
+
+// Write has a user write a message; a chat that is new is made.
+func (s *Simulator) Write(chat int64, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write(chat, text)
+}
+
+// botID is the number before the token's colon.
+func (s *Simulator) botID() int64 {
+	digits, _, _ := strings.Cut(s.cfg.Token, ":")
+	id, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 1
+	}
+	return id
+}

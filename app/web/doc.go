@@ -1,0 +1,7 @@
+// Package web is what operators talk to: health, role, cluster, history, switchover and metrics over
+// HTTP, and the client behind the command line's healthcheck, status and switchover.
+//
+// It owns those addresses and who may do what there: everything is read-only but the switchover, which
+// takes the administrators' token or the container's own loopback. It decides nothing: what it shows
+// and does is the replica's. It may import election, gin, client_golang and x/net.
+package web

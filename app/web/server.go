@@ -1,0 +1,268 @@
+package web
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+
+	"habot/app/election"
+)
+
+// Replica is what is shown and moved. Its methods are called concurrently.
+type Replica interface {
+	View() election.View
+	// Switchover moves the role to a standby, by name; to any if successor is empty. It returns once
+	// the move is under way: election.ErrNotPrimary if no primary is known, election.ErrNoSuccessor
+	// if no such standby can take over.
+	Switchover(ctx context.Context, successor string) error
+}
+
+// Config is what a server is made of.
+type Config struct {
+	Addr    string
+	Replica Replica
+	// Failing names the parts of this process that are not alive; none in health.
+	Failing func() []string
+	// Trouble says why Telegram refuses this bot; empty if it does not.
+	Trouble func() string
+	// AdminToken lets others than the loopback switch over; empty for nobody.
+	AdminToken string
+	Gatherer   prometheus.Gatherer
+	Logger     *slog.Logger
+}
+
+// Bounds.
+const (
+	maxConnections = 128
+	maxBody        = 4 << 10
+	switchTimeout  = 10 * time.Second
+)
+
+// Server answers operators.
+type Server struct {
+	cfg      Config
+	http     *http.Server
+	listener net.Listener
+}
+
+// NewServer returns a server that does not listen yet.
+func NewServer(cfg Config) *Server {
+	s := &Server{cfg: cfg}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 2 * time.Second,
+		ReadTimeout:       5 * time.Second,
+		WriteTimeout:      15 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// Listen opens the port.
+func (s *Server) Listen() error {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("listen for operators: %w", err)
+	}
+	s.listener = netutil.LimitListener(l, maxConnections)
+	return nil
+}
+
+// Addr is where the server listens, after Listen.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Serve answers until ctx ends, and returns nil then; Listen MUST have succeeded before.
+func (s *Server) Serve(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve operators: %w", err)
+	case <-ctx.Done():
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := s.http.Shutdown(stopping); err != nil {
+		err = s.http.Close()
+		_ = err // what is still open is cut off; nothing is left to do about it
+	}
+	<-served
+	return nil
+}
+
+func (s *Server) routes() http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	r := gin.New()
+	r.HandleMethodNotAllowed = true
+	r.Use(gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, p any) {
+		s.cfg.Logger.Error("a request panicked", "path", c.FullPath(), "panic", p)
+		c.AbortWithStatus(http.StatusInternalServerError)
+	}), headers)
+	r.GET("/", s.index)
+	r.GET("/livez", s.livez)
+	r.GET("/readyz", s.readyz)
+	r.GET("/primary", s.primary)
+	r.GET("/cluster", func(c *gin.Context) { c.IndentedJSON(http.StatusOK, s.cfg.Replica.View()) })
+	r.GET("/history", func(c *gin.Context) {
+		c.IndentedJSON(http.StatusOK, append([]election.Change{}, s.cfg.Replica.View().History...))
+	})
+	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 5 * time.Second})))
+	r.POST("/switchover", s.switchover)
+	// Probes ask with HEAD too.
+	for path, h := range map[string]gin.HandlerFunc{"/livez": s.livez, "/readyz": s.readyz, "/primary": s.primary} {
+		r.HEAD(path, h)
+	}
+	r.NoRoute(func(c *gin.Context) { s.refuse(c, http.StatusNotFound, "no such path") })
+	r.NoMethod(func(c *gin.Context) { s.refuse(c, http.StatusMethodNotAllowed, "no such method here") })
+	return r
+}
+
+func headers(c *gin.Context) {
+	c.Header("Cache-Control", "no-store")
+	c.Header("X-Content-Type-Options", "nosniff")
+}
+
+func (s *Server) refuse(c *gin.Context, code int, why string) {
+	s.cfg.Logger.Debug("refused a request", "remote", c.Request.RemoteAddr, "code", code, "reason", why)
+	c.AbortWithStatusJSON(code, gin.H{"error": why})
+}
+
+// index is for people who wonder what answers here.
+func (s *Server) index(c *gin.Context) {
+	var b strings.Builder
+	WriteStatus(&b, s.cfg.Replica.View())
+	b.WriteString("\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")
+	c.String(http.StatusOK, "%s", b.String())
+}
+
+// livez never depends on role or quorum: an orchestrator that restarts, or hides, replicas without a
+// quorum would keep one from forming.
+func (s *Server) livez(c *gin.Context) {
+	if failing := s.cfg.Failing(); len(failing) > 0 {
+		c.String(http.StatusServiceUnavailable, "failing: %s\n", strings.Join(failing, ", "))
+		return
+	}
+	c.String(http.StatusOK, "ok\n")
+}
+
+// readyz: standing by or serving properly.
+func (s *Server) readyz(c *gin.Context) {
+	if why := s.notReady(); why != "" {
+		c.String(http.StatusServiceUnavailable, "not ready: %s\n", why)
+		return
+	}
+	c.String(http.StatusOK, "ok\n")
+}
+
+func (s *Server) notReady() string {
+	v := s.cfg.Replica.View()
+	failing, trouble := s.cfg.Failing(), s.cfg.Trouble()
+	switch {
+	case len(failing) > 0:
+		return "failing: " + strings.Join(failing, ", ")
+	case trouble != "":
+		return trouble
+	case v.Self.Role != election.Primary && v.Self.Role != election.Standby:
+		return string(v.Self.Role) + ", no primary is known"
+	case !v.Self.Health.OK:
+		return v.Self.Health.Detail
+	default:
+		return ""
+	}
+}
+
+// primary is 200 only on the primary, for load balancers.
+func (s *Server) primary(c *gin.Context) {
+	v := s.cfg.Replica.View()
+	code := http.StatusServiceUnavailable
+	if v.IsPrimary() {
+		code = http.StatusOK
+	}
+	c.JSON(code, gin.H{"primary": v.IsPrimary(), "name": v.Self.PrimaryName, "timestamp_ns": v.Self.Primary.Timestamp, "self": v.Self.Name})
+}
+
+// switchover moves the role: {"to":"habot-bot-2"}, or ?to=, or to anyone.
+func (s *Server) switchover(c *gin.Context) {
+	if !s.mayAdminister(c.Request) {
+		s.refuse(c, http.StatusForbidden, "a switchover needs ADMIN_TOKEN as bearer token, or the container's own loopback")
+		return
+	}
+	to, err := successor(c.Request)
+	if err != nil {
+		s.refuse(c, http.StatusBadRequest, err.Error())
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), switchTimeout)
+	defer cancel()
+	switch err := s.cfg.Replica.Switchover(ctx, to); {
+	case errors.Is(err, election.ErrNoSuccessor), errors.Is(err, election.ErrNotPrimary):
+		s.refuse(c, http.StatusConflict, err.Error())
+	case err != nil:
+		s.cfg.Logger.Error("a switchover failed", "to", to, "error", err)
+		s.refuse(c, http.StatusServiceUnavailable, "the switchover could not be begun")
+	default:
+		c.JSON(http.StatusAccepted, gin.H{"ok": true})
+	}
+}
+
+// successor reads whom an operator named.
+func successor(req *http.Request) (string, error) {
+	var body struct {
+		To string `json:"to"`
+	}
+	raw, err := io.ReadAll(io.LimitReader(req.Body, maxBody+1))
+	if err != nil || len(raw) > maxBody {
+		return "", errors.New("the body is too large or cannot be read")
+	}
+	if len(raw) > 0 {
+		d := json.NewDecoder(strings.NewReader(string(raw)))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&body); err != nil {
+			return "", errors.New(`the body must be {"to":"NAME"}, or empty`)
+		}
+	}
+	if body.To == "" {
+		body.To = req.URL.Query().Get("to")
+	}
+	if len(body.To) > 256 {
+		return "", errors.New("the name is too long")
+	}
+	return body.To, nil
+}
+
+// mayAdminister: the token, or the loopback. A browser on the same machine is kept out by its Origin,
+// and by a Host that is not the loopback's (DNS rebinding).
+func (s *Server) mayAdminister(req *http.Request) bool {
+	if given, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok {
+		return s.cfg.AdminToken != "" && subtle.ConstantTimeCompare([]byte(given), []byte(s.cfg.AdminToken)) == 1
+	}
+	from, err := netip.ParseAddrPort(req.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback() && req.Header.Get("Origin") == "" && isLoopback(req.Host)
+}
+
+func isLoopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.IsLoopback()
+}
