@@ -439,7 +439,7 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		a.Refusal = RefusedProtocol
 	case req.From.Lease != m.cfg.Lease:
 		a.Refusal = RefusedLease
-	case m.role == Joining:
+	case m.now < m.joinedAt: // also when it leaves before it has joined
 		a.Refusal, a.Remaining = RefusedJoining, m.joinedAt.Sub(m.now)
 	case m.promise.hasEnded(c):
 		a.Refusal = RefusedEnded

@@ -22,6 +22,10 @@ var ErrWorkFailed = errors.New("the primary's work failed")
 // errEndedEarly is work that returned without being told to.
 var errEndedEarly = errors.New("it ended without being told to")
 
+// ErrPartFailed is the cause with which the context of Run is to end when another part of the process
+// died or stalled: it becomes the reason of stepping down.
+var ErrPartFailed = errors.New("a part of the process failed")
+
 // ErrHalted says that the work did not stop before its lease ended. The process MUST exit at once.
 var ErrHalted = errors.New("the primary's work did not stop before its lease ended")
 
@@ -148,7 +152,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer timer.Stop()
 	ending := ctx.Done()
 	for !n.over() {
-		n.cfg.Within(max(n.cfg.Election.Lease, time.Second))
+		n.cfg.Within(3 * n.cfg.Election.Lease / 4)
 		select {
 		case <-timer.C:
 			n.step(election.Tick{})
@@ -157,7 +161,11 @@ func (n *Node) Run(ctx context.Context) error {
 		case <-ending:
 			ending = nil
 			n.cfg.Logger.Info("leaving", "role", n.machine.Status(n.cfg.Clock.Read().Now).Role)
-			n.step(election.Leave{Reason: election.ReasonShutdown})
+			reason := election.ReasonShutdown
+			if errors.Is(context.Cause(ctx), ErrPartFailed) {
+				reason = election.ReasonPartFailed
+			}
+			n.step(election.Leave{Reason: reason})
 		}
 		wait := n.machine.Next().Sub(n.cfg.Clock.Read().Now)
 		timer.Reset(min(max(wait, 0), n.cfg.Election.Heartbeat()))
@@ -381,11 +389,6 @@ func (n *Node) Progress(_ context.Context, p election.Progress) error {
 // SetHealth brings this replica's own health.
 func (n *Node) SetHealth(h election.Health) {
 	n.post(func(election.Reading) { n.step(election.HealthChanged{Health: h}) })
-}
-
-// Resign has a primary stop and hand over; on a replica that is not primary it does nothing.
-func (n *Node) Resign(reason election.Reason) {
-	n.post(func(election.Reading) { n.step(election.Resign{Reason: reason}) })
 }
 
 // SwitchoverHere moves the role from this replica to the standby named, any if successor is empty.

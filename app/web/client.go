@@ -32,7 +32,7 @@ func NewClient(addr, adminToken string) *Client {
 	return &Client{
 		base:       "http://" + net.JoinHostPort(host, port),
 		adminToken: adminToken,
-		http:       &http.Client{Timeout: switchTimeout + time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+		http:       &http.Client{Timeout: switchTimeout + time.Second, Transport: &http.Transport{MaxIdleConns: 1}},
 	}
 }
 
@@ -43,6 +43,25 @@ func (c *Client) Healthcheck(ctx context.Context) error {
 	_, err := c.do(ctx, http.MethodGet, "/livez", "")
 	return err
 }
+
+// Answers returns nil if the server answers at all.
+func (c *Client) Answers(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, c.base+"/livez", nil)
+	if err != nil {
+		return fmt.Errorf("make a request: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the replica: %w", err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		return fmt.Errorf("read the replica's answer: %w", err)
+	}
+	return nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Status returns what the replica knows.
 func (c *Client) Status(ctx context.Context) (election.View, error) {

@@ -3,9 +3,9 @@ package electiontest
 import (
 	"container/heap"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"habot/app/election"
@@ -48,19 +48,25 @@ type host struct {
 	machine *election.Machine // nil while it is down
 	epoch   int               // counts processes; events of older ones are stale
 
-	rate         float64       // of its local clock against true time
-	clockAt      time.Duration // true time at which clockOffset was taken
-	clockOffset  election.Instant
-	wallOffset   time.Duration
-	frozenUntil  time.Duration
-	wakeups      int // numbers timers; older ones are stale
-	botRunning   bool
-	botUntil     election.Instant
-	term         int // index into terms, -1 if none
-	stopsBotIn   time.Duration
-	health       election.Health
-	leaving      bool
-	grantedClaim election.Claim // by the machine's last answer, for ORDER
+	rate        float64       // of its local clock against true time
+	clockAt     time.Duration // true time at which clockOffset was taken
+	clockOffset election.Instant
+	wallOffset  time.Duration
+	frozenUntil time.Duration
+	wakeups     int // numbers timers; older ones are stale
+	botRunning  bool
+	botUntil    election.Instant
+	leaseEnd    election.Instant
+	term        int // index into terms, -1 if none
+	health      election.Health
+	leaving     bool
+	stranger    bool // it runs under another lease and must be left out by the others
+
+	// For ORDER, until the process ends: the claims it granted, its own included, and who acknowledged
+	// its current one until when.
+	granted map[election.Claim]bool
+	claim   election.Claim
+	acked   map[election.ReplicaID]election.Instant
 }
 
 // Cluster is a simulated cluster. It is not safe for concurrent use.
@@ -75,14 +81,11 @@ type Cluster struct {
 
 	// Terms are all roles so far, in the order in which they began.
 	Terms []Term
-	// Counts counts events by kind, to see that a fault really occurred.
+	// Counts counts faults and outputs by kind (see Kinds), to see that each really occurred.
 	Counts map[string]int
-	// Halts counts fail-stops.
-	Halts int
 
-	// grants has, per running process, the claims it granted: ORDER holds while one of the last
-	// term's granters lives in the new term's majority.
-	grants map[election.ReplicaID]election.Claim
+	// broken is the first broken guarantee that is seen in an output.
+	broken error
 }
 
 // start of wall time in the simulation.
@@ -98,16 +101,16 @@ func New(opt Options) *Cluster {
 		rng:    rand.New(rand.NewPCG(opt.Seed, 0x9e3779b97f4a7c15)), //nolint:gosec // a simulation must be repeatable
 		cut:    map[[2]int]bool{},
 		Counts: map[string]int{},
-		grants: map[election.ReplicaID]election.Claim{},
 	}
-	for i := range opt.Replicas {
-		c.AddHost(i)
+	for range opt.Replicas {
+		c.AddHost()
 	}
 	return c
 }
 
-// AddHost adds one more host, down.
-func (c *Cluster) AddHost(i int) {
+// AddHost adds one more host, down, and returns its number.
+func (c *Cluster) AddHost() int {
+	i := len(c.hosts)
 	h := &host{index: i, name: fmt.Sprintf("r%d", i), rate: 1, term: -1, health: election.Health{OK: true}}
 	if c.opt.Faults.Drift {
 		bound := 0.5 / election.DriftBound * 0.99
@@ -121,14 +124,31 @@ func (c *Cluster) AddHost(i int) {
 		c.jumpWall(h)
 	}
 	c.hosts = append(c.hosts, h)
+	return i
 }
+
+// AddStranger adds a host, down, whose replica runs under another lease.
+func (c *Cluster) AddStranger() int {
+	i := c.AddHost()
+	c.hosts[i].stranger = true
+	return i
+}
+
+// Resize sets the number of replicas with which replicas are started from now on.
+func (c *Cluster) Resize(n int) {
+	c.Counts["fault resize"]++
+	c.opt.Replicas = n
+}
+
+// SetWall sets how far a host's wall clock is off.
+func (c *Cluster) SetWall(i int, off time.Duration) { c.hosts[i].wallOffset = off }
 
 // Now is true time since the beginning.
 func (c *Cluster) Now() time.Duration { return c.now }
 
 func (c *Cluster) jumpWall(h *host) {
 	h.wallOffset = time.Duration(c.rng.Int64N(int64(20*time.Hour))) - 10*time.Hour
-	c.Counts["wall_jump"]++
+	c.Counts["fault wall clock jump"]++
 }
 
 func (h *host) local(now time.Duration) election.Instant {
@@ -158,13 +178,21 @@ func (c *Cluster) Start(i int) {
 	if h.machine != nil {
 		return
 	}
-	c.Counts["start"]++
+	c.Counts["fault start"]++
+	if h.stranger {
+		c.Counts["fault stranger"]++
+	}
 	h.epoch++
 	id := election.ReplicaID(fmt.Sprintf("%04x-%s.%d", c.rng.Uint32()&0xffff, h.name, h.epoch))
 	r := c.reading(h)
 	h.leaving = false
+	h.granted, h.claim = map[election.Claim]bool{}, election.Claim{}
+	lease := c.opt.Lease
+	if h.stranger {
+		lease *= 2
+	}
 	h.machine = election.New(election.Config{
-		Self: id, Name: h.name, Lease: c.opt.Lease, Replicas: c.opt.Replicas, Quorum: c.opt.Quorum,
+		Self: id, Name: h.name, Lease: lease, Replicas: c.opt.Replicas, Quorum: c.opt.Quorum,
 	}, r)
 	c.trace("%s starts", h.name)
 	c.step(h, election.HealthChanged{Health: h.health})
@@ -176,13 +204,12 @@ func (c *Cluster) Crash(i int) {
 	if h.machine == nil {
 		return
 	}
-	c.Counts["crash"]++
+	c.Counts["fault crash"]++
 	c.trace("%s crashes (%s)", h.name, h.machine.Status(h.local(c.now)).Role)
 	c.kill(h, election.ReasonCrash)
 }
 
 func (c *Cluster) kill(h *host, why election.Reason) {
-	delete(c.grants, h.machine.Status(0).Replica)
 	c.silence(h, why)
 	h.machine = nil
 	h.epoch++
@@ -195,14 +222,14 @@ func (c *Cluster) Freeze(i int, d time.Duration) {
 	if h.machine == nil {
 		return
 	}
-	c.Counts["freeze"]++
+	c.Counts["fault freeze"]++
 	c.trace("%s freezes for %v", h.name, d)
 	h.frozenUntil = max(h.frozenUntil, c.now+d)
 }
 
 // Cut breaks the way from one host to another, in that direction only.
 func (c *Cluster) Cut(from, to int) {
-	c.Counts["cut"]++
+	c.Counts["fault cut"]++
 	c.cut[[2]int{from, to}] = true
 }
 
@@ -214,7 +241,7 @@ func (c *Cluster) Heal() {
 
 // Partition cuts every way between the group and the others, both ways.
 func (c *Cluster) Partition(group ...int) {
-	c.Counts["partition"]++
+	c.Counts["fault partition"]++
 	c.trace("partition: %v against the rest", group)
 	for i := range c.hosts {
 		for j := range c.hosts {
@@ -231,7 +258,7 @@ func (c *Cluster) Resign(i int, why election.Reason) {
 	if h.machine == nil {
 		return
 	}
-	c.Counts["resign"]++
+	c.Counts["fault resign"]++
 	to, _ := h.machine.Successor(h.local(c.now), "")
 	c.step(h, election.Resign{Reason: why, Successor: to})
 }
@@ -242,10 +269,21 @@ func (c *Cluster) Stop(i int) {
 	if h.machine == nil {
 		return
 	}
-	c.Counts["stop"]++
+	c.Counts["fault leave"]++
 	c.trace("%s is told to stop", h.name)
 	h.leaving = true
 	c.step(h, election.Leave{Reason: election.ReasonShutdown})
+}
+
+// FailPart lets the bot of a host's replica die by itself, if it runs.
+func (c *Cluster) FailPart(i int) {
+	h := c.hosts[i]
+	if h.machine == nil || !h.botRunning {
+		return
+	}
+	c.Counts["fault bot died"]++
+	c.silence(h, election.ReasonPartFailed)
+	c.step(h, election.BotStopped{})
 }
 
 // SetHealth changes what a host's replica knows of its way to Telegram.
@@ -253,7 +291,7 @@ func (c *Cluster) SetHealth(i int, ok bool) {
 	h := c.hosts[i]
 	h.health.OK = ok
 	if h.machine != nil {
-		c.Counts["health"]++
+		c.Counts["fault health"]++
 		c.step(h, election.HealthChanged{Health: h.health})
 	}
 }
@@ -279,20 +317,35 @@ func (c *Cluster) View(i int) election.View {
 	return h.machine.View(h.local(c.now))
 }
 
-// Primary is the host that acts as primary now, -1 if none does.
+// Primary is the first host that acts as primary now, -1 if none does.
 func (c *Cluster) Primary() int {
-	for _, h := range c.hosts {
-		if c.acts(h) {
-			return h.index
-		}
+	if p := c.Primaries(); len(p) > 0 {
+		return p[0]
 	}
 	return -1
+}
+
+// Primaries are the hosts that act as primary now.
+func (c *Cluster) Primaries() []int {
+	var acting []int
+	for _, h := range c.hosts {
+		if c.acts(h) {
+			acting = append(acting, h.index)
+		}
+	}
+	return acting
 }
 
 // acts tells whether a host may send to Telegram now: its bot runs, its lease has not ended on its
 // own clock. A frozen host counts: it wakes without knowing that it slept, and only the clock stops it.
 func (c *Cluster) acts(h *host) bool {
 	return h.machine != nil && h.botRunning && h.local(c.now) < h.botUntil
+}
+
+// holds tells whether a host's bot runs under a lease that has not ended. It is more than acting:
+// the stop margin between the two must never be what keeps two primaries apart.
+func (c *Cluster) holds(h *host) bool {
+	return h.machine != nil && h.botRunning && h.local(c.now) < h.leaseEnd
 }
 
 // --- running ------------------------------------------------------------------------------------
@@ -384,23 +437,44 @@ func (c *Cluster) step(h *host, in election.Input) {
 func (c *Cluster) carryOut(h *host, out election.Output) {
 	switch out := out.(type) {
 	case election.SendQuery:
-		c.broadcast(h, 0, func(to *host) any { return c.statusOf(to) }, func(sentAt election.Instant, answer any) {
+		c.Counts["query"]++
+		c.broadcast(h, func(to *host) any { return c.statusOf(to) }, func(sentAt election.Instant, answer any) {
 			c.step(h, election.StatusReceived{Status: answer.(election.Status), SentAt: sentAt})
 		}, nil)
 	case election.SendClaim:
-		c.broadcast(h, 0, func(to *host) any { return c.ask(to, out.Request) }, func(sentAt election.Instant, answer any) {
+		c.Counts["claim"]++
+		c.sendsClaim(h, out.Request.Claim)
+		c.broadcast(h, func(to *host) any { return c.ask(to, out.Request) }, func(sentAt election.Instant, answer any) {
+			c.isAnswered(h, sentAt, answer.(election.ClaimAnswer))
 			c.step(h, election.AnswerReceived{Answer: answer.(election.ClaimAnswer), SentAt: sentAt})
 		}, func() { c.step(h, election.RoundDone{Round: out.Round}) })
 	case election.SendEnd:
-		c.broadcast(h, 0, func(to *host) any {
+		if out.Request.Released {
+			c.Counts["release"]++
+			if out.Request.Successor != "" {
+				c.Counts["release to a successor"]++
+			}
+			if h.botRunning {
+				c.breaks("RELEASE: %s released %d while its bot ran", h.name, out.Request.Claim.Timestamp)
+			}
+		} else {
+			c.Counts["withdrawal"]++
+		}
+		c.broadcast(h, func(to *host) any {
 			c.step(to, election.EndReceived{Request: out.Request})
 			return nil
 		}, nil, nil)
 	case election.ExtendLease:
-		h.botUntil = out.BotUntil
+		c.Counts["extend lease"]++
+		h.botUntil, h.leaseEnd = out.BotUntil, out.LeaseEnd
 	case election.StartBot:
 		c.startBot(h, out.Change)
 	case election.StopBot:
+		if out.Drain {
+			c.Counts["stop bot, drain"]++
+		} else {
+			c.Counts["stop bot, now"]++
+		}
 		c.trace("%s stops its bot: %s (drain %v)", h.name, out.Reason, out.Drain)
 		took := time.Duration(c.rng.Int64N(int64(c.opt.Lease / 20)))
 		if out.Drain {
@@ -413,19 +487,44 @@ func (c *Cluster) carryOut(h *host, out election.Output) {
 			}
 		})
 	case election.Halt:
-		c.Halts++
 		c.Counts["halt"]++
 		c.trace("%s halts", h.name)
 		c.kill(h, out.Reason)
 	case election.Left:
+		c.Counts["left"]++
 		c.kill(h, election.ReasonShutdown)
-	case election.PrimaryChanged, election.SteppedDown, election.ElectionEnded, election.Mismatch, election.SizeChanged:
-		c.Counts[strings.TrimPrefix(fmt.Sprintf("%T", out), "election.")]++
+	case election.PrimaryChanged:
+		c.Counts["primary changed, "+string(out.Change.Reason)]++
+	case election.SteppedDown:
+		c.Counts["stepped down, "+string(out.Reason)]++
+	case election.ElectionEnded:
+		c.Counts["election "+string(out.Result)]++
+	case election.Mismatch:
+		c.Counts["mismatch"]++
+	case election.SizeChanged:
+		c.Counts["size changed"]++
+	}
+}
+
+// sendsClaim and isAnswered keep, for ORDER, who supports a host's claim until when.
+func (c *Cluster) sendsClaim(h *host, claim election.Claim) {
+	h.granted[claim] = true
+	if claim != h.claim {
+		h.claim, h.acked = claim, map[election.ReplicaID]election.Instant{}
+	}
+	h.acked[claim.Replica] = math.MaxInt64
+}
+
+func (c *Cluster) isAnswered(h *host, sentAt election.Instant, a election.ClaimAnswer) {
+	if a.Granted && a.Claim == h.claim {
+		until := sentAt.Add(c.opt.Lease - c.opt.Lease/election.DriftBound)
+		h.acked[a.From.Replica] = max(h.acked[a.From.Replica], until)
 	}
 }
 
 func (c *Cluster) startBot(h *host, ch election.Change) {
-	c.Counts["term"]++
+	c.Counts["start bot"]++
+	c.checkOrder(h, ch.Claim)
 	c.trace("%s is primary: %d after %q, %s, gap %v", h.name, ch.Claim.Timestamp, ch.Previous, ch.Reason, ch.Gap)
 	h.botRunning = true
 	h.term = len(c.Terms)
@@ -450,6 +549,12 @@ func (c *Cluster) ask(to *host, req election.ClaimRequest) (answer any) {
 	for _, out := range outs {
 		if r, ok := out.(election.Reply); ok {
 			answer = r.Answer
+			if r.Answer.Granted {
+				c.Counts["reply granted"]++
+				to.granted[req.Claim] = true
+			} else {
+				c.Counts["reply refused, "+string(r.Answer.Refusal)]++
+			}
 			continue
 		}
 		if to.machine != nil && to.epoch == epoch {
@@ -471,8 +576,8 @@ func (c *Cluster) ask(to *host, req election.ClaimRequest) (answer any) {
 
 // broadcast sends to every other host and brings the answers back. done is called when all have
 // answered or their time was up.
-func (c *Cluster) broadcast(h *host, _ int, at func(*host) any, answered func(election.Instant, any), done func()) {
-	sentAt := h.local(c.now)
+func (c *Cluster) broadcast(h *host, at func(*host) any, answered func(election.Instant, any), done func()) {
+	sentAt, epoch := h.local(c.now), h.epoch
 	open := 0
 	timeout := c.now + c.opt.Lease/2
 	finish := func() {
@@ -494,12 +599,12 @@ func (c *Cluster) broadcast(h *host, _ int, at func(*host) any, answered func(el
 		}
 		c.deliver(h.index, to, func() {
 			answer := at(to)
-			if answer == nil || answered == nil {
-				return
+			if answer == nil || answered == nil || h.epoch != epoch {
+				return // nobody waits for it
 			}
 			c.deliver(to.index, h, func() {
 				answered(sentAt, answer)
-				if h.machine != nil {
+				if h.machine != nil && h.epoch == epoch {
 					settle()
 				}
 			})
@@ -515,15 +620,15 @@ func (c *Cluster) broadcast(h *host, _ int, at func(*host) any, answered func(el
 func (c *Cluster) deliver(from int, to *host, f func()) {
 	f0, copies := c.opt.Faults, 1
 	if c.cut[[2]int{from, to.index}] {
-		c.Counts["cut_message"]++
+		c.Counts["fault message cut off"]++
 		return
 	}
 	if c.rng.Float64() < f0.Loss {
-		c.Counts["lost"]++
+		c.Counts["fault message lost"]++
 		return
 	}
 	if c.rng.Float64() < f0.Duplicate {
-		c.Counts["duplicated"]++
+		c.Counts["fault message duplicated"]++
 		copies = 2
 	}
 	for range copies {
@@ -537,26 +642,65 @@ func (c *Cluster) deliver(from int, to *host, f func()) {
 
 // --- the guarantees -----------------------------------------------------------------------------
 
-// Check returns the first guarantee that is broken now: SAFETY at this instant and ORDER of the terms
-// so far. Below a majority neither is promised.
-func (c *Cluster) Check() error {
-	if c.opt.Quorum != 0 && c.opt.Quorum <= c.opt.Replicas/2 {
-		return nil
+// majority tells whether the quorum is a majority. Below it neither SAFETY nor ORDER is promised.
+func (c *Cluster) majority() bool {
+	return c.opt.Quorum == 0 || c.opt.Quorum > c.opt.Replicas/2
+}
+
+// breaks keeps the first broken guarantee for Check.
+func (c *Cluster) breaks(format string, args ...any) {
+	if c.broken == nil {
+		c.broken = fmt.Errorf("at %v "+format, append([]any{c.now}, args...)...)
 	}
-	acting := -1
+}
+
+// Check returns the first guarantee that is broken: SAFETY at this instant, and whatever the outputs
+// so far have broken.
+func (c *Cluster) Check() error {
+	if c.broken != nil || !c.majority() {
+		return c.broken
+	}
+	var acting, holding *host
 	for _, h := range c.hosts {
-		if !c.acts(h) {
-			continue
+		if c.acts(h) {
+			if acting != nil {
+				return fmt.Errorf("SAFETY: at %v both %s and %s act as primary", c.now, acting.name, h.name)
+			}
+			acting = h
 		}
-		if acting >= 0 {
-			return fmt.Errorf("SAFETY: at %v both %s and %s act as primary", c.now, c.hosts[acting].name, h.name)
+		if c.holds(h) {
+			if holding != nil {
+				return fmt.Errorf("SAFETY: at %v both %s and %s hold a lease", c.now, holding.name, h.name)
+			}
+			holding = h
 		}
-		acting = h.index
 	}
 	return nil
 }
 
-// CheckOrder returns the first pair of successive terms whose timestamps do not increase.
+// checkOrder sees that a claim that begins a term is above the last term's, if one of those that
+// support it granted the last one too and has not restarted since.
+func (c *Cluster) checkOrder(h *host, claim election.Claim) {
+	if len(c.Terms) == 0 || !c.majority() {
+		return
+	}
+	last := c.Terms[len(c.Terms)-1]
+	if claim.Timestamp > last.Claim.Timestamp {
+		return
+	}
+	for _, w := range c.hosts {
+		if w.machine == nil || !w.granted[last.Claim] {
+			continue
+		}
+		if h.acked[w.machine.Status(0).Replica] > h.local(c.now) {
+			c.breaks("ORDER: host %d becomes primary with %d after host %d with %d, and %s granted both",
+				h.index, claim.Timestamp, last.Host, last.Claim.Timestamp, w.name)
+		}
+	}
+}
+
+// CheckOrder returns the first pair of successive terms whose timestamps do not increase. It holds as
+// long as no replica has restarted.
 func (c *Cluster) CheckOrder() error {
 	for i := 1; i < len(c.Terms); i++ {
 		if a, b := c.Terms[i-1], c.Terms[i]; b.Claim.Timestamp <= a.Claim.Timestamp {
@@ -565,4 +709,24 @@ func (c *Cluster) CheckOrder() error {
 		}
 	}
 	return nil
+}
+
+// Kinds are the faults and outputs that Counts counts: over many schedules every one must occur.
+func Kinds() []string {
+	return []string{
+		"fault bot died", "fault crash", "fault cut", "fault freeze", "fault health", "fault leave",
+		"fault message cut off", "fault message duplicated", "fault message lost", "fault partition",
+		"fault resign", "fault resize", "fault start", "fault stranger", "fault wall clock jump",
+		"query", "claim", "withdrawal", "release", "release to a successor",
+		"reply granted", "reply refused, joining", "reply refused, floor", "reply refused, held",
+		"reply refused, ended", "reply refused, lease_mismatch",
+		"start bot", "extend lease", "stop bot, drain", "stop bot, now", "halt", "left",
+		"election won", "election yielded", "election refused", "election timed_out", "election abandoned",
+		"primary changed, start", "primary changed, crash", "primary changed, lease_lost",
+		"primary changed, shutdown", "primary changed, switchover", "primary changed, unhealthy",
+		"primary changed, lower_primary", "primary changed, part_failed",
+		"stepped down, lease_lost", "stepped down, shutdown", "stepped down, switchover",
+		"stepped down, unhealthy", "stepped down, lower_primary", "stepped down, part_failed",
+		"mismatch", "size changed",
+	}
 }

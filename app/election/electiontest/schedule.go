@@ -2,6 +2,7 @@ package electiontest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"habot/app/election"
@@ -12,30 +13,61 @@ import (
 func Schedule(seed uint64, trace func(string)) (*Cluster, error) {
 	c := New(draw(seed, trace))
 	restarts := c.rng.IntN(3) > 0 // without restarts ORDER must hold throughout
+	begin, trouble := 2*c.opt.Lease, 30*c.opt.Lease
 	for i := range c.hosts {
 		c.At(time.Duration(c.rng.Int64N(int64(c.opt.Lease))), func() { c.Start(i) })
 	}
-	trouble := 30 * c.opt.Lease
-	for at := 2 * c.opt.Lease; at < trouble; at += time.Duration(c.rng.Int64N(int64(2 * c.opt.Lease))) {
-		c.At(at, func() { c.misfortune(restarts) })
+	if c.opt.Replicas == 3 && c.rng.IntN(4) == 0 {
+		begin = c.grow(5)
+	}
+	members := len(c.hosts)
+	if c.opt.Replicas > 1 && c.rng.IntN(8) == 0 {
+		stranger := c.AddStranger()
+		c.At(begin, func() { c.Start(stranger) })
+		c.At(trouble-1, func() { c.Crash(stranger) })
+	}
+	for at := begin; at < trouble; at += time.Duration(c.rng.Int64N(int64(2 * c.opt.Lease))) {
+		c.At(at, func() { c.misfortune(members, restarts) })
 	}
 	if err := c.Run(trouble); err != nil {
 		return c, err
 	}
-	if !restarts {
+	if !restarts && c.majority() {
 		if err := c.CheckOrder(); err != nil {
 			return c, err
 		}
 	}
-	return c, c.peace()
+	return c, c.peace(members)
+}
+
+// grow has a cluster grow to n replicas in calm, as resizing is meant to be done, and returns when the
+// trouble may begin: when the replicas that have not been restarted have seen the others for long
+// enough to use the larger number.
+func (c *Cluster) grow(n int) time.Duration {
+	faults := c.opt.Faults
+	c.opt.Faults.Loss, c.opt.Faults.Duplicate, c.opt.Faults.MaxDelay = 0, 0, time.Millisecond
+	c.At(3*c.opt.Lease, func() {
+		c.Resize(n)
+		for i := range n {
+			c.Start(i)
+		}
+	})
+	for len(c.hosts) < n {
+		c.AddHost()
+	}
+	begin := 12 * c.opt.Lease
+	c.At(begin, func() { c.opt.Faults = faults })
+	return begin
 }
 
 // draw draws a cluster from a seed.
 func draw(seed uint64, trace func(string)) Options {
-	sizes := []int{3, 3, 3, 5, 2, 4, 7, 1}
+	sizes := []int{3, 3, 3, 5, 2, 4, 7, 1, 2, 3}
+	quorums := []int{8: 1, 9: 1}
 	opt := Options{
 		Seed:     seed,
 		Replicas: sizes[seed%uint64(len(sizes))],
+		Quorum:   quorums[seed%uint64(len(sizes))],
 		Lease:    time.Second,
 		Trace:    trace,
 	}
@@ -48,14 +80,13 @@ func draw(seed uint64, trace func(string)) Options {
 	return opt
 }
 
-// misfortune does one random thing to one random host.
-func (c *Cluster) misfortune(restarts bool) {
-	i := c.rng.IntN(len(c.hosts))
-	j := c.rng.IntN(len(c.hosts))
+// misfortune does one random thing to one random host of the members.
+func (c *Cluster) misfortune(members int, restarts bool) {
+	i, j := c.rng.IntN(members), c.rng.IntN(members)
 	if p := c.Primary(); p >= 0 && c.rng.IntN(2) == 0 {
 		i = p // trouble prefers the primary
 	}
-	switch c.rng.IntN(12) {
+	switch c.rng.IntN(13) {
 	case 0, 1:
 		if !restarts {
 			return
@@ -86,15 +117,17 @@ func (c *Cluster) misfortune(restarts bool) {
 		}
 		c.Stop(i)
 		c.At(c.now+4*c.opt.Lease, func() { c.Start(i) })
+	case 12:
+		c.FailPart(i)
 	}
 }
 
-// peace mends everything and checks LIVENESS: a primary within the bound, and that it stays.
-func (c *Cluster) peace() error {
+// peace mends everything and checks LIVENESS: a primary within the bound, one only, and it stays.
+func (c *Cluster) peace(members int) error {
 	delayed := c.opt.Faults.MaxDelay
 	c.opt.Faults.Loss, c.opt.Faults.Duplicate, c.opt.Faults.MaxDelay = 0, 0, time.Millisecond
 	c.Heal()
-	for i, h := range c.hosts {
+	for i, h := range c.hosts[:members] {
 		h.frozenUntil = 0
 		c.SetHealth(i, true)
 		if !h.leaving {
@@ -106,7 +139,7 @@ func (c *Cluster) peace() error {
 	if err := c.Run(settle); err != nil {
 		return err
 	}
-	for i := range c.hosts {
+	for i := range members {
 		c.Start(i)
 	}
 	// Joining, one lease that may be held by a dead candidate, and a few round trips.
@@ -116,19 +149,19 @@ func (c *Cluster) peace() error {
 			return err
 		}
 	}
-	p := c.Primary()
-	if p < 0 {
-		return fmt.Errorf("LIVENESS: no primary at %v, %v after peace", c.now, c.now-settle)
+	p := c.Primaries()
+	if len(p) != 1 {
+		return fmt.Errorf("LIVENESS: the primaries at %v, %v after peace, are %v", c.now, c.now-settle, p)
 	}
 	terms := len(c.Terms)
 	if err := c.Run(c.now + 5*c.opt.Lease); err != nil {
 		return err
 	}
-	if len(c.Terms) != terms || c.Primary() != p {
-		return fmt.Errorf("NO PREEMPTION: host %d was displaced in peace, now %d", p, c.Primary())
+	if now := c.Primaries(); len(c.Terms) != terms || !slices.Equal(now, p) {
+		return fmt.Errorf("NO PREEMPTION: host %v was displaced in peace, now %v", p, now)
 	}
-	for i := range c.hosts {
-		if i != p && c.Role(i) != election.Standby {
+	for i := range members {
+		if i != p[0] && c.Role(i) != election.Standby {
 			return fmt.Errorf("LIVENESS: host %d is %q in peace, not standby", i, c.Role(i))
 		}
 	}

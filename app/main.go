@@ -1,0 +1,141 @@
+// Command habot is one replica of a highly available Telegram bot, its command line, and the simulator.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"habot/app/config"
+	"habot/app/service"
+	"habot/app/simulator"
+	"habot/app/web"
+)
+
+const version = "1.0.0"
+
+const usage = `usage: habot [command]
+
+  serve               run a replica (the default)
+  healthcheck         exit 0 if the replica beside it is alive
+  status              show all replicas
+  switchover [NAME]   move the primary role to a replica, to any if none is named
+  simulator           run the stand-in for Telegram
+  version             show the version
+
+All configuration comes from the environment: see .env.example.`
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run parses, maps signals to a context, and returns an exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	command := "serve"
+	if len(args) > 0 {
+		command, args = args[0], args[1:]
+	}
+	most := 0
+	switch command {
+	case "version":
+		_, _ = fmt.Fprintln(stdout, "habot", version)
+		return 0
+	case "help", "-h", "--help":
+		_, _ = fmt.Fprintln(stdout, usage)
+		return 0
+	case "switchover":
+		most = 1
+	case "serve", "healthcheck", "status", "simulator":
+	default:
+		_, _ = fmt.Fprintf(stderr, "habot: there is no command %q\n%s\n", command, usage)
+		return exitUsage
+	}
+	if len(args) > most {
+		_, _ = fmt.Fprintf(stderr, "habot: too many arguments for %s\n%s\n", command, usage)
+		return exitUsage
+	}
+	cfg, err := config.Load(os.Environ(), os.ReadFile)
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			_, _ = fmt.Fprintln(stderr, "habot:", line)
+		}
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	log := logger(cfg, stderr)
+	if err := carryOut(ctx, command, args, cfg, log, stdout); err != nil {
+		if command == "serve" || command == "simulator" {
+			log.Error("exiting", "error", err)
+		} else {
+			_, _ = fmt.Fprintln(stderr, "habot:", err)
+		}
+		return exitFailed
+	}
+	return 0
+}
+
+func logger(cfg config.Config, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogJSON {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+func carryOut(ctx context.Context, command string, args []string, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
+	operator := web.NewClient(cfg.HTTPAddr, cfg.AdminToken)
+	switch command {
+	case "healthcheck":
+		return operator.Healthcheck(ctx) //nolint:wrapcheck // shown as it is
+	case "status":
+		v, err := operator.Status(ctx)
+		if err != nil {
+			return fmt.Errorf("show the status: %w", err)
+		}
+		web.WriteStatus(stdout, v)
+		return nil
+	case "switchover":
+		to := strings.Join(args, "")
+		if err := operator.Switchover(ctx, to); err != nil {
+			return fmt.Errorf("switch over: %w", err)
+		}
+		_, err := fmt.Fprintln(stdout, "the primary hands over")
+		return err //nolint:wrapcheck // standard output
+	case "simulator":
+		return simulate(ctx, cfg, log)
+	default:
+		return service.Run(ctx, service.Options{Config: cfg, Version: version, Logger: log, Exit: os.Exit}) //nolint:wrapcheck // shown as it is
+	}
+}
+
+func simulate(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	if !cfg.Demo {
+		log.Info("BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
+		return nil
+	}
+	s := simulator.New(simulator.Config{
+		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Logger: log,
+	})
+	if err := s.Listen(); err != nil {
+		return fmt.Errorf("start the simulator: %w", err)
+	}
+	log.Info("simulating Telegram", "addr", cfg.SimulatorAddr, "rate_per_second", cfg.SimulatorRate, "chats", cfg.SimulatorChats)
+	if err := s.Run(ctx); err != nil {
+		return errors.Join(errors.New("the simulator failed"), err)
+	}
+	return nil
+}

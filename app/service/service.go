@@ -1,0 +1,314 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"habot/app/bot"
+	"habot/app/config"
+	"habot/app/election"
+	"habot/app/node"
+	"habot/app/peer"
+	"habot/app/web"
+)
+
+// ErrPart says that a part of the replica died or stalled. The process is to exit non-zero, so that it
+// is started afresh.
+var ErrPart = errors.New("a part of this replica failed")
+
+// shutdownBound bounds a shutdown: what the bot has in hand, its confirmation, the release. It is below
+// Compose's stop_grace_period.
+const shutdownBound = 12 * time.Second
+
+// Options are what a replica is made of.
+type Options struct {
+	Config  config.Config
+	Version string
+	Logger  *slog.Logger
+	// Exit ends the process at once (os.Exit): the fail-stop of a replica that cannot stop otherwise.
+	Exit func(code int)
+}
+
+// candidate for being run: election or, in bot-only mode, none.
+type replica interface {
+	Run(ctx context.Context) error
+	View() election.View
+	Switchover(ctx context.Context, successor string) error
+	SetHealth(h election.Health)
+}
+
+// part is one thing that runs as long as the replica does.
+type part struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// service is one replica, made and not yet started.
+type service struct {
+	opts    Options
+	cfg     config.Config
+	log     *slog.Logger
+	watch   *watch
+	replica replica
+	bot     *bot.Bot
+	parts   []part
+	close   []func()
+}
+
+// Run makes a replica and runs it until ctx ends. It returns nil after an orderly shutdown.
+func Run(ctx context.Context, opts Options) error {
+	s := &service{opts: opts, cfg: opts.Config, log: opts.Logger, watch: newWatch(opts.Config.Lease / 10)}
+	for _, w := range s.cfg.Warnings {
+		s.log.Warn(w)
+	}
+	if err := s.build(ctx); err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// newReplicaID is random: a process that starts again is another replica.
+func newReplicaID() election.ReplicaID {
+	var raw [8]byte
+	_, _ = rand.Read(raw[:]) // never fails: crypto/rand ends the process rather than return an error
+	return election.ReplicaID(hex.EncodeToString(raw[:]))
+}
+
+// name is what people call this replica.
+func (s *service) name(ctx context.Context) string {
+	if s.cfg.ReplicaName != "" {
+		return s.cfg.ReplicaName
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "replica"
+	}
+	if s.cfg.Mode == config.ModeBotOnly {
+		return host
+	}
+	return peer.OwnName(ctx, nil, s.cfg.Instances, host)
+}
+
+// build makes all parts and opens the ports.
+func (s *service) build(ctx context.Context) error {
+	id, name := newReplicaID(), s.name(ctx)
+	s.log = s.log.With("replica", name)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "habot_replica_info", Help: "Who this replica is; always 1.",
+			ConstLabels: prometheus.Labels{"replica": name, "id": string(id), "version": s.opts.Version, "mode": s.cfg.Mode},
+		}, func() float64 { return 1 }))
+	voter := election.Config{
+		Self: id, Name: name, Version: s.opts.Version, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas, Quorum: s.cfg.Quorum,
+	}
+	if s.cfg.Mode == config.ModeBotOnly {
+		s.replica = node.NewSolo(voter, node.BootClock{}, s.work, registry)
+	} else if err := s.buildElection(voter, registry); err != nil {
+		return err
+	}
+	if err := s.buildBot(name, registry); err != nil {
+		return err
+	}
+	if err := s.buildWeb(registry); err != nil {
+		return err
+	}
+	s.parts = append(s.parts, part{"watch", s.watch.run})
+	s.log.Info("starting", "version", s.opts.Version, "id", id, "mode", s.cfg.Mode, "lease", s.cfg.Lease,
+		"replicas", s.cfg.Replicas, "quorum", cmp.Or(s.cfg.Quorum, s.cfg.Replicas/2+1), "instances", s.cfg.Instances,
+		"telegram", s.cfg.APIURL, "demo", s.cfg.Demo)
+	return nil
+}
+
+// buildElection makes the election and the way to the other replicas.
+func (s *service) buildElection(voter election.Config, registry *prometheus.Registry) error {
+	identity, err := peer.NewIdentity(s.cfg.ClusterSecret)
+	if err != nil {
+		return fmt.Errorf("make the identity for other replicas: %w", err)
+	}
+	_, port, err := net.SplitHostPort(s.cfg.PeerAddr)
+	if err != nil {
+		return fmt.Errorf("read PEER_ADDR: %w", err)
+	}
+	client := peer.NewClient(peer.ClientConfig{
+		Identity: identity, Self: voter.Self, Instances: s.cfg.Instances, Port: port, Logger: s.log,
+	})
+	n := node.New(node.Config{
+		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
+		Within: func(d time.Duration) { s.watch.within("election", d) },
+		Halt:   s.halt,
+	})
+	server := peer.NewServer(peer.ServerConfig{
+		Addr: s.cfg.PeerAddr, Identity: identity, Replica: n, Logger: s.log, Registerer: registry,
+	})
+	if err := server.Listen(); err != nil {
+		return fmt.Errorf("open PEER_ADDR: %w", err)
+	}
+	s.replica = n
+	s.close = append(s.close, client.Close)
+	s.parts = append(s.parts,
+		part{"peer server", server.Serve},
+		part{"discovery", client.RunDiscovery},
+		part{"peer server probe", s.probe("peer server", func(ctx context.Context) error {
+			_, err := client.Status(ctx, local(s.cfg.PeerAddr))
+			return err
+		})},
+	)
+	return nil
+}
+
+func (s *service) buildBot(name string, registry *prometheus.Registry) (err error) {
+	s.bot, err = bot.New(bot.Config{
+		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
+		Cluster: s.replica, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
+	})
+	if err != nil {
+		return fmt.Errorf("make the bot: %w", err)
+	}
+	s.parts = append(s.parts, part{"telegram probe", s.bot.RunProbe})
+	return nil
+}
+
+func (s *service) buildWeb(registry *prometheus.Registry) error {
+	server := web.NewServer(web.Config{
+		Addr: s.cfg.HTTPAddr, Replica: s.replica, Failing: s.watch.failing, Trouble: s.bot.Trouble,
+		AdminToken: s.cfg.AdminToken, Gatherer: registry, Logger: s.log,
+	})
+	if err := server.Listen(); err != nil {
+		return fmt.Errorf("open HTTP_ADDR: %w", err)
+	}
+	client := web.NewClient(s.cfg.HTTPAddr, "")
+	s.close = append(s.close, client.Close)
+	s.parts = append(s.parts, part{"operators' server", server.Serve},
+		part{"operators' server probe", s.probe("operators' server", client.Answers)})
+	return nil
+}
+
+// work is what only the primary does.
+func (s *service) work(ctx context.Context, t node.Term) error {
+	defer s.watch.excuse("poller")
+	return s.bot.RunAsPrimary(ctx, bot.Term{ //nolint:wrapcheck // the node says what it was
+		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled, Report: t.Report,
+		Within: func(d time.Duration) { s.watch.within("poller", d) },
+	})
+}
+
+// patience is how long a part may show no sign of life: below the lease, so that a replica with a stalled
+// part has exited before its lease ends.
+func (s *service) patience() time.Duration { return 3 * s.cfg.Lease / 4 }
+
+// probe asks a server of ours for a sign of life, again and again.
+func (s *service) probe(name string, ask func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		t := time.NewTicker(s.cfg.Lease / 4)
+		defer t.Stop()
+		defer s.watch.excuse(name)
+		s.watch.within(name, s.patience())
+		for {
+			asking, cancel := context.WithTimeout(ctx, s.cfg.Lease/2)
+			err := ask(asking)
+			cancel()
+			if err == nil {
+				s.watch.within(name, s.patience())
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-t.C:
+			}
+		}
+	}
+}
+
+// local is where a server that listens at addr is reached from the same machine.
+func local(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// halt is the fail-stop.
+func (s *service) halt(reason string) {
+	s.log.Error("the process ends at once", "reason", reason)
+	s.opts.Exit(1)
+}
+
+// run starts the parts, the election last, and stops them in reverse.
+func (s *service) run(ctx context.Context) error {
+	living, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	failed := make(chan error, len(s.parts))
+	var all sync.WaitGroup
+	for _, p := range s.parts {
+		all.Go(func() {
+			if err := s.runPart(living, p); living.Err() == nil {
+				failed <- err
+			}
+		})
+	}
+	taking, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	left := make(chan error, 1)
+	go func() { left <- s.replica.Run(taking) }()
+
+	failure := s.untilOver(ctx, left, failed, leave)
+	stop()
+	all.Wait()
+	for _, f := range s.close {
+		f()
+	}
+	s.log.Info("stopped", "failed", failure != nil)
+	return failure
+}
+
+// runPart makes a panic of a part its failure.
+func (s *service) runPart(ctx context.Context, p part) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %s: panic: %v", ErrPart, p.name, r)
+		}
+		if ctx.Err() == nil {
+			s.watch.died(p.name)
+		}
+	}()
+	if err = p.run(ctx); err == nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %s ended", ErrPart, p.name)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrPart, p.name, err)
+	}
+	return nil
+}
+
+// untilOver waits until the replica has left: because ctx ended, because it failed itself, or because
+// a part failed. Either way it has to be gone in time.
+func (s *service) untilOver(ctx context.Context, left, failed <-chan error, leave context.CancelCauseFunc) error {
+	var failure error
+	select {
+	case err := <-left:
+		return err
+	case <-ctx.Done():
+		late := time.AfterFunc(shutdownBound, func() { s.halt("the shutdown takes too long") })
+		defer late.Stop()
+	case failure = <-failed:
+		s.log.Error("stepping down and exiting", "error", failure)
+		late := time.AfterFunc(s.cfg.Lease/4, func() { s.halt("a failed replica could not leave in time") })
+		defer late.Stop()
+		leave(node.ErrPartFailed)
+	}
+	return cmp.Or(failure, <-left)
+}

@@ -1,0 +1,101 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// errStalled says that a part did not come back in the time it had promised.
+var errStalled = errors.New("a part of this replica stalls")
+
+// watch keeps what each part has promised: to show a sign of life within some time. It is safe for
+// concurrent use.
+type watch struct {
+	every time.Duration
+	mu    sync.Mutex
+	due   map[string]time.Time
+	dead  map[string]bool
+}
+
+func newWatch(every time.Duration) *watch {
+	return &watch{every: every, due: map[string]time.Time{}, dead: map[string]bool{}}
+}
+
+// within is a part's promise of its next sign of life.
+func (w *watch) within(part string, d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.due[part] = time.Now().Add(d)
+}
+
+// excuse ends a part's promise: it has nothing to do now.
+func (w *watch) excuse(part string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.due, part)
+}
+
+// died takes note of a part that has ended.
+func (w *watch) died(part string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dead[part] = true
+}
+
+// failing names the parts that are dead or overdue.
+func (w *watch) failing() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.overdue(time.Now())
+}
+
+func (w *watch) overdue(now time.Time) []string {
+	var parts []string
+	for part := range w.dead {
+		parts = append(parts, part)
+	}
+	for part, due := range w.due {
+		if now.After(due) && !w.dead[part] {
+			parts = append(parts, part)
+		}
+	}
+	slices.Sort(parts)
+	return parts
+}
+
+// run looks at the promises until ctx ends, and then returns nil; errStalled if one was broken. Time in
+// which the watch itself did not run counts for nobody: a frozen or starved process is slow, not broken.
+func (w *watch) run(ctx context.Context) error {
+	t := time.NewTicker(w.every)
+	defer t.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		now := time.Now()
+		if parts := w.look(now, now.Sub(last)-w.every); len(parts) > 0 {
+			return fmt.Errorf("%w: %s", errStalled, strings.Join(parts, ", "))
+		}
+		last = now
+	}
+}
+
+// look returns who is overdue, after it has put off every promise by the time overslept.
+func (w *watch) look(now time.Time, overslept time.Duration) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if overslept > w.every {
+		for part, due := range w.due {
+			w.due[part] = due.Add(overslept)
+		}
+	}
+	return w.overdue(now)
+}
