@@ -144,7 +144,7 @@ func (d *discovery) own(addr string) {
 // behind its container.
 func OwnName(ctx context.Context, resolver Resolver, instances []string, fallback string) string {
 	if resolver == nil {
-		resolver = &net.Resolver{PreferGo: true}
+		resolver = newSystemResolver()
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
