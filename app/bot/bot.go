@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mymmrac/telego"
+	"github.com/mymmrac/telego/telegoapi"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"habot/app/election"
@@ -76,10 +77,12 @@ func New(cfg Config) (*Bot, error) {
 		cfg.Transport = newBase()
 	}
 	b := &Bot{cfg: cfg, metrics: newMetrics(cfg.Registerer), health: election.Health{OK: true}}
+	redact := redaction(cfg.Token)
 	client := &http.Client{Transport: &transport{
-		base: cfg.Transport, token: cfg.Token, userAgent: userAgent(cfg.Version, cfg.Name), metrics: b.metrics,
+		base: cfg.Transport, token: cfg.Token, redact: redact, userAgent: userAgent(cfg.Version, cfg.Name), metrics: b.metrics,
 	}}
-	api, err := telego.NewBot(placeholder, telego.WithHTTPClient(client), telego.WithAPIServer(cfg.APIURL), telego.WithDiscardLogger())
+	caller := &caller{Caller: telegoapi.HTTPCaller{Client: client}, redact: redact, logger: cfg.Logger}
+	api, err := telego.NewBot(placeholder, telego.WithAPICaller(caller), telego.WithAPIServer(cfg.APIURL), telego.WithDiscardLogger())
 	if err != nil {
 		return nil, fmt.Errorf("make a Telegram client: %w", err)
 	}
@@ -107,9 +110,7 @@ func (b *Bot) RunProbe(ctx context.Context) error {
 }
 
 func (b *Bot) probe(ctx context.Context) {
-	asking, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	me, err := b.api.GetMe(asking)
+	err := b.getMe(ctx, probeTimeout)
 	if ctx.Err() != nil || b.running.Load() {
 		return
 	}
@@ -120,10 +121,21 @@ func (b *Bot) probe(ctx context.Context) {
 		b.setTrouble(troubleToken)
 	case fine:
 		b.setTrouble("")
-		b.mu.Lock()
-		b.username = me.Username
-		b.mu.Unlock()
 	}
+}
+
+// getMe asks Telegram for the bot's own name, and so whether it is there.
+func (b *Bot) getMe(ctx context.Context, bound time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	me, err := b.api.GetMe(ctx)
+	if err != nil {
+		return err //nolint:wrapcheck // judged by the caller
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.username = me.Username
+	return nil
 }
 
 func message(err error) string {

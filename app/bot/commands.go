@@ -55,7 +55,7 @@ func (b *Bot) replies(ctx context.Context, u telego.Update) []reply {
 	if m == nil || m.Text == "" {
 		return nil
 	}
-	name, argument, ok := parse(m.Text, b.ownUsername())
+	name, argument, ok := parse(m.Text, b.ownUsername(ctx, m.Text))
 	if !ok {
 		if strings.HasPrefix(m.Text, "/") {
 			return nil // another bot's command
@@ -74,16 +74,29 @@ func (b *Bot) replies(ctx context.Context, u telego.Update) []reply {
 	case "status":
 		return b.html(m.Chat.ID, statusText(b.cfg.Cluster.View()))
 	case "switchover":
-		return b.html(m.Chat.ID, b.switchover(ctx, m.Chat.ID, argument))
+		text, done := b.switchover(ctx, m.Chat.ID, argument)
+		all := b.html(m.Chat.ID, text)
+		for i := range all {
+			all[i].done = done
+		}
+		return all
 	default:
 		return b.html(m.Chat.ID, "I do not know /"+html.EscapeString(name)+".\n"+b.help(m.Chat.ID))
 	}
 }
 
-func (b *Bot) ownUsername() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.username
+// ownUsername is the bot's own name. A replica that is primary from the start has not probed yet, and asks
+// when a text names a bot.
+func (b *Bot) ownUsername(ctx context.Context, text string) string {
+	known := func() string {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.username
+	}
+	if known() == "" && strings.HasPrefix(text, "/") && strings.Contains(text, "@") {
+		_ = b.getMe(ctx, probeTimeout) // without an answer every command is its own
+	}
+	return known()
 }
 
 func (b *Bot) plain(chat int64, text string) []reply {
@@ -123,20 +136,21 @@ func whoami(m *telego.Message) string {
 	return fmt.Sprintf("user id: <code>%s</code>\nchat id: <code>%d</code>", user, m.Chat.ID)
 }
 
-func (b *Bot) switchover(ctx context.Context, chat int64, to string) string {
+// switchover returns what to say, and whether the role moves.
+func (b *Bot) switchover(ctx context.Context, chat int64, to string) (string, bool) {
 	if !b.isAdmin(chat) {
-		return "Only chats in ADMIN_CHAT_IDS may do that."
+		return "Only chats in ADMIN_CHAT_IDS may do that.", false
 	}
 	err := b.cfg.Cluster.Switchover(ctx, to)
 	switch {
 	case errors.Is(err, election.ErrNoSuccessor):
-		return "Not done: no standby " + html.EscapeString(to) + " that could take over."
+		return "Not done: no standby " + html.EscapeString(to) + " that could take over.", false
 	case err != nil:
-		return "Not done: " + html.EscapeString(err.Error())
+		return "Not done: " + html.EscapeString(err.Error()), false
 	case to == "":
-		return b.name() + " hands over."
+		return b.name() + " hands over.", true
 	default:
-		return b.name() + " hands over to <b>" + html.EscapeString(to) + "</b>."
+		return b.name() + " hands over to <b>" + html.EscapeString(to) + "</b>.", true
 	}
 }
 

@@ -71,7 +71,8 @@ const (
 func retryAfter(err error) time.Duration {
 	var api *telegoapi.Error
 	if errors.As(err, &api) && api != nil && api.Parameters != nil {
-		return min(max(time.Duration(api.Parameters.RetryAfter)*time.Second, minRetryAfter), maxRetryAfter)
+		seconds := min(api.Parameters.RetryAfter, int(maxRetryAfter/time.Second)) // before it can overflow
+		return max(time.Duration(seconds)*time.Second, minRetryAfter)
 	}
 	return minRetryAfter
 }

@@ -39,6 +39,10 @@ func (t *tracker) pollFailed(now time.Time, why string) {
 	}
 }
 
+// pollRefused says that Telegram was reached and does not want to be polled now: polls that failed before
+// and those that fail later are not one failure.
+func (t *tracker) pollRefused() { t.failingSince = time.Time{} }
+
 // roleEnded forgets polls that fail no longer because there are none.
 func (t *tracker) roleEnded() { t.failingSince = time.Time{} }
 

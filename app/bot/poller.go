@@ -16,7 +16,9 @@ const (
 	drainBound   = 5 * time.Second
 	confirmBound = time.Second
 	// slack is what a promise to the watcher leaves for a loaded machine.
-	slack = 5 * time.Second
+	slack = time.Second
+	// leaseWait is between looks at a lease that has ended, until the term is.
+	leaseWait = 50 * time.Millisecond
 )
 
 // run is the work of one term.
@@ -24,7 +26,8 @@ type run struct {
 	b    *Bot
 	term Term
 	book *ledger
-	mu   sync.Mutex // guards book while a batch is in hand
+	mu   sync.Mutex // guards book and due while a batch is in hand
+	due  time.Time  // when the watcher hears of this run at the latest
 
 	failures     int // polls failed in a row
 	refusals     int // 401 and 409 in a row
@@ -73,9 +76,9 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 			besides.Go(func() { b.setCommands(aside) })
 		}
 		if !t.Held() {
-			break // what came back may be another primary's by now
+			continue // what came back may be another primary's by now
 		}
-		r.handleAll(ctx, updates)
+		r.handleAll(ctx, polling, updates)
 	}
 	r.confirm(ctx)
 	return nil
@@ -83,29 +86,42 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 
 // poll asks for updates once and deals with what went wrong; ok if there was an answer.
 func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
-	p := r.book.next(r.failures)
-	r.term.Within(p.bound + slack)
+	p := r.book.next(r.failures, time.Now())
+	r.promise(p.bound + probeBound + slack)
 	updates, err := r.getUpdates(ctx, p)
-	v := judge(ctx, err)
-	if v == fine {
-		r.failures, r.refusals = 0, 0
+	switch v := judge(ctx, err); {
+	case v == fine:
+		r.succeeded()
 		r.book.polled(p.offset)
-		r.b.setTrouble("")
-		r.b.note(func(t *tracker, _ time.Time) { t.pollSucceeded() })
 		return updates, true
-	}
-	if v != over {
+	case v != over:
 		r.wait(ctx, r.failed(ctx, v, err))
+	case ctx.Err() != nil:
+		r.book.cutOff(p.offset)
+	default:
+		// The lease has ended; whoever started the term ends it. Work that ends by itself counts as failed.
+		r.wait(ctx, leaseWait)
 	}
 	return nil, false
 }
 
+func (r *run) succeeded() {
+	r.failures, r.refusals = 0, 0
+	r.b.setTrouble("")
+	r.b.note(func(t *tracker, _ time.Time) { t.pollSucceeded() })
+}
+
 func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, error) {
+	if p.askFirst {
+		if err := r.b.getMe(ctx, probeBound); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, p.bound)
 	defer cancel()
 	return r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{ //nolint:wrapcheck // judged and logged by the caller
 		Offset:  p.offset,
-		Limit:   maxBatch,
+		Limit:   p.limit,
 		Timeout: p.timeout,
 		// Only what is handled: Telegram remembers what a former program asked for.
 		AllowedUpdates: []string{telego.MessageUpdates},
@@ -116,6 +132,9 @@ func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, error) {
 func (r *run) failed(ctx context.Context, v verdict, err error) time.Duration {
 	b := r.b
 	random := rand.Float64() //nolint:gosec // jitter
+	if v != transient && v != permanent {
+		b.note(func(t *tracker, _ time.Time) { t.pollRefused() })
+	}
 	switch v {
 	case limited:
 		d := retryAfter(err)
@@ -128,10 +147,10 @@ func (r *run) failed(ctx context.Context, v verdict, err error) time.Duration {
 	case webhook:
 		b.metrics.conflicts.Inc()
 		if !r.webhookTaken {
-			r.webhookTaken = true
 			b.cfg.Logger.Warn("a webhook is set for this token: removing it, what waits is kept")
-			r.deleteWebhook(ctx)
-			return 0
+			if r.webhookTaken = r.deleteWebhook(ctx); r.webhookTaken {
+				return 0
+			}
 		}
 		b.setTrouble(troubleWebhook)
 		r.refusals++
@@ -151,28 +170,59 @@ func (r *run) failed(ctx context.Context, v verdict, err error) time.Duration {
 	}
 }
 
-func (r *run) deleteWebhook(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, sendBound)
+// deleteWebhook tells whether Telegram has dealt with it; otherwise it is worth another try.
+func (r *run) deleteWebhook(ctx context.Context) bool {
+	r.within(sendBound + slack)
+	asking, cancel := context.WithTimeout(ctx, sendBound)
 	defer cancel()
-	if err := r.b.api.DeleteWebhook(ctx, &telego.DeleteWebhookParams{}); err != nil {
+	err := r.b.api.DeleteWebhook(asking, &telego.DeleteWebhookParams{})
+	v := judge(ctx, err)
+	if v != fine && v != over {
 		r.b.cfg.Logger.Error("the webhook could not be removed", "error", err)
 	}
+	return v == fine || v == permanent
 }
 
 // wait waits, and tells the watcher that it does.
 func (r *run) wait(ctx context.Context, d time.Duration) {
-	r.term.Within(d + slack)
+	r.promise(d + slack)
 	sleep(ctx, d)
 }
 
+// promise replaces what the watcher was promised before.
+func (r *run) promise(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.due = time.Now().Add(d)
+	r.term.Within(d)
+}
+
+// within is a promise among others: of those of chats side by side the latest holds, for one chat's
+// short wait must not call in another's long one.
+func (r *run) within(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if due := now.Add(d); due.After(r.due) {
+		r.due = due
+	}
+	r.term.Within(r.due.Sub(now))
+}
+
 // handleAll handles a batch: each chat's updates in order, chats side by side. Whatever of it could not
-// be handled before the term ended is left unconfirmed.
-func (r *run) handleAll(ctx context.Context, updates []telego.Update) {
+// be handled before the term ended is left unconfirmed. polling ends when polls must.
+func (r *run) handleAll(ctx, polling context.Context, updates []telego.Update) {
 	if len(updates) == 0 {
 		return
 	}
+	r.promise(sendBound + slack)
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
+	inHand, release := context.WithCancel(polling)
+	var tests sync.WaitGroup
+	tests.Go(func() { r.testPolls(inHand) })
+	defer tests.Wait()
+	defer release()
 	done := make([]bool, len(updates))
 	slots := make(chan struct{}, maxParallel)
 	var all sync.WaitGroup
@@ -188,7 +238,24 @@ func (r *run) handleAll(ctx context.Context, updates []telego.Update) {
 		})
 	}
 	all.Wait()
-	r.book.through(confirmable(updates, done))
+	r.book.through(confirmable(updates, done), time.Now())
+}
+
+// testPolls polls now and then while a batch takes long, and confirms nothing: what cannot be answered
+// for want of a way to Telegram must not keep health from seeing that there is none.
+func (r *run) testPolls(ctx context.Context) {
+	d := probeEvery
+	for sleep(ctx, d) {
+		_, err := r.getUpdates(ctx, poll{limit: 1, bound: probeTimeout})
+		d = probeEvery
+		switch v := judge(ctx, err); v {
+		case fine:
+			r.succeeded()
+		case over:
+		default:
+			d = max(d, r.failed(ctx, v, err))
+		}
+	}
 }
 
 // bounded ends what is in hand some time after Drain was closed.
@@ -245,12 +312,12 @@ func confirmable(updates []telego.Update, done []bool) int {
 // confirm tells Telegram, on stopping, what was handled since the last poll. Without anything new it
 // asks nothing: Telegram would keep a poll that repeats itself waiting for three seconds.
 func (r *run) confirm(ctx context.Context) {
-	if r.book.offset == 0 || ctx.Err() != nil || !r.term.Held() {
+	if !r.book.unconfirmed() || ctx.Err() != nil || !r.term.Held() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmBound)
 	defer cancel()
-	r.term.Within(confirmBound + slack)
+	r.promise(confirmBound + slack)
 	_, err := r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{Offset: r.book.offset, Limit: 1})
 	if err != nil {
 		r.b.cfg.Logger.Warn("what was handled last could not be confirmed: the next primary is told to skip it", "error", err)
@@ -277,9 +344,8 @@ func (r *run) handleOne(ctx context.Context, u telego.Update) bool {
 	}
 	r.mu.Lock()
 	r.book.done(u.UpdateID)
-	ids := r.book.ids()
+	r.term.Report(r.book.ids()) // under the lock: an older report must not overtake a newer one
 	r.mu.Unlock()
-	r.term.Report(ids)
 	m.updates.WithLabelValues(outcome).Inc()
 	m.updateSeconds.Observe(time.Since(start).Seconds())
 	if u.Message != nil {

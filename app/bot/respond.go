@@ -33,10 +33,11 @@ func (r *run) respond(ctx context.Context, u telego.Update) (outcome string, ok 
 		return outcomeIgnored, true
 	}
 	for _, reply := range replies {
-		switch err, v := r.b.send(ctx, reply, r.term.Within); v {
+		switch err, v := r.b.send(ctx, reply, r.within); v {
 		case fine:
 		case over:
-			return "", false
+			// What was done is not done again for want of an answer.
+			return outcomeFailed, reply.done
 		default:
 			r.b.cfg.Logger.Error("an update could not be answered", "update_id", u.UpdateID, "error", err)
 			return outcomeFailed, true
@@ -50,6 +51,7 @@ type reply struct {
 	chat int64
 	text string
 	html bool
+	done bool // it tells of something that has been done
 }
 
 // send sends one message, and again while Telegram fails, until ctx ends or giveUpAfter has passed.

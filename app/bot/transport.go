@@ -1,10 +1,13 @@
 package bot
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"path"
@@ -12,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mymmrac/telego"
+	"github.com/mymmrac/telego/telegoapi"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -37,6 +42,7 @@ func withHeld(ctx context.Context, held func() bool) context.Context {
 type transport struct {
 	base      http.RoundTripper
 	token     string
+	redact    func(string) string
 	userAgent string
 	metrics   *metrics
 }
@@ -64,22 +70,119 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.URL.Path = strings.Replace(req.URL.Path, placeholder, t.token, 1)
 	out.Header.Set("User-Agent", t.userAgent)
-	if held, ok := req.Context().Value(heldKey{}).(func() bool); ok && !held() {
-		if req.Body != nil {
-			_ = req.Body.Close() // a request that does not leave; there is nothing to lose
+	if held, ok := req.Context().Value(heldKey{}).(func() bool); ok {
+		if !held() {
+			if req.Body != nil {
+				_ = req.Body.Close() // a request that does not leave; there is nothing to lose
+			}
+			return nil, ErrLeaseLost
 		}
-		return nil, ErrLeaseLost
+		hold(out, held)
 	}
 	start := time.Now()
 	resp, err := t.base.RoundTrip(out)
 	t.metrics.requestSeconds.With(prometheus.Labels{"method": method}).Observe(time.Since(start).Seconds())
 	if err != nil {
 		t.metrics.requests.WithLabelValues(method, "error").Inc()
-		return nil, errors.New(strings.ReplaceAll(err.Error(), t.token, "<token>"))
+		if errors.Is(err, ErrLeaseLost) {
+			return nil, ErrLeaseLost
+		}
+		return nil, errors.New(t.redact(err.Error()))
 	}
 	t.metrics.requests.WithLabelValues(method, strconv.Itoa(resp.StatusCode)).Inc()
-	resp.Body = &bounded{ReadCloser: resp.Body, left: maxResponse}
+	// The Bot API never redirects. Whoever does would be told the token, and net/http would put it into errors.
+	resp.Header.Del("Location")
+	resp.Body = &bounded{ReadCloser: resp.Body, left: maxResponse + 1}
 	return resp, nil
+}
+
+// hold has the lease checked once more when the body is read to be written: between RoundTrip and that
+// moment a connection may have to be made, and the process may have been frozen. Headers may leave then,
+// but without its body a request is none.
+func hold(req *http.Request, held func() bool) {
+	if req.Body == nil {
+		return
+	}
+	req.Body = &heldBody{ReadCloser: req.Body, held: held}
+	if again := req.GetBody; again != nil {
+		req.GetBody = func() (io.ReadCloser, error) {
+			body, err := again()
+			return &heldBody{ReadCloser: body, held: held}, err
+		}
+	}
+}
+
+// heldBody cannot be read without the lease.
+type heldBody struct {
+	io.ReadCloser
+	held func() bool
+}
+
+// Read implements io.Reader.
+func (b *heldBody) Read(p []byte) (int, error) {
+	if !b.held() {
+		return 0, ErrLeaseLost
+	}
+	return b.ReadCloser.Read(p) //nolint:wrapcheck // io.EOF must stay what it is
+}
+
+// redaction returns what takes the token out of a text, also if its colon was escaped there.
+func redaction(token string) func(string) string {
+	if token == "" {
+		return func(s string) string { return s }
+	}
+	_, secret, _ := strings.Cut(token, ":")
+	return strings.NewReplacer(token, "<token>", cmp.Or(secret, token), "<token>").Replace
+}
+
+// caller makes of answers what telego can take: without the token, that a proxy may repeat in an error,
+// and without an update of a kind that telego cannot read, that would keep all others from being read.
+type caller struct {
+	telegoapi.Caller
+	redact func(string) string
+	logger *slog.Logger
+}
+
+// Call implements telegoapi.Caller.
+func (c *caller) Call(ctx context.Context, url string, data *telegoapi.RequestData) (*telegoapi.Response, error) {
+	resp, err := c.Caller.Call(ctx, url, data)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // judged by the bot
+	}
+	if resp.Error != nil {
+		resp.Description = c.redact(resp.Description)
+	}
+	if resp.Ok && path.Base(url) == "getUpdates" {
+		resp.Result = c.readable(resp.Result)
+	}
+	return resp, nil
+}
+
+// readable leaves of each update that cannot be read its id alone: it is ignored, and confirmed.
+func (c *caller) readable(list json.RawMessage) json.RawMessage {
+	var raw []json.RawMessage
+	if json.Unmarshal(list, new([]telego.Update)) == nil || json.Unmarshal(list, &raw) != nil {
+		return list
+	}
+	for i, update := range raw {
+		err := json.Unmarshal(update, new(telego.Update))
+		if err == nil {
+			continue
+		}
+		var bare struct {
+			UpdateID int `json:"update_id"`
+		}
+		if json.Unmarshal(update, &bare) != nil {
+			return list
+		}
+		c.logger.Error("an update cannot be read; it is ignored", "update_id", bare.UpdateID, "error", c.redact(err.Error()))
+		raw[i] = fmt.Appendf(nil, `{"update_id":%d}`, bare.UpdateID)
+	}
+	mended, err := json.Marshal(raw)
+	if err != nil {
+		return list
+	}
+	return mended
 }
 
 // bounded fails, rather than cuts short, what is too long.

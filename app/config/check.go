@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -35,6 +37,10 @@ type checker struct {
 }
 
 func (c *checker) problem(name, value, accepted string) {
+	if tokenWithin.MatchString(value) {
+		c.secretProblem(name, accepted) // a token in the wrong place is still a secret
+		return
+	}
 	c.problems = append(c.problems, fmt.Sprintf("%s=%q is not accepted: %s", name, shorten(value), accepted))
 }
 
@@ -101,19 +107,22 @@ func (c *checker) secret(name, value, file string) string {
 	}
 	raw, err := c.readFile(file)
 	if err != nil {
-		c.problem(name+"_FILE", file, "a readable file ("+reason(err)+")")
+		// The value is not shown: it may be the secret itself, put in the wrong variable.
+		c.secretProblem(name+"_FILE", "the name of a readable file ("+reason(err)+")")
 		return ""
 	}
 	if value = strings.TrimSpace(string(raw)); value == "" {
-		c.problem(name+"_FILE", file, "a file that is not empty")
+		c.secretProblem(name+"_FILE", "the name of a file that is not empty")
 	}
 	return value
 }
 
-// reason is an error's last part: the file's name has been said.
+// reason is why a file cannot be read, without its name.
 func reason(err error) string {
-	s := err.Error()
-	return s[strings.LastIndex(s, ": ")+1:]
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		return failed.Err.Error()
+	}
+	return "it cannot be read"
 }
 
 func (c *checker) long(name, secret string) string {
@@ -123,7 +132,11 @@ func (c *checker) long(name, secret string) string {
 	return secret
 }
 
-var tokenShape = regexp.MustCompile(`^[0-9]{1,20}:[A-Za-z0-9_-]{35}$`)
+var (
+	tokenShape = regexp.MustCompile(`^[0-9]{1,20}:[A-Za-z0-9_-]{35}$`)
+	// tokenWithin finds tokens where none belongs, mistyped ones too.
+	tokenWithin = regexp.MustCompile(`[0-9]{3}:[A-Za-z0-9_-]{20}`)
+)
 
 func (c *checker) token(raw environment) string {
 	before := len(c.problems)
@@ -149,8 +162,13 @@ func (c *checker) apiURL(value string, demo bool) string {
 		c.secretProblem("TELEGRAM_API_URL", acceptedURL)
 		return ""
 	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		c.problem("TELEGRAM_API_URL", u.Redacted(), acceptedURL)
+	switch {
+	case tokenWithin.MatchString(u.Path):
+		c.secretProblem("TELEGRAM_API_URL", acceptedURL+"; the token belongs into BOT_TOKEN")
+	case (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || (u.Port() != "" && !isPort(u.Port())),
+		u.User != nil, strings.ContainsAny(value, "?#"):
+		// User, path and query are not shown: they may be secrets.
+		c.problem("TELEGRAM_API_URL", u.Scheme+"://"+u.Host, acceptedURL)
 	}
 	return strings.TrimRight(value, "/")
 }
@@ -166,7 +184,7 @@ func (c *checker) whole(name, value string, least, most int) int {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < least || n > most {
 		c.problem(name, value, fmt.Sprintf("a whole number, %d..%d", least, most))
-		return least
+		return most // refused anyway: nothing that is compared with it is to be blamed
 	}
 	return n
 }
@@ -227,31 +245,30 @@ func (c *checker) instances(value string) []string {
 }
 
 func isInstance(s string) bool {
-	if _, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		return true
+	if host, port, err := net.SplitHostPort(s); err == nil {
+		return isHost(host) && isPort(port)
 	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return hostShape.MatchString(s)
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		ip, err := netip.ParseAddr(inner)
+		return ok && err == nil && ip.Is6()
 	}
-	if _, err := netip.ParseAddr(host); err != nil && !hostShape.MatchString(host) {
-		return false
-	}
-	return isPort(port)
+	return isHost(s)
+}
+
+func isHost(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil || hostShape.MatchString(s)
 }
 
 func isPort(s string) bool {
-	n, err := strconv.Atoi(s)
-	return err == nil && n >= 1 && n <= 65535
+	n, err := strconv.ParseUint(s, 10, 16) // unlike Atoi it refuses a sign
+	return err == nil && n >= 1
 }
 
 func (c *checker) addr(name, value string) string {
 	host, port, err := net.SplitHostPort(value)
-	if err != nil || !isPort(port) {
-		c.problem(name, value, acceptedAddr)
-		return value
-	}
-	if _, err := netip.ParseAddr(host); host != "" && err != nil && !hostShape.MatchString(host) {
+	if err != nil || !isPort(port) || (host != "" && !isHost(host)) {
 		c.problem(name, value, acceptedAddr)
 	}
 	return value

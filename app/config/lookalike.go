@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -22,9 +23,12 @@ func lookalikes(set map[string]string) ([]string, error) {
 	return warnings, nil
 }
 
+// variableShape bounds what is compared, and shown: nothing that breaks a line.
+var variableShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
 // meant is the variable of ours that a name was probably meant to be; empty if it is one, or is not like one.
 func meant(name string, known []Variable) string {
-	if slices.ContainsFunc(known, func(v Variable) bool { return v.Name == name }) {
+	if slices.ContainsFunc(known, func(v Variable) bool { return v.Name == name }) || !variableShape.MatchString(name) {
 		return ""
 	}
 	plain := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))

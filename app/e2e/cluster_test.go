@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 		down := func() { _, _ = compose(context.Background(), "down", "--volumes", "--timeout", "15") }
 		down()
 		defer down()
-		if out, err := compose(context.Background(), "up", "--detach", "--build", "telegram", "bot"); err != nil {
+		if out, err := compose(context.Background(), "up", "--detach", "--build", "telegram", "bot", "prometheus"); err != nil {
 			fmt.Fprintln(os.Stderr, out, err)
 			return 1
 		}

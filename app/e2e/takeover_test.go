@@ -106,6 +106,9 @@ func TestTakeover(t *testing.T) {
 				after := nothingLost(t)
 				if n := after.AnsweredTwice - before.AnsweredTwice; n > f.duplicates {
 					t.Errorf("%d updates were answered twice, at most %d may be", n, f.duplicates)
+					for _, u := range ask[[]simulator.Record](t, fmt.Sprintf("/report/updates?only=twice&from=%d", before.Sent-100)) {
+						t.Logf("twice, %v before the fault: sent %v, %+v", start.Sub(u.Answered[0].At), start.Sub(u.Sent), u)
+					}
 				}
 				if n := after.OutOfOrder - before.OutOfOrder; n > 0 {
 					t.Errorf("%d updates were answered out of order", n)

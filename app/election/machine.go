@@ -144,6 +144,7 @@ type Machine struct {
 	stopping  bool // StopBot was given
 	silentBy  Instant
 	hard      bool // StopBot without Drain was given
+	halted    bool
 	reason    Reason
 	successor ReplicaID
 
@@ -238,6 +239,7 @@ func (m *Machine) Next() Instant {
 
 // advance does what has become due.
 func (m *Machine) advance() {
+	m.measure() // first: a larger quorum can end the lease
 	if m.role == Joining && m.now >= m.joinedAt {
 		m.look()
 	}
@@ -265,7 +267,6 @@ func (m *Machine) advance() {
 	if m.now >= m.queryAt {
 		m.query()
 	}
-	m.measure()
 }
 
 // --- looking ------------------------------------------------------------------------------------
@@ -434,6 +435,8 @@ func (m *Machine) remember(c Change) {
 func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 	c := req.Claim
 	a := ClaimAnswer{Claim: c}
+	// Below a majority a higher primary may have been met: the lower one keeps what it was promised.
+	renews := !m.safe() && c == m.promise.held && m.now < m.promise.until
 	switch {
 	case req.From.Protocol != Protocol:
 		a.Refusal = RefusedProtocol
@@ -443,14 +446,14 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		a.Refusal, a.Remaining = RefusedJoining, m.joinedAt.Sub(m.now)
 	case m.promise.hasEnded(c):
 		a.Refusal = RefusedEnded
-	case !above(c, m.promise.base):
+	case !above(c, m.promise.base) && !renews:
 		a.Refusal = RefusedFloor
 	case m.role == Candidate && c.Compare(m.own) < 0:
 		m.withdraw(ElectionYielded)
 		a.Granted = above(c, m.promise.floor()) // the base was checked, the candidacy is gone
 	case m.role == Primary || (m.promise.held != c && m.now < m.promise.until):
 		a.Refusal, a.Holder, a.Remaining = RefusedHeld, m.promise.held, m.promise.until.Sub(m.now)
-	case !above(c, m.promise.floor()):
+	case !above(c, m.promise.floor()) && !renews:
 		a.Refusal = RefusedFloor
 	default:
 		a.Granted = true
@@ -691,7 +694,8 @@ func (m *Machine) haltAt() Instant { return max(m.leaseEnd, m.silentBy) }
 func (m *Machine) advancePrimary() {
 	switch {
 	case m.hard:
-		if m.now >= m.haltAt() {
+		if m.now >= m.haltAt() && !m.halted {
+			m.halted = true
 			m.emit(Halt{m.reason})
 		}
 		return

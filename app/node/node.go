@@ -32,6 +32,9 @@ var ErrHalted = errors.New("the primary's work did not stop before its lease end
 // ErrBusy says that the election loop did not answer in time.
 var ErrBusy = errors.New("the election loop did not answer in time")
 
+// errLeft is ErrBusy for good.
+var errLeft = fmt.Errorf("the replica has left: %w", ErrBusy)
+
 // Clock reads the local clock and the wall clock. It MUST be safe for concurrent use, and its local
 // clock MUST NOT go back.
 type Clock interface{ Read() election.Reading }
@@ -90,6 +93,8 @@ type Node struct {
 	cfg     Config
 	events  chan event
 	done    chan struct{}
+	health  atomic.Pointer[election.Health] // the latest brought by SetHealth
+	changed chan struct{}                   // tells the loop of it
 	metrics *metrics
 	sender  *sender
 
@@ -127,9 +132,10 @@ type event struct {
 // New returns a node that has not started.
 func New(cfg Config) *Node {
 	n := &Node{
-		cfg:    cfg,
-		events: make(chan event, 256),
-		done:   make(chan struct{}),
+		cfg:     cfg,
+		events:  make(chan event, 256),
+		done:    make(chan struct{}),
+		changed: make(chan struct{}, 1),
 	}
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
@@ -146,7 +152,11 @@ func (n *Node) Run(ctx context.Context) error {
 	defer stopSending()
 	n.sender.ctx = sending
 	n.guard = time.AfterFunc(time.Hour, func() {})
-	defer n.guard.Stop()
+	defer func() {
+		if !errors.Is(n.failure, ErrHalted) { // the process may be slow to exit
+			n.guard.Stop()
+		}
+	}()
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -158,6 +168,8 @@ func (n *Node) Run(ctx context.Context) error {
 			n.step(election.Tick{})
 		case e := <-n.events:
 			e.f(n.cfg.Clock.Read())
+		case <-n.changed:
+			n.step(election.HealthChanged{Health: *n.health.Load()})
 		case <-ending:
 			ending = nil
 			n.cfg.Logger.Info("leaving", "role", n.machine.Status(n.cfg.Clock.Read().Now).Role)
@@ -177,11 +189,8 @@ func (n *Node) Run(ctx context.Context) error {
 	return n.failure
 }
 
-// over tells whether the loop has nothing left to do: after a failure the lease is released first,
-// after a fail-stop nothing is.
-func (n *Node) over() bool {
-	return n.left || errors.Is(n.failure, ErrHalted) || (n.failure != nil && n.term == nil)
-}
+// over tells whether the loop has nothing left to do: it has left, or it is a fail-stop.
+func (n *Node) over() bool { return n.left || errors.Is(n.failure, ErrHalted) }
 
 // step gives the machine one input and does what it wants done. It MUST be called in the loop.
 func (n *Node) step(in election.Input) {
@@ -253,12 +262,15 @@ func (n *Node) startWork(ch election.Change) {
 		Drain:   t.drain,
 		Handled: n.inherited(),
 		Report: func(handled []int64) {
-			n.sender.progress(election.Progress{Claim: ch.Claim, Handled: handled})
+			p := election.Progress{Claim: ch.Claim, Handled: handled}
+			n.learn(p) // the next term may be this replica's again
+			n.sender.progress(p)
 		},
 	}
 	go func() {
 		err := runWork(ctx, n.cfg.Work, work)
 		n.working.CompareAndSwap(t.number, 0)
+		n.sender.allTold(ctx) // the successor is to know before the lease is released
 		n.post(func(election.Reading) { n.workEnded(t, err) })
 	}()
 }
@@ -294,13 +306,15 @@ func (n *Node) stopWork(out election.StopBot) {
 	t.cancel()
 }
 
-// workEnded runs in the loop when the work's last request has ended.
+// workEnded runs in the loop when the work's last request has ended. A replica whose work failed leaves,
+// and until then still grants its successor.
 func (n *Node) workEnded(t *runningTerm, err error) {
 	t.cancel()
 	n.term = nil
 	switch {
 	case !t.asked:
 		n.failure = cmp.Or(n.failure, fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly)))
+		n.step(election.Leave{Reason: election.ReasonPartFailed})
 	case err != nil:
 		n.cfg.Logger.Warn("the primary's work ended badly", "error", err)
 	}
@@ -324,57 +338,66 @@ func (n *Node) post(f func(election.Reading)) {
 	}
 }
 
-// ask has f run in the loop and waits for it.
-func (n *Node) ask(ctx context.Context, f func(election.Reading)) error {
-	ran := make(chan struct{})
+// ask has f run in the loop and returns what f does.
+func ask[A any](ctx context.Context, n *Node, f func(election.Reading) A) (answer A, err error) {
+	ran := make(chan A, 1) // f may run after nobody waits any more
 	select {
-	case n.events <- event{func(r election.Reading) { f(r); close(ran) }}:
+	case n.events <- event{func(r election.Reading) { ran <- f(r) }}:
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+		return answer, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	case <-n.done:
-		return fmt.Errorf("the replica has left: %w", ErrBusy)
+		return answer, errLeft
 	}
 	select {
-	case <-ran:
-		return nil
+	case answer = <-ran:
+		return answer, nil
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+		return answer, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	case <-n.done:
-		return fmt.Errorf("the replica has left: %w", ErrBusy)
+	}
+	select {
+	case answer = <-ran: // the last thing the loop did: a grant perhaps, on which a successor waits
+		return answer, nil
+	default:
+		return answer, errLeft
 	}
 }
 
 // Status is what this replica says of itself.
-func (n *Node) Status(ctx context.Context) (s election.Status, err error) {
-	err = n.ask(ctx, func(r election.Reading) { s = n.machine.Status(r.Now) })
-	return s, err
+func (n *Node) Status(ctx context.Context) (election.Status, error) {
+	return ask(ctx, n, func(r election.Reading) election.Status { return n.machine.Status(r.Now) })
 }
 
 // Claim answers another replica's claim.
 func (n *Node) Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error) {
-	answer := make(chan election.ClaimAnswer, 1)
-	err := n.ask(ctx, func(r election.Reading) {
+	return ask(ctx, n, func(r election.Reading) (answer election.ClaimAnswer) {
 		outs := n.machine.Step(r, election.ClaimReceived{Request: req})
 		n.carryOut(outs)
 		for _, out := range outs {
 			if reply, ok := out.(election.Reply); ok {
-				answer <- reply.Answer
+				answer = reply.Answer
 			}
 		}
+		return answer
 	})
-	if err != nil {
-		return election.ClaimAnswer{}, err
-	}
-	return <-answer, nil
 }
 
 // End takes in that another replica withdrew a claim or released its lease.
 func (n *Node) End(ctx context.Context, req election.EndRequest) error {
-	return n.ask(ctx, func(election.Reading) { n.step(election.EndReceived{Request: req}) })
+	_, err := ask(ctx, n, func(election.Reading) struct{} {
+		n.step(election.EndReceived{Request: req})
+		return struct{}{}
+	})
+	return err
 }
 
 // Progress takes in what the primary has handled since its last confirmation.
 func (n *Node) Progress(_ context.Context, p election.Progress) error {
+	n.learn(p)
+	return nil
+}
+
+func (n *Node) learn(p election.Progress) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch newest := n.progress[0].Claim; {
@@ -383,25 +406,23 @@ func (n *Node) Progress(_ context.Context, p election.Progress) error {
 	case p.Claim.Compare(newest) > 0:
 		n.progress[1], n.progress[0] = n.progress[0], p
 	}
-	return nil
 }
 
-// SetHealth brings this replica's own health.
+// SetHealth brings this replica's own health. It never blocks: of several the last counts.
 func (n *Node) SetHealth(h election.Health) {
-	n.post(func(election.Reading) { n.step(election.HealthChanged{Health: h}) })
+	n.health.Store(&h)
+	signal(n.changed)
 }
 
 // SwitchoverHere moves the role from this replica to the standby named, any if successor is empty.
 // It returns once the move is under way; election.ErrNotPrimary or election.ErrNoSuccessor if it cannot be.
 func (n *Node) SwitchoverHere(ctx context.Context, successor string) error {
-	var refused error
-	err := n.ask(ctx, func(r election.Reading) {
+	refused, err := ask(ctx, n, func(r election.Reading) error {
 		id, err := n.machine.Successor(r.Now, successor)
-		if err != nil {
-			refused = err
-			return
+		if err == nil {
+			n.step(election.Resign{Reason: election.ReasonSwitchover, Successor: id})
 		}
-		n.step(election.Resign{Reason: election.ReasonSwitchover, Successor: id})
+		return err
 	})
 	return cmp.Or(err, refused)
 }
@@ -430,16 +451,15 @@ func (n *Node) Switchover(ctx context.Context, successor string) error {
 func (n *Node) View() election.View {
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Election.Lease)
 	defer cancel()
-	seen := make(chan election.View, 1)
-	err := n.ask(ctx, func(r election.Reading) {
+	seen, err := ask(ctx, n, func(r election.Reading) election.View {
 		v := n.machine.View(r.Now)
 		v.Mode = "primary-backup"
-		seen <- v
+		return v
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err == nil {
-		n.lastView = <-seen
+		n.lastView = seen
 	}
 	return n.lastView
 }

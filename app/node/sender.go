@@ -22,6 +22,7 @@ type sender struct {
 	n    *Node
 	ctx  context.Context //nolint:containedctx // set once by Run: the life of what is sent
 	idle chan struct{}   // told when nothing is under way any more
+	told chan struct{}   // told when a standby knows the latest progress
 
 	mu       sync.Mutex
 	running  int
@@ -29,7 +30,7 @@ type sender struct {
 	address  map[election.ReplicaID]string // where each replica answered last
 	latest   election.Progress
 	version  uint64
-	busy     map[string]bool // addresses to which progress is under way
+	telling  map[string]election.Instant // addresses to which progress is under way, and since when
 }
 
 type slot struct {
@@ -42,9 +43,10 @@ func newSender(n *Node) *sender {
 		n:        n,
 		ctx:      context.Background(),
 		idle:     make(chan struct{}, 1),
+		told:     make(chan struct{}, 1),
 		underway: map[slot]int{},
 		address:  map[election.ReplicaID]string{},
-		busy:     map[string]bool{},
+		telling:  map[string]election.Instant{},
 	}
 }
 
@@ -102,10 +104,7 @@ func (s *sender) ended() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running--; s.running == 0 {
-		select {
-		case s.idle <- struct{}{}:
-		default:
-		}
+		signal(s.idle)
 	}
 }
 
@@ -162,10 +161,10 @@ func (s *sender) progress(p election.Progress) {
 	s.latest = p
 	s.version++
 	for _, addr := range s.n.cfg.Transport.Addresses() {
-		if s.busy[addr] || s.ctx.Err() != nil {
+		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {
 			continue
 		}
-		s.busy[addr] = true
+		s.telling[addr] = s.n.cfg.Clock.Read().Now
 		s.running++
 		go func() {
 			defer s.ended()
@@ -179,10 +178,12 @@ func (s *sender) keepTelling(addr string) {
 	for {
 		s.mu.Lock()
 		if told == s.version || s.ctx.Err() != nil {
-			delete(s.busy, addr)
+			delete(s.telling, addr)
 			s.mu.Unlock()
+			signal(s.told)
 			return
 		}
+		s.telling[addr] = s.n.cfg.Clock.Read().Now
 		p := s.latest
 		told = s.version
 		s.mu.Unlock()
@@ -191,6 +192,46 @@ func (s *sender) keepTelling(addr string) {
 			s.n.cfg.Logger.Debug("progress was not told", slog.String("addr", addr), slog.Any("error", err))
 		}
 		cancel()
+	}
+}
+
+// allTold waits until every standby knows the latest progress, but not for one that is slow, not for
+// longer than a successor may be kept waiting, and not once ctx ends.
+func (s *sender) allTold(ctx context.Context) {
+	slow := s.n.cfg.Election.StopMargin()
+	latest := s.n.cfg.Clock.Read().Now.Add(s.n.cfg.Election.HoldBack())
+	look := time.NewTicker(slow / 4)
+	defer look.Stop()
+	for ctx.Err() == nil {
+		now := s.n.cfg.Clock.Read().Now
+		if now >= latest || !s.tellingSince(now.Add(-slow)) {
+			return
+		}
+		select {
+		case <-s.told:
+		case <-look.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// tellingSince tells whether a message is under way that left after from.
+func (s *sender) tellingSince(from election.Instant) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, since := range s.telling {
+		if since > from {
+			return true
+		}
+	}
+	return false
+}
+
+// signal tells whoever waits, or will wait next.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
 	}
 }
 

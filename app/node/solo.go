@@ -32,8 +32,8 @@ func NewSolo(cfg election.Config, clock Clock, work Work, reg prometheus.Registe
 	return s
 }
 
-// Run works until ctx ends; then what is in hand is finished, and nil returned. It returns
-// ErrWorkFailed, wrapped, if the work ended by itself.
+// Run works until ctx ends; then what is in hand is finished, and nil returned unless
+// that failed. It returns ErrWorkFailed, wrapped, if the work ended by itself.
 func (s *Solo) Run(ctx context.Context) error {
 	err := runWork(context.WithoutCancel(ctx), s.work, Term{
 		Change: s.status.Change,
@@ -44,7 +44,10 @@ func (s *Solo) Run(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly))
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("finish what is in hand: %w", err)
+	}
+	return nil
 }
 
 // SetHealth brings this replica's own health.

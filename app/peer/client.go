@@ -38,7 +38,7 @@ type Client struct {
 	discovery *discovery
 
 	mu   sync.Mutex
-	told map[string]time.Time // when an address was last reported to belong to another bot
+	told map[string]time.Time // when an address was last reported not to fit
 }
 
 // NewClient returns a client that knows no addresses before RunDiscovery.
@@ -157,9 +157,10 @@ func call[A any](ctx context.Context, c *Client, method, addr, path string, body
 	}
 	defer drain(resp.Body)
 	if theirs := resp.Header.Get(protocolHeader); theirs != protocolText() {
+		c.report(addr, "a replica speaks another version of the protocol")
 		return answer, fmt.Errorf("%w: %.16q", ErrProtocol, theirs)
 	}
-	if resp.StatusCode >= http.StatusBadRequest {
+	if resp.StatusCode/100 != 2 {
 		return answer, refused(resp)
 	}
 	if check == nil {
@@ -188,20 +189,27 @@ func refused(resp *http.Response) error {
 	return fmt.Errorf("refused with %d: %s", resp.StatusCode, said.Error)
 }
 
-// failed says why a request failed, and reports an instance of another bot once a minute.
+// failed says why a request failed, and reports an instance of another bot.
 func (c *Client) failed(addr string, err error) error {
 	alien := errors.Is(err, ErrIdentity) || strings.Contains(err.Error(), "remote error: tls: bad certificate")
 	if !alien {
 		return err
 	}
+	c.report(addr, "an instance belongs to another bot: its cluster secret differs")
+	return fmt.Errorf("%w (%s)", ErrIdentity, addr)
+}
+
+// report warns of an address once a minute.
+func (c *Client) report(addr, what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := time.Now(); now.Sub(c.told[addr]) >= time.Minute {
-		if len(c.told) >= maxStrangers {
-			clear(c.told)
-		}
-		c.told[addr] = now
-		c.cfg.Logger.Warn("an instance belongs to another bot: its cluster secret differs", "addr", addr)
+	now := time.Now()
+	if now.Sub(c.told[addr]) < time.Minute {
+		return
 	}
-	return fmt.Errorf("%w (%s)", ErrIdentity, addr)
+	if len(c.told) >= maxStrangers {
+		clear(c.told)
+	}
+	c.told[addr] = now
+	c.cfg.Logger.Warn(what, "addr", addr)
 }

@@ -139,18 +139,31 @@ func (d *discovery) own(addr string) {
 	d.self[addr] = true
 }
 
+// A name may lag behind its container: it is asked for again and again, for a while.
+const (
+	nameEvery   = 100 * time.Millisecond
+	nameTimeout = time.Second
+)
+
 // OwnName finds out what people should call this replica: the name that the network gives to its own
-// address (Docker: habot-bot-2), or fallback. It takes at most two seconds, since a name may lag
-// behind its container.
+// address (Docker: habot-bot-2), or fallback. It takes a second at most, and no time at all if no
+// instance is a name.
 func OwnName(ctx context.Context, resolver Resolver, instances []string, fallback string) string {
 	if resolver == nil {
 		resolver = newSystemResolver()
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	return ownName(ctx, resolver, instances, interfaceAddresses(), fallback)
+}
+
+func ownName(ctx context.Context, resolver Resolver, instances, own []string, fallback string) string {
+	hosts := hostNames(instances)
+	if len(hosts) == 0 {
+		return fallback
+	}
+	ctx, cancel := context.WithTimeout(ctx, nameTimeout)
 	defer cancel()
-	own := interfaceAddresses()
 	for {
-		for _, ip := range ownAmong(ctx, resolver, instances, own) {
+		for _, ip := range ownAmong(ctx, resolver, hosts, own) {
 			names, err := resolver.LookupAddr(ctx, ip)
 			if err != nil {
 				continue
@@ -161,20 +174,28 @@ func OwnName(ctx context.Context, resolver Resolver, instances []string, fallbac
 				}
 			}
 		}
-		if !pause(ctx, 200*time.Millisecond, nil) {
+		if !pause(ctx, nameEvery, nil) {
 			return fallback
 		}
 	}
 }
 
-// ownAmong is the replica's own addresses that the instances' names resolve to.
-func ownAmong(ctx context.Context, resolver Resolver, instances []string, own []string) []string {
-	var found []string
+// hostNames are the instances' names; a bare address has no better name than the host's own.
+func hostNames(instances []string) []string {
+	var names []string
 	for _, instance := range instances {
 		host, _ := split(instance, "")
-		if _, err := netip.ParseAddr(host); err == nil {
-			continue // a bare address has no better name than the host's own
+		if _, err := netip.ParseAddr(host); err != nil {
+			names = append(names, host)
 		}
+	}
+	return names
+}
+
+// ownAmong is the replica's own addresses that the names resolve to.
+func ownAmong(ctx context.Context, resolver Resolver, hosts, own []string) []string {
+	var found []string
+	for _, host := range hosts {
 		ips, err := resolver.LookupHost(ctx, host)
 		if err != nil {
 			continue
@@ -206,12 +227,16 @@ func interfaceAddresses() []string {
 // habot-bot-2; of Swarm's "habot_bot.2.<task>.<network>." the service and number stay. A name that
 // is only an address's is none.
 func readable(ptr string) string {
-	labels := strings.Split(strings.TrimSuffix(ptr, "."), ".")
+	whole := strings.TrimSuffix(ptr, ".")
+	if _, err := netip.ParseAddr(whole); err == nil {
+		return ""
+	}
+	labels := strings.Split(whole, ".")
 	name := labels[0]
 	if len(labels) >= 3 && isNumber(labels[1]) && !isNumber(name) {
 		name += "." + labels[1]
 	}
-	if isNumber(name) || strings.Contains(ptr, "in-addr.arpa") || name == "localhost" {
+	if isNumber(name) || strings.HasSuffix(whole, ".arpa") || name == "localhost" {
 		return ""
 	}
 	name = strings.Map(func(r rune) rune {

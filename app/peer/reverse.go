@@ -44,7 +44,11 @@ func (r *systemResolver) LookupAddr(ctx context.Context, addr string) ([]string,
 	}
 	defer func() { _ = conn.Close() }() // a datagram socket: nothing to lose
 	const patience = 500 * time.Millisecond
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	by := time.Now().Add(patience)
+	if d, ok := ctx.Deadline(); ok && d.Before(by) {
+		by = d
+	}
+	if err := conn.SetDeadline(by); err != nil {
 		return nil, fmt.Errorf("bound the wait for the name server: %w", err)
 	}
 	if _, err := conn.Write(question); err != nil {

@@ -88,9 +88,12 @@ func (s *Server) Listen() error {
 	if err != nil {
 		return fmt.Errorf("listen for other replicas: %w", err)
 	}
-	s.listener = netutil.LimitListener(l, maxConnections)
+	s.take(l)
 	return nil
 }
+
+// take has the server accept from l, a bounded number of connections at once.
+func (s *Server) take(l net.Listener) { s.listener = netutil.LimitListener(l, maxConnections) }
 
 // Addr is where the server listens, after Listen.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
@@ -118,6 +121,7 @@ func (s *Server) routes() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.HandleMethodNotAllowed = true
+	r.RedirectTrailingSlash = false
 	r.Use(gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, p any) {
 		s.cfg.Logger.Error("a request from a replica panicked", "path", c.FullPath(), "panic", p)
 		c.AbortWithStatus(http.StatusInternalServerError)

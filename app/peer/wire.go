@@ -131,7 +131,8 @@ func checkClaimRequest(r election.ClaimRequest) error {
 
 func checkClaimAnswer(a election.ClaimAnswer) error {
 	return errors.Join(checkStatus(a.From), checkClaim("claim", a.Claim, false), checkClaim("holder", a.Holder, true),
-		checkText("refusal", string(a.Refusal)))
+		checkText("refusal", string(a.Refusal)),
+		checkSpan("remaining", max(a.Remaining, -a.Remaining))) // a promise that has run out may be below zero
 }
 
 func checkEndRequest(r election.EndRequest) error {

@@ -206,18 +206,20 @@ func (s *service) work(ctx context.Context, t node.Term) error {
 }
 
 // patience is how long a part may show no sign of life: below the lease, so that a replica with a stalled
-// part has exited before its lease ends.
-func (s *service) patience() time.Duration { return 3 * s.cfg.Lease / 4 }
+// part has exited before its lease ends; but never so short that a busy machine passes for a broken one.
+func (s *service) patience() time.Duration { return max(3*s.cfg.Lease/4, leastPatience) }
+
+const leastPatience = 500 * time.Millisecond
 
 // probe asks a server of ours for a sign of life, again and again.
 func (s *service) probe(name string, ask func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		t := time.NewTicker(s.cfg.Lease / 4)
+		t := time.NewTicker(s.cfg.Lease / 3)
 		defer t.Stop()
 		defer s.watch.excuse(name)
 		s.watch.within(name, s.patience())
 		for {
-			asking, cancel := context.WithTimeout(ctx, s.cfg.Lease/2)
+			asking, cancel := context.WithTimeout(ctx, s.patience()/2)
 			err := ask(asking)
 			cancel()
 			if err == nil {

@@ -68,8 +68,13 @@ func (w *watch) overdue(now time.Time) []string {
 	return parts
 }
 
-// run looks at the promises until ctx ends, and then returns nil; errStalled if one was broken. Time in
-// which the watch itself did not run counts for nobody: a frozen or starved process is slow, not broken.
+// wakeUps is how many goroutines, here and in the kernel, take turns to keep a promise such as a
+// request's round trip. On a starved machine each of them is as late as the watch itself.
+const wakeUps = 10
+
+// run looks at the promises until ctx ends, and then returns nil; errStalled if one was broken. A process
+// that was frozen, or is starved, is slow, not broken: by as much as the watch itself is late, and
+// wakeUps times as much, every promise is put off.
 func (w *watch) run(ctx context.Context) error {
 	t := time.NewTicker(w.every)
 	defer t.Stop()
@@ -88,13 +93,13 @@ func (w *watch) run(ctx context.Context) error {
 	}
 }
 
-// look returns who is overdue, after it has put off every promise by the time overslept.
-func (w *watch) look(now time.Time, overslept time.Duration) []string {
+// look returns who is overdue, after it has put off every promise, the watch itself being late.
+func (w *watch) look(now time.Time, late time.Duration) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if overslept > w.every {
+	if late > 0 {
 		for part, due := range w.due {
-			w.due[part] = due.Add(overslept)
+			w.due[part] = due.Add(wakeUps * late)
 		}
 	}
 	return w.overdue(now)

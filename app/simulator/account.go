@@ -1,14 +1,16 @@
 package simulator
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
 
 // Bounds of the account: what is older is only counted.
 const (
-	maxRecords = 50_000
-	maxPolls   = 50_000
+	maxPolls = 50_000
+	// maxRecords leaves room for all that can wait in the queue: a record may go only when it is settled.
+	maxRecords = queueCapacity + 50_000
 	// lostAfter is how long after its confirmation an update without an answer counts as lost: a bot
 	// that confirms before it handles has that long.
 	lostAfter = 30 * time.Second
@@ -96,22 +98,22 @@ type account struct {
 	serial    int64
 	records   map[int64]*Record
 	oldest    int64
-	texts     map[textKey]int64
-	lastReply map[int64]int64 // chat: the serial answered last
+	texts     map[textKey][]int64 // serials, the oldest first: a user may say the same again
+	lastReply map[int64]int64     // chat: the serial answered last
 	report    Report
 
 	polls      []*PollRecord
 	pollNumber int64
-	underWay   int
-	idleSince  time.Time // since when no poll is under way; zero before the first
-	lastPoll   map[string]time.Time
+	underWay   []*PollRecord // the oldest first
+	idleSince  time.Time     // since when no poll is under way; zero before the first
 	lastEnd    map[string]time.Time
+	displaced  map[string]time.Time // poller: when another took over from it
 }
 
 func newAccount() *account {
 	return &account{
-		records: map[int64]*Record{}, oldest: 1, texts: map[textKey]int64{}, lastReply: map[int64]int64{},
-		lastPoll: map[string]time.Time{}, lastEnd: map[string]time.Time{},
+		records: map[int64]*Record{}, oldest: 1, texts: map[textKey][]int64{}, lastReply: map[int64]int64{},
+		lastEnd: map[string]time.Time{}, displaced: map[string]time.Time{},
 	}
 }
 
@@ -120,7 +122,8 @@ func (a *account) sent(now time.Time, id int, chat int64, text string) int64 {
 	a.serial++
 	a.records[a.serial] = &Record{Serial: a.serial, ID: id, Chat: chat, Text: text, Sent: now}
 	if text != "" {
-		a.texts[textKey{chat, text}] = a.serial
+		key := textKey{chat, text}
+		a.texts[key] = append(a.texts[key], a.serial)
 	}
 	a.report.Sent++
 	for len(a.records) > maxRecords {
@@ -132,18 +135,26 @@ func (a *account) sent(now time.Time, id int, chat int64, text string) int64 {
 // forget drops the oldest record; what it says is settled by then.
 func (a *account) forget() {
 	if r := a.records[a.oldest]; r != nil {
-		switch {
-		case a.isLost(r, time.Time{}):
+		if a.isLost(r, time.Time{}) {
 			a.report.Lost++
-		case r.Text != "" && r.Dropped == "" && len(r.Answered) == 0:
+		}
+		if r.isUnanswered() {
 			a.report.Unanswered++
 		}
-		if key := (textKey{r.Chat, r.Text}); a.texts[key] == r.Serial {
+		key := textKey{r.Chat, r.Text}
+		if same := a.texts[key]; len(same) > 1 {
+			a.texts[key] = same[1:] // the oldest record is the first of its text
+		} else {
 			delete(a.texts, key)
 		}
 		delete(a.records, a.oldest)
 	}
 	a.oldest++
+}
+
+// isUnanswered tells whether an update that expects an answer, and was not dropped, has none.
+func (r *Record) isUnanswered() bool {
+	return r.Text != "" && r.Dropped == "" && len(r.Answered) == 0
 }
 
 // isLost tells whether an update was confirmed and, lostAfter later, has no answer. A zero now stands
@@ -187,17 +198,24 @@ func (a *account) dropped(updates []queued, why string) {
 
 // answered finds the update that a message answers: "name: text" for the chat's text, or the text itself.
 func (a *account) answered(now time.Time, poller string, chat int64, text string) {
-	serial, ok := a.texts[textKey{chat, text}]
-	if !ok {
+	same := a.texts[textKey{chat, text}]
+	if len(same) == 0 {
 		if _, rest, cut := strings.Cut(text, ": "); cut {
-			serial, ok = a.texts[textKey{chat, rest}]
+			same = a.texts[textKey{chat, rest}]
 		}
 	}
-	r := a.records[serial]
-	if !ok || r == nil {
+	if len(same) == 0 {
 		a.report.StrayMessages++
 		return
 	}
+	serial := same[len(same)-1]
+	for _, s := range same { // of updates that say the same, the first without an answer is meant
+		if len(a.records[s].Answered) == 0 {
+			serial = s
+			break
+		}
+	}
+	r := a.records[serial]
 	switch len(r.Answered) {
 	case 0:
 		a.report.Answered++
@@ -218,23 +236,21 @@ func (a *account) pollBegan(now time.Time, poller string, offset int) *PollRecor
 	a.pollNumber++
 	p := &PollRecord{Number: a.pollNumber, Poller: poller, Start: now, Offset: offset}
 	a.report.Polls++
-	if a.underWay > 0 {
-		for i := len(a.polls) - 1; i >= max(0, len(a.polls)-50); i-- {
-			if o := a.polls[i]; o.End.IsZero() && o.Poller != poller {
-				p.Overlaps = o.Poller
-				a.report.Overlaps++
-				break
-			}
+	for _, o := range slices.Backward(a.underWay) {
+		if o.Poller != poller {
+			p.Overlaps = o.Poller
+			a.report.Overlaps++
+			break
 		}
-	} else if !a.idleSince.IsZero() {
+	}
+	if len(a.underWay) == 0 && !a.idleSince.IsZero() {
 		a.report.LongestUnpolledSeconds = max(a.report.LongestUnpolledSeconds, now.Sub(a.idleSince).Seconds())
 	}
 	if last := a.report.Poller; last != "" && last != poller {
 		a.handover(now, last, poller)
 	}
 	a.report.Poller = poller
-	a.lastPoll[poller] = now
-	a.underWay++
+	a.underWay = append(a.underWay, p)
 	a.polls = append(a.polls, p)
 	if len(a.polls) > maxPolls {
 		a.polls = append([]*PollRecord(nil), a.polls[len(a.polls)-maxPolls/2:]...)
@@ -244,12 +260,13 @@ func (a *account) pollBegan(now time.Time, poller string, offset int) *PollRecor
 
 func (a *account) handover(now time.Time, from, to string) {
 	a.report.PollerChanges++
-	if before, ok := a.lastPoll[to]; ok && now.Sub(before) < returnedWithin {
+	if since, ok := a.displaced[to]; ok && now.Sub(since) < returnedWithin {
 		a.report.PollersReturned++
 	}
+	a.displaced[from] = now
 	h := Handover{From: from, To: to, At: now}
-	if end := a.lastEnd[from]; end.After(a.lastPoll[from]) || end.Equal(a.lastPoll[from]) {
-		h.GapSeconds = now.Sub(end).Seconds()
+	if !slices.ContainsFunc(a.underWay, func(p *PollRecord) bool { return p.Poller == from }) {
+		h.GapSeconds = now.Sub(a.lastEnd[from]).Seconds()
 	}
 	a.report.Handovers = append(a.report.Handovers, h)
 	if n := len(a.report.Handovers); n > maxHandovers {
@@ -264,7 +281,8 @@ func (a *account) pollEnded(now time.Time, p *PollRecord, updates, code int) {
 	if code == 409 {
 		a.report.Conflicts++
 	}
-	if a.underWay--; a.underWay == 0 {
+	a.underWay = slices.DeleteFunc(a.underWay, func(o *PollRecord) bool { return o == p })
+	if len(a.underWay) == 0 {
 		a.idleSince = now
 	}
 }
@@ -276,11 +294,11 @@ func (a *account) sum(now time.Time) Report {
 		if a.isLost(rec, now) {
 			r.Lost++
 		}
-		if rec.Text != "" && rec.Dropped == "" && len(rec.Answered) == 0 {
+		if rec.isUnanswered() {
 			r.Unanswered++
 		}
 	}
-	if a.underWay == 0 && !a.idleSince.IsZero() {
+	if len(a.underWay) == 0 && !a.idleSince.IsZero() {
 		r.LongestUnpolledSeconds = max(r.LongestUnpolledSeconds, now.Sub(a.idleSince).Seconds())
 	}
 	r.Handovers = append([]Handover{}, a.report.Handovers...)

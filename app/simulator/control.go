@@ -21,7 +21,7 @@ const (
 	FaultDrop     = "drop"     // the connection is closed without an answer
 	FaultLimit    = "429"      // with retry_after
 	FaultToken    = "401"
-	FaultConflict = "409"     // as if somebody else polled
+	FaultConflict = "409"     // as if somebody else polled; only getUpdates suffers
 	FaultLatency  = "latency" // every answer is late
 )
 
@@ -153,6 +153,9 @@ func (s *Simulator) fault(method, who string) (fault, bool) {
 	s.faults = slices.DeleteFunc(s.faults, func(f fault) bool { return !now.Before(f.until) })
 	for _, f := range s.faults {
 		hit := len(f.Methods) == 0 || slices.ContainsFunc(f.Methods, func(m string) bool { return strings.EqualFold(m, method) })
+		if f.Kind == FaultConflict && method != "getupdates" {
+			hit = false // no other method conflicts
+		}
 		if hit && (f.Replica == "" || f.Replica == who) {
 			return f, true
 		}

@@ -3,6 +3,7 @@ package simulator
 import (
 	"fmt"
 	"html"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -24,6 +25,8 @@ func plainText(text, mode string) (string, string) {
 	}
 	return text, ""
 }
+
+var entity = regexp.MustCompile(`^&(lt|gt|amp|quot|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});$`)
 
 func parseHTML(text string) (plain, complaint string) {
 	var out strings.Builder
@@ -54,8 +57,9 @@ func parseHTML(text string) (plain, complaint string) {
 			}
 			i += end + 1
 		case '&':
+			// No other names are known to the real server; what it does not know stays as it is.
 			end := strings.IndexByte(text[i:], ';')
-			if end > 0 && end < 12 {
+			if end > 0 && entity.MatchString(text[i:i+end+1]) {
 				out.WriteString(html.UnescapeString(text[i : i+end+1]))
 				i += end + 1
 				continue

@@ -70,6 +70,9 @@ func (s *Simulator) sendMessage(caller string, p params) answer {
 	case length(text) > maxText:
 		return badRequest("message is too long")
 	}
+	if wrong := checkButtons(p["reply_markup"]); wrong != "" {
+		return badRequest(wrong)
+	}
 	now := time.Now()
 	s.account.answered(now, caller, chat, text)
 	s.messageID++
@@ -77,6 +80,32 @@ func (s *Simulator) sendMessage(caller string, p params) answer {
 		"message_id": s.messageID, "from": s.me(), "date": now.Unix(), "text": text,
 		"chat": map[string]any{"id": chat, "type": "private", "first_name": fmt.Sprintf("User %d", chat)},
 	}}
+}
+
+// maxCallbackData is the bound on what a button gives back, in bytes.
+const maxCallbackData = 64
+
+// checkButtons is the real server's complaint about a message's inline keyboard.
+func checkButtons(markup string) string {
+	if markup == "" {
+		return ""
+	}
+	var keyboard struct {
+		Rows [][]struct {
+			Data *string `json:"callback_data"`
+		} `json:"inline_keyboard"`
+	}
+	if err := json.Unmarshal([]byte(markup), &keyboard); err != nil {
+		return "can't parse reply keyboard markup JSON object"
+	}
+	for _, row := range keyboard.Rows {
+		for _, button := range row {
+			if button.Data != nil && (len(*button.Data) < 1 || len(*button.Data) > maxCallbackData) {
+				return "BUTTON_DATA_INVALID"
+			}
+		}
+	}
+	return ""
 }
 
 func (s *Simulator) sendChatAction(_ string, p params) answer {
@@ -183,9 +212,10 @@ func (s *Simulator) deleteMyCommands(_ string, p params) answer {
 	return answer{OK: true, Result: true}
 }
 
-var secretToken = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`)
+var secretToken = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 const (
+	maxSecret          = 256
 	defaultConnections = 40
 	maxConnections     = 100
 )
@@ -198,20 +228,24 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 	if u, err := url.Parse(target); err != nil || u.Scheme != "https" || u.Host == "" {
 		return badRequest("bad webhook: An HTTPS URL must be provided for webhook")
 	}
+	if len(p["secret_token"]) > maxSecret {
+		return badRequest("secret token is too long")
+	}
 	if secret := p["secret_token"]; secret != "" && !secretToken.MatchString(secret) {
 		return badRequest("secret token contains unallowed characters")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.bot.allow(p.list("allowed_updates"))
-	if p.truth("drop_pending_updates") {
+	drop := p.truth("drop_pending_updates")
+	if drop {
 		s.account.dropped(s.bot.queue.clear(), "setWebhook")
 	}
 	hook := webhookSettings{
 		url: target, secret: p["secret_token"], ipAddress: p["ip_address"],
 		maxConnections: min(max(p.number("max_connections", defaultConnections), 1), maxConnections),
 	}
-	if s.bot.webhook == hook {
+	if s.bot.webhook == hook && !drop {
 		return answer{OK: true, Result: true, Description: "Webhook is already set"}
 	}
 	s.abortWaiting(time.Now(), conflictSetHook)

@@ -19,8 +19,9 @@ const maxBody = 4 << 20
 
 var errBody = errors.New("the request's body cannot be read")
 
-// params are a request's parameters, whichever way they came: query string, form, multipart or JSON. The
-// body's win over the query's. What is no string in JSON stays as JSON writes it.
+// params are a request's parameters, whichever way they came: query string, form, multipart or JSON. As in
+// the real server the first of a name counts, and the query comes before the body. What is no string in
+// JSON stays as JSON writes it.
 type params map[string]string
 
 func readParams(req *http.Request) (params, error) {
@@ -35,7 +36,14 @@ func readParams(req *http.Request) (params, error) {
 
 func (p params) add(v url.Values) {
 	for name, values := range v {
-		p[name] = values[0]
+		p.first(name, values[0])
+	}
+}
+
+// first sets a parameter that is not set yet.
+func (p params) first(name, value string) {
+	if _, set := p[name]; !set {
+		p[name] = value
 	}
 }
 
@@ -72,9 +80,9 @@ func (p params) addJSON(body []byte) error {
 		switch {
 		case string(raw) == "null":
 		case json.Unmarshal(raw, &s) == nil:
-			p[name] = s
+			p.first(name, s)
 		default:
-			p[name] = string(raw)
+			p.first(name, string(raw))
 		}
 	}
 	return nil
@@ -94,7 +102,7 @@ func (p params) addMultipart(body []byte, boundary string) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errBody, err)
 		}
-		p[part.FormName()] = string(value)
+		p.first(part.FormName(), string(value))
 	}
 }
 

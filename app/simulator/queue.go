@@ -41,6 +41,8 @@ type queue struct {
 	waiting []queued // in the order of their ids
 	tail    int      // the id of the next update
 	restart int      // where ids are to start again once nothing waits; 0 for nowhere
+	// nextExpiry is no later than the first expiry of what waits, so that few calls look at all of it.
+	nextExpiry time.Time
 }
 
 // head is the id of the oldest update that waits, the tail if none does.
@@ -64,6 +66,9 @@ func (q *queue) push(u queued) bool {
 	if len(q.waiting) >= queueCapacity {
 		return false
 	}
+	if len(q.waiting) == 0 || u.expires.Before(q.nextExpiry) {
+		q.nextExpiry = u.expires
+	}
 	q.waiting = append(q.waiting, u)
 	q.tail = u.id + 1
 	return true
@@ -71,11 +76,17 @@ func (q *queue) push(u queued) bool {
 
 // expire drops what was kept for too long and returns it.
 func (q *queue) expire(now time.Time) (dropped []queued) {
+	if len(q.waiting) == 0 || !now.After(q.nextExpiry) {
+		return nil
+	}
 	kept := q.waiting[:0]
 	for _, u := range q.waiting {
 		if now.After(u.expires) {
 			dropped = append(dropped, u)
 		} else {
+			if len(kept) == 0 || u.expires.Before(q.nextExpiry) {
+				q.nextExpiry = u.expires
+			}
 			kept = append(kept, u)
 		}
 	}

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -77,7 +78,7 @@ func (b *bot) allow(kinds []string) {
 	}
 	var known []string
 	for _, k := range kinds {
-		if slices.Contains(allowedKinds(), k) {
+		if k = strings.ToLower(k); slices.Contains(allowedKinds(), k) && !slices.Contains(known, k) {
 			known = append(known, k)
 		}
 	}
@@ -88,9 +89,7 @@ func (b *bot) allow(kinds []string) {
 func (b *bot) begin(now time.Time, p pollRequest) pollRequest {
 	b.allow(p.allowed)
 	p.timeout = min(max(p.timeout, 0), maxTimeout)
-	if p.limit < 1 || p.limit > maxLimit {
-		p.limit = min(max(p.limit, 1), maxLimit)
-	}
+	p.limit = min(max(p.limit, 1), maxLimit)
 	again := !b.lastStart.IsZero() && p.offset == b.lastOffset
 	if again && now.Before(b.lastStart.Add(hastyPoll)) {
 		p.limit = 1

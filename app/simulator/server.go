@@ -106,7 +106,9 @@ func (s *Simulator) serveUpdatesPoll(c *gin.Context, p params) {
 	select {
 	case a = <-w.answer:
 	case <-timeout.C:
+		a = s.stopWaiting(w)
 	case <-gone.Done():
+		a = s.stopWaiting(w)
 	}
 	if a.delay > 0 && !pause(gone, a.delay) {
 		a.updates = nil

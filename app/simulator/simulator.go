@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -134,11 +135,13 @@ func (s *Simulator) RunUsers(ctx context.Context) {
 		s.mu.Lock()
 		rate := s.rate
 		s.mu.Unlock()
-		wait := time.Hour
+		next := math.Inf(1) // seconds until a message is due
 		if rate > 0 {
-			wait = time.Until(start.Add(time.Duration((due + 1) / rate * float64(time.Second))))
+			next = (due+1)/rate - time.Since(start).Seconds()
 		}
-		t := time.NewTimer(max(wait, 0))
+		// The time of a message at a tiny rate is beyond what a Duration holds: look again every hour.
+		wait := time.Duration(min(max(next, 0), time.Hour.Seconds()) * float64(time.Second))
+		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -147,7 +150,7 @@ func (s *Simulator) RunUsers(ctx context.Context) {
 			t.Stop()
 			start, due = time.Now(), 0
 		case <-t.C:
-			if rate > 0 {
+			if next <= time.Hour.Seconds() {
 				due++
 				s.writeNext()
 			}
@@ -193,6 +196,7 @@ func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, ex
 	if !s.bot.takes(kind) {
 		return
 	}
+	s.account.dropped(s.bot.queue.expire(now), "expired") // first: ids start again lower only once nothing waits
 	id := s.bot.queue.next()
 	body, err := json.Marshal(map[string]any{"update_id": id, kind: payload})
 	if err != nil {
@@ -200,7 +204,6 @@ func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, ex
 		return
 	}
 	u := queued{id: id, kind: kind, body: body, expires: now.Add(retention(kind)), serial: s.account.sent(now, id, chat, expected)}
-	s.account.dropped(s.bot.queue.expire(now), "expired")
 	if !s.bot.queue.push(u) {
 		s.account.dropped([]queued{u}, "queue full")
 		return
@@ -251,13 +254,21 @@ func (s *Simulator) abortWaiting(now time.Time, why string) {
 	s.waiting = nil
 }
 
-// endPoll takes note of a poll's end. What it brought counts as delivered unless its client went away.
-func (s *Simulator) endPoll(w *waiter, a pollAnswer, code int) {
+// stopWaiting ends a poll whose time is over: with the answer it has got by now, otherwise without updates.
+func (s *Simulator) stopWaiting(w *waiter) pollAnswer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting == w {
 		s.waiting = nil
+		return pollAnswer{}
 	}
+	return <-w.answer // whoever takes a poll out of waiting answers it at once
+}
+
+// endPoll takes note of a poll's end. What it brought counts as delivered unless its client went away.
+func (s *Simulator) endPoll(w *waiter, a pollAnswer, code int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	now := time.Now()
 	if code == http.StatusOK {
 		s.account.delivered(now, w.record.Poller, a.updates)

@@ -109,7 +109,7 @@ func (c *Client) do(ctx context.Context, method, path, body string) ([]byte, err
 		if json.Unmarshal(raw, &said) != nil || said.Error == "" {
 			said.Error = strings.TrimSpace(string(raw))
 		}
-		return nil, fmt.Errorf("the replica refuses (%d): %s", resp.StatusCode, said.Error)
+		return nil, fmt.Errorf("the replica refuses (%d %s): %s", resp.StatusCode, http.StatusText(resp.StatusCode), said.Error)
 	}
 	return raw, nil
 }

@@ -67,7 +67,7 @@ func NewServer(cfg Config) *Server {
 		ReadHeaderTimeout: 2 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      15 * time.Second,
-		IdleTimeout:       time.Minute,
+		IdleTimeout:       15 * time.Second, // idle strangers must not hold all connections for long
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
@@ -122,7 +122,7 @@ func (s *Server) routes() http.Handler {
 	r.GET("/history", func(c *gin.Context) {
 		c.IndentedJSON(http.StatusOK, append([]election.Change{}, s.cfg.Replica.View().History...))
 	})
-	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 5 * time.Second})))
+	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 5 * time.Second, DisableCompression: true})))
 	r.POST("/switchover", s.switchover)
 	// Probes ask with HEAD too.
 	for path, h := range map[string]gin.HandlerFunc{"/livez": s.livez, "/readyz": s.readyz, "/primary": s.primary} {
@@ -178,6 +178,8 @@ func (s *Server) notReady() string {
 		return "failing: " + strings.Join(failing, ", ")
 	case trouble != "":
 		return trouble
+	case v.Self.Role != election.Primary && v.Self.Role != election.Standby && v.Known():
+		return string(v.Self.Role)
 	case v.Self.Role != election.Primary && v.Self.Role != election.Standby:
 		return string(v.Self.Role) + ", no primary is known"
 	case !v.Self.Health.OK:
@@ -233,7 +235,7 @@ func successor(req *http.Request) (string, error) {
 	if len(raw) > 0 {
 		d := json.NewDecoder(strings.NewReader(string(raw)))
 		d.DisallowUnknownFields()
-		if err := d.Decode(&body); err != nil {
+		if err := errors.Join(d.Decode(&body), atEnd(d)); err != nil {
 			return "", errors.New(`the body must be {"to":"NAME"}, or empty`)
 		}
 	}
@@ -244,6 +246,14 @@ func successor(req *http.Request) (string, error) {
 		return "", errors.New("the name is too long")
 	}
 	return body.To, nil
+}
+
+// atEnd returns nil if nothing follows what was decoded.
+func atEnd(d *json.Decoder) error {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one value")
+	}
+	return nil
 }
 
 // mayAdminister: the token, or the loopback. A browser on the same machine is kept out by its Origin,

@@ -88,6 +88,9 @@ type Cluster struct {
 	broken error
 }
 
+// storm is more events under way than a cluster could ever need: answers cause questions without end.
+const storm = 20_000
+
 // start of wall time in the simulation.
 const wallStart = int64(1_800_000_000_000_000_000)
 
@@ -392,6 +395,10 @@ func (c *Cluster) onHost(h *host, at time.Duration, f func()) {
 // Run lets true time pass until then, and returns the first broken guarantee.
 func (c *Cluster) Run(until time.Duration) error {
 	for len(c.queue) > 0 && c.queue[0].at <= until {
+		if len(c.queue) > storm {
+			c.breaks("STORM: %d messages and timers are under way", len(c.queue))
+			return c.broken
+		}
 		e := heap.Pop(&c.queue).(event)
 		c.now = max(c.now, e.at)
 		if h := e.host; h != nil {
@@ -424,10 +431,18 @@ func (c *Cluster) step(h *host, in election.Input) {
 	if h.machine == nil || h.epoch != epoch {
 		return
 	}
+	c.wakeUp(h)
+}
+
+// wakeUp sets the host's timer, in place of the one before.
+func (c *Cluster) wakeUp(h *host) {
+	next := h.machine.Next()
+	if next <= h.local(c.now) {
+		c.breaks("TICK: %s asks for a tick that was due already: its caller would spin", h.name)
+	}
 	h.wakeups++
 	n := h.wakeups
-	at := max(h.trueTime(h.machine.Next()), c.now+1)
-	c.onHost(h, at, func() {
+	c.onHost(h, max(h.trueTime(next), c.now+1), func() {
 		if h.wakeups == n {
 			c.step(h, election.Tick{})
 		}
@@ -562,14 +577,7 @@ func (c *Cluster) ask(to *host, req election.ClaimRequest) (answer any) {
 		}
 	}
 	if to.machine != nil && to.epoch == epoch {
-		h := to
-		h.wakeups++
-		n := h.wakeups
-		c.onHost(h, max(h.trueTime(h.machine.Next()), c.now+1), func() {
-			if h.wakeups == n {
-				c.step(h, election.Tick{})
-			}
-		})
+		c.wakeUp(to)
 	}
 	return answer
 }

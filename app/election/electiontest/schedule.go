@@ -21,7 +21,7 @@ func Schedule(seed uint64, trace func(string)) (*Cluster, error) {
 		begin = c.grow(5)
 	}
 	members := len(c.hosts)
-	if c.opt.Replicas > 1 && c.rng.IntN(8) == 0 {
+	if c.opt.Replicas > 1 && c.majority() && c.rng.IntN(8) == 0 { // below a majority it would be a primary too
 		stranger := c.AddStranger()
 		c.At(begin, func() { c.Start(stranger) })
 		c.At(trouble-1, func() { c.Crash(stranger) })
@@ -62,8 +62,8 @@ func (c *Cluster) grow(n int) time.Duration {
 
 // draw draws a cluster from a seed.
 func draw(seed uint64, trace func(string)) Options {
-	sizes := []int{3, 3, 3, 5, 2, 4, 7, 1, 2, 3}
-	quorums := []int{8: 1, 9: 1}
+	sizes := []int{3, 3, 3, 5, 2, 4, 7, 1, 2, 3, 4}
+	quorums := []int{8: 1, 9: 1, 10: 2}
 	opt := Options{
 		Seed:     seed,
 		Replicas: sizes[seed%uint64(len(sizes))],

@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	schedules = flag.Uint64("schedules", 300, "how many random schedules to run, from -seed on or from 1")
+	schedules = flag.Uint64("schedules", 250, "how many random schedules to run, from -seed on or from 1")
 	seed      = flag.Uint64("seed", 0, "run this one seed and tell its story; with -schedules, begin there")
 )
 
@@ -70,8 +70,8 @@ func TestGuaranteesHoldInRandomSchedules(t *testing.T) {
 	cover(t, total)
 }
 
-// rare is a change that needs a third replica to see its primary give way and its own claim to be next;
-// it is counted, not demanded.
+// rare is counted, not demanded: a primary that gives way to a lower one leaves the role to that one, and
+// hardly ever to the next claim.
 const rare = "primary changed, lower_primary"
 
 // cover reports how often every fault and every output occurred. One that never did is a failure:

@@ -1,0 +1,510 @@
+package bot
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/election"
+)
+
+// fault is one way in which Telegram fails.
+type fault struct {
+	name   string
+	answer func(c call) (*http.Response, error)
+}
+
+func always(resp func() *http.Response) func(call) (*http.Response, error) {
+	return func(call) (*http.Response, error) { return resp(), nil }
+}
+
+// outages are those that health is about. Each tells the token, as proxies do.
+func outages() []fault {
+	return []fault{
+		{"500", always(func() *http.Response { return bad(500, "Internal Server Error: /bot"+testToken) })},
+		{"502 page", always(func() *http.Response {
+			return answer(502, "text/html", "<html>no way to /bot"+testToken+"/getUpdates</html>")
+		})},
+		{"200 page", always(func() *http.Response { return answer(200, "text/html", "<html>/bot"+testToken+"</html>") })},
+		{"404", always(func() *http.Response { return bad(404, "Not Found: /bot"+testToken+"/getUpdates") })},
+		{"dropped", func(call) (*http.Response, error) { return nil, errDropped }},
+		{"hang", hang},
+		{"half a body", always(func() *http.Response { return answer(200, "application/json", `{"ok":true,"result":[{"upd`) })},
+		{"no error", always(func() *http.Response { return answer(200, "application/json", `{"ok":false}`) })},
+		{"redirect", always(func() *http.Response {
+			resp := answer(307, "text/html", "")
+			resp.Header.Set("Location", "https://elsewhere.example/bot"+testToken+"/getUpdates")
+			return resp
+		})},
+		{"bad redirect", always(func() *http.Response {
+			resp := answer(302, "text/html", "")
+			resp.Header.Set("Location", "https://[elsewhere/bot"+strings.Replace(testToken, ":", "%3A", 1)+"/getUpdates")
+			return resp
+		})},
+	}
+}
+
+// during has the fault last for d from now on, whatever is asked; then everything works again. It
+// returns when that is.
+func (tg *telegram) during(d time.Duration, f fault) time.Time {
+	start := time.Now()
+	over := start.Add(d)
+	in := func(at time.Time) bool { return !at.Before(start) && at.Before(over) }
+	tg.answerWith(func(c call) (*http.Response, error) {
+		if in(c.at) {
+			return f.answer(c)
+		}
+		return nil, nil
+	})
+	tg.loseAnswers(over)
+	return over
+}
+
+// answeredAfter is how long after the given time a message to the bot is answered.
+func (f *fixture) answeredAfter(since time.Time, chat int64) time.Duration {
+	f.t.Helper()
+	for _, c := range f.tg.all("sendMessage") {
+		if c.params.ChatID == chat {
+			return c.at.Sub(since)
+		}
+	}
+	f.t.Errorf("chat %d was never answered", chat)
+	return 0
+}
+
+func TestAfterAnOutageOfTenSecondsPollingIsBackWithinThreeAndHealthNeverChanged(t *testing.T) {
+	t.Parallel()
+	faults := append(outages(), fault{"429", always(func() *http.Response { return tooMany(2) })})
+	for _, ft := range faults {
+		for _, fresh := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, fresh=%v", ft.name, fresh), func(t *testing.T) {
+				t.Parallel()
+				// The outage meets the bot at different points of its round.
+				for _, start := range []time.Duration{0, 20 * time.Second, 21300 * time.Millisecond, 24900 * time.Millisecond} {
+					synctest.Test(t, func(t *testing.T) {
+						f := newFixture(t)
+						if !fresh {
+							f.tg.send(1, "a")
+						}
+						time.Sleep(time.Second)
+						if start > 0 {
+							f.start(election.Change{})
+							after(start)
+						}
+						over := f.tg.during(10*time.Second, ft)
+						if start == 0 {
+							f.start(election.Change{}) // a term that begins in the outage
+						}
+						after(time.Until(over))
+						f.tg.send(2, "are you there?")
+						after(20 * time.Second)
+						if d := f.answeredAfter(over, 2); d > 3*time.Second {
+							t.Errorf("outage after %v: polled again %v after its end", start, d)
+						}
+						if h := f.healthChanges(); len(h) > 0 {
+							t.Errorf("outage after %v: health changed: %v", start, h)
+						}
+						if len(f.tg.queue) > 0 {
+							t.Errorf("%v are not confirmed", f.tg.queue)
+						}
+					})
+				}
+			})
+		}
+	}
+}
+
+// The answers get lost, the requests do not: Telegram keeps every repeated poll waiting.
+func TestAnswersThatGetLost(t *testing.T) {
+	t.Parallel()
+	for _, fresh := range []bool{true, false} {
+		t.Run(fmt.Sprintf("fresh=%v", fresh), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				if !fresh {
+					f.tg.send(1, "a")
+				}
+				f.start(election.Change{})
+				after(20 * time.Second)
+				f.tg.loseAnswers(time.Now().Add(10 * time.Second))
+				after(10 * time.Second)
+				polls := len(f.tg.all("getUpdates"))
+				after(5 * time.Minute)
+				if h := f.healthChanges(); len(h) > 0 {
+					t.Errorf("health changed: %v", h)
+				}
+				if n := len(f.tg.all("getUpdates")) - polls; n > 5*60/longTimeout+10 {
+					t.Errorf("%d polls in five idle minutes: they never succeeded", n)
+				}
+			})
+		})
+	}
+}
+
+func TestHealthTurnsBadOnceWhenPollsFailForLong(t *testing.T) {
+	t.Parallel()
+	for _, ft := range outages() {
+		t.Run(ft.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.tg.send(1, "a")
+				f.start(election.Change{})
+				after(20 * time.Second)
+				start := time.Now()
+				over := f.tg.during(2*time.Minute, ft)
+				after(2 * time.Minute)
+				h := f.healthChanges()
+				if len(h) != 1 || h[0].OK || h[0].Detail == "" {
+					t.Fatalf("health changes in two minutes without Telegram: %v, want one", h)
+				}
+				if d := h[0].at.Sub(start); d < failingFor || d > failingFor+longBound+3*time.Second {
+					t.Errorf("health turned bad after %v", d)
+				}
+				after(10 * time.Second)
+				h = f.healthChanges()
+				if len(h) != 2 || !h[1].OK || h[1].at.Sub(over) > 3*time.Second {
+					t.Errorf("health after polls succeed again: %v", h)
+				}
+				f.expectLogged("a poll failed", 1)
+			})
+		})
+	}
+}
+
+// getMe may work where polling does not: without a cool-down the role would go round in circles.
+func TestReplicaThatHandedOverStaysUnhealthyForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			if c.method == "getUpdates" {
+				return nil, errDropped
+			}
+			return nil, nil
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go func() { _ = f.bot.RunProbe(ctx) }()
+		r := f.start(election.Change{})
+		after(20 * time.Second)
+		if h := f.healthChanges(); len(h) != 1 || h[0].OK {
+			t.Fatalf("health: %v", h)
+		}
+		r.drained()
+		handedOver := time.Now()
+		after(3 * time.Minute)
+		h := f.healthChanges()
+		if len(h) != 2 || !h[1].OK {
+			t.Fatalf("health: %v, want bad, then good after the cool-down", h)
+		}
+		if d := h[1].at.Sub(handedOver); d < coolDown-time.Second || d > coolDown+probeEvery {
+			t.Errorf("healthy again %v after handing over", d)
+		}
+	})
+}
+
+// Telegram that answers, even with a refusal, was reached: failures before and after are two.
+func TestFailuresFarApartAreNotOneFailure(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]func() *http.Response{
+		"limited":  func() *http.Response { return tooMany(20) },
+		"conflict": func() *http.Response { return bad(409, otherPoller) },
+		"token":    func() *http.Response { return bad(401, "Unauthorized") },
+		"webhook":  func() *http.Response { return bad(409, webhookSet) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				start := time.Now()
+				failed := 0
+				f.tg.answerWith(func(c call) (*http.Response, error) {
+					if c.method != "getUpdates" {
+						return nil, nil
+					}
+					switch at := time.Since(start); {
+					case failed == 0, failed == 1 && at > 18*time.Second:
+						failed++
+						return nil, errDropped
+					case at < 18*time.Second:
+						return refusal(), nil
+					}
+					return nil, nil
+				})
+				f.start(election.Change{})
+				after(3 * time.Minute)
+				if failed != 2 {
+					t.Fatalf("%d polls failed, want 2", failed)
+				}
+				if h := f.healthChanges(); len(h) > 0 {
+					t.Errorf("two polls that failed far apart changed health: %v", h)
+				}
+			})
+		})
+	}
+}
+
+func TestOutageIsSeenWithUpdatesInHand(t *testing.T) {
+	t.Parallel()
+	for _, ft := range []fault{{"dropped", func(call) (*http.Response, error) { return nil, errDropped }}, {"hang", hang}} {
+		t.Run(ft.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.start(election.Change{})
+				after(7 * time.Second)
+				id := f.tg.send(1, "a")
+				start := time.Now()
+				f.tg.answerWith(func(c call) (*http.Response, error) {
+					if c.method == "sendMessage" || time.Since(start) > time.Millisecond {
+						return ft.answer(c)
+					}
+					return nil, nil
+				})
+				after(time.Minute)
+				h := f.healthChanges()
+				if len(h) != 1 || h[0].OK {
+					t.Fatalf("a replica cut off with an update in hand reports health %v", h)
+				}
+				f.tg.answerWith(nil)
+				after(time.Minute)
+				f.expectConfirmed(id)
+				if h := f.healthChanges(); len(h) != 2 || !h[1].OK {
+					t.Errorf("health after the return: %v", h)
+				}
+			})
+		})
+	}
+}
+
+func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		kind, trouble string
+		answer        func() *http.Response
+		conflicts     bool
+	}{
+		{troubleToken, "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
+		{troubleConflict, "409", func() *http.Response { return bad(409, otherPoller) }, true},
+		{troubleConflict, "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
+		{troubleWebhook, "409", func() *http.Response { return bad(409, webhookSet) }, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.kind, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.start(election.Change{})
+				after(20 * time.Second)
+				f.tg.answerWith(func(c call) (*http.Response, error) {
+					if c.method == "getUpdates" {
+						return tt.answer(), nil
+					}
+					return nil, nil
+				})
+				before := len(f.tg.all("getUpdates"))
+				after(10 * time.Minute)
+				if h := f.healthChanges(); len(h) > 0 {
+					t.Errorf("health changed: %v", h)
+				}
+				if !strings.Contains(f.bot.Trouble(), tt.trouble) {
+					t.Errorf("trouble is %q", f.bot.Trouble())
+				}
+				f.expectLogged("level=ERROR", 1)
+				f.expectLogged(describe(tt.kind), 1)
+				polls := len(f.tg.all("getUpdates")) - before
+				if polls < 10 || polls > 600 {
+					t.Errorf("%d polls in ten minutes", polls)
+				}
+				if got := f.metric("habot_telegram_conflicts_total"); (got > 0) != tt.conflicts {
+					t.Errorf("%v conflicts counted", got)
+				}
+				for _, kind := range troubleKinds() {
+					if got := f.metric("habot_telegram_trouble", "kind", kind); (got == 1) != (kind == tt.kind) {
+						t.Errorf("habot_telegram_trouble is %v for %s", got, kind)
+					}
+				}
+				f.tg.answerWith(nil)
+				over := time.Now()
+				f.tg.send(2, "back?")
+				after(2 * time.Minute)
+				f.expectTexts(2, "habot-bot-1: back?")
+				if d := f.answeredAfter(over, 2); d > time.Minute {
+					t.Errorf("polled again after %v", d)
+				}
+				if f.bot.Trouble() != "" || f.metric("habot_telegram_trouble", "kind", tt.kind) != 0 {
+					t.Errorf("still in trouble: %q", f.bot.Trouble())
+				}
+				f.expectLogged("Telegram accepts this bot again", 1)
+			})
+		})
+	}
+}
+
+func TestWebhookIsRemovedOnceATermAndWhatWaitsIsKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		var set atomic.Bool
+		set.Store(true)
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			switch {
+			case c.method == "deleteWebhook":
+				set.Store(false)
+			case c.method == "getUpdates" && set.Load():
+				return bad(409, webhookSet), nil
+			}
+			return nil, nil
+		})
+		id := f.tg.send(1, "waits")
+		r := f.start(election.Change{})
+		after(time.Second)
+		f.expectConfirmed(id)
+		removals := f.tg.all("deleteWebhook")
+		if len(removals) != 1 || removals[0].params.DropPending != nil && *removals[0].params.DropPending {
+			t.Fatalf("removals of the webhook: %+v", removals)
+		}
+		if f.bot.Trouble() != "" {
+			t.Errorf("a webhook that was removed is trouble: %s", f.bot.Trouble())
+		}
+		set.Store(true) // somebody sets it again
+		after(time.Minute)
+		if n := len(f.tg.all("deleteWebhook")); n != 1 {
+			t.Errorf("the webhook was removed %d times in one term", n)
+		}
+		if !strings.Contains(f.bot.Trouble(), "webhook") {
+			t.Errorf("trouble is %q", f.bot.Trouble())
+		}
+		r.drained()
+		f.start(election.Change{})
+		after(2 * longTimeout * time.Second)
+		if n := len(f.tg.all("deleteWebhook")); n != 2 || f.bot.Trouble() != "" {
+			t.Errorf("after the next takeover: %d removals, trouble %q", n, f.bot.Trouble())
+		}
+	})
+}
+
+func TestWebhookThatCouldNotBeRemovedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, ft := range []fault{{"dropped", func(call) (*http.Response, error) { return nil, errDropped }}, {"hang", hang}} {
+		t.Run(ft.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				set, failing := true, 2
+				f.tg.answerWith(func(c call) (*http.Response, error) {
+					switch {
+					case c.method == "deleteWebhook" && failing > 0:
+						failing--
+						return ft.answer(c)
+					case c.method == "deleteWebhook":
+						set = false
+					case c.method == "getUpdates" && set:
+						time.Sleep(longTimeout * time.Second) // it was set while the poll waited
+						return bad(409, webhookSet), nil
+					}
+					return nil, nil
+				})
+				id := f.tg.send(1, "waits")
+				f.start(election.Change{})
+				after(time.Minute)
+				f.expectConfirmed(id)
+				if n := len(f.tg.all("deleteWebhook")); n != 3 {
+					t.Errorf("tried %d times", n)
+				}
+			})
+		})
+	}
+}
+
+func TestStandbyProbesWithGetMeAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- f.bot.RunProbe(ctx) }()
+		after(5 * time.Minute)
+		if n, all := len(f.tg.all("getMe")), len(f.tg.all()); n != all || n < 60 || n > 130 {
+			t.Errorf("a standby sent %d requests in five minutes, %d of them getMe", all, n)
+		}
+		r := f.start(election.Change{})
+		after(20 * time.Second)
+		probes := len(f.tg.all("getMe"))
+		after(time.Minute)
+		if n := len(f.tg.all("getMe")) - probes; n > 0 {
+			t.Errorf("a primary probed %d times", n)
+		}
+		r.drained()
+		polls := len(f.tg.all("getUpdates"))
+		after(time.Minute)
+		if n := len(f.tg.all("getUpdates")) - polls; n > 0 {
+			t.Errorf("a former primary polled %d times", n)
+		}
+		if len(f.tg.all("getMe")) == probes {
+			t.Error("a former primary does not probe")
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("RunProbe: %v", err)
+		}
+	})
+}
+
+func TestStandbyWithoutAWayToTelegramIsUnhealthy(t *testing.T) {
+	t.Parallel()
+	for _, ft := range outages() {
+		if ft.name == "404" {
+			continue // Telegram was reached; polling will tell
+		}
+		t.Run(ft.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				ctx, stop := context.WithCancel(t.Context())
+				go func() { _ = f.bot.RunProbe(ctx) }()
+				after(20 * time.Second)
+				start := time.Now()
+				over := f.tg.during(time.Minute, ft)
+				after(2 * time.Minute)
+				h := f.healthChanges()
+				if len(h) != 2 || h[0].OK || !h[1].OK {
+					t.Fatalf("health: %v, want bad, then good", h)
+				}
+				if d := h[0].at.Sub(start); d > failingFor {
+					t.Errorf("a standby noticed after %v; a primary hands over after %v", d, failingFor)
+				}
+				if d := h[1].at.Sub(over); d > probeEvery+probeTimeout {
+					t.Errorf("a standby was healthy again after %v", d)
+				}
+				stop()
+			})
+		})
+	}
+}
+
+func TestStandbyWithARevokedTokenIsInTroubleAndHealthy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.answerWith(func(call) (*http.Response, error) { return bad(401, "Unauthorized"), nil })
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { _ = f.bot.RunProbe(ctx) }()
+		after(time.Minute)
+		if h := f.healthChanges(); len(h) > 0 {
+			t.Errorf("health changed: %v", h)
+		}
+		if !strings.Contains(f.bot.Trouble(), "401") {
+			t.Errorf("trouble is %q", f.bot.Trouble())
+		}
+		f.expectLogged("level=ERROR", 1)
+		stop()
+	})
+}

@@ -1,0 +1,595 @@
+package bot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"habot/app/election"
+)
+
+const (
+	testSecret = "AAF-a_secret_that_nobody_may_ever_see"
+	testToken  = "123456789:" + testSecret
+)
+
+// queued is a message that waits in the fake Telegram's queue.
+type queued struct {
+	id   int
+	chat int64
+	text string
+	at   time.Time
+	raw  string // in place of everything else
+}
+
+// call is one request that reached the fake Telegram.
+type call struct {
+	ctx    context.Context
+	method string
+	at     time.Time
+	params params
+	header http.Header
+}
+
+// params are those that the tests look at.
+type params struct {
+	Offset         int             `json:"offset"`
+	Limit          int             `json:"limit"`
+	Timeout        int             `json:"timeout"`
+	AllowedUpdates []string        `json:"allowed_updates"`
+	ChatID         int64           `json:"chat_id"`
+	Text           string          `json:"text"`
+	ParseMode      string          `json:"parse_mode"`
+	Scope          json.RawMessage `json:"scope"`
+	Commands       []struct {
+		Command     string `json:"command"`
+		Description string `json:"description"`
+	} `json:"commands"`
+	DropPending *bool `json:"drop_pending_updates"`
+}
+
+// telegram is a small Bot API server in memory: an http.RoundTripper. It keeps a queue as the real one
+// does, confirmation by offset and the wait of repeated polls included; script, if set, may answer in
+// its place by returning a response or an error.
+type telegram struct {
+	t      *testing.T
+	script func(c call) (*http.Response, error)
+	lost   func() bool // whether answers to polls get lost now; nil for never
+
+	mu        sync.Mutex
+	calls     []call
+	queue     []queued
+	confirmed []int
+	nextID    int
+	arrived   chan struct{} // closed when an update arrives
+	// The last poll that was not answered by the script.
+	lastOffset int
+	lastPoll   time.Time
+}
+
+func newTelegram(t *testing.T) *telegram {
+	t.Helper()
+	return &telegram{t: t, nextID: 1000, arrived: make(chan struct{}), lastOffset: -1}
+}
+
+// send puts a message into the queue and returns its id.
+func (tg *telegram) send(chat int64, text string) int {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	id := tg.nextID
+	tg.put(queued{id: id, chat: chat, text: text, at: time.Now()})
+	return id
+}
+
+func (tg *telegram) put(m queued) {
+	tg.queue = append(tg.queue, m)
+	tg.nextID = m.id + 1
+	close(tg.arrived)
+	tg.arrived = make(chan struct{})
+}
+
+func (tg *telegram) answerWith(script func(c call) (*http.Response, error)) {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	tg.script = script
+}
+
+// loseAnswers has answers to polls get lost until the given time.
+func (tg *telegram) loseAnswers(until time.Time) {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	tg.lost = func() bool { return time.Now().Before(until) }
+}
+
+// RoundTrip implements http.RoundTripper.
+func (tg *telegram) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := req.Context().Err(); err != nil {
+		return nil, err // as net/http does
+	}
+	c := call{ctx: req.Context(), method: path.Base(req.URL.Path), at: time.Now(), header: req.Header}
+	if want := "/bot" + testToken + "/" + c.method; req.URL.Path != want {
+		tg.t.Errorf("a request went to %s, want %s", req.URL.Path, want)
+	}
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	_ = req.Body.Close()
+	if err := json.Unmarshal(body, &c.params); err != nil {
+		tg.t.Errorf("%s with a body that is no JSON: %v", c.method, err)
+	}
+	tg.mu.Lock()
+	tg.calls = append(tg.calls, c)
+	script := tg.script
+	tg.mu.Unlock()
+	if script != nil {
+		if resp, err := script(c); resp != nil || err != nil {
+			return resp, err
+		}
+	}
+	switch c.method {
+	case "getUpdates":
+		resp, err := tg.getUpdates(c)
+		tg.mu.Lock()
+		lost := tg.lost != nil && tg.lost()
+		tg.mu.Unlock()
+		if lost {
+			return hang(c)
+		}
+		return resp, err
+	case "getMe":
+		return good(`{"id":1,"is_bot":true,"first_name":"habot","username":"Habot_bot"}`), nil
+	case "sendMessage":
+		if strings.TrimSpace(c.params.Text) == "" || units(c.params.Text) > 4096 {
+			return bad(400, "Bad Request: message is empty or too long"), nil
+		}
+		if c.params.ParseMode == "HTML" && !validHTML(c.params.Text) {
+			tg.t.Errorf("Telegram cannot parse %q", c.params.Text)
+			return bad(400, "Bad Request: can't parse entities"), nil
+		}
+		return good(fmt.Sprintf(`{"message_id":1,"date":%d,"chat":{"id":%d,"type":"private"}}`, time.Now().Unix(), c.params.ChatID)), nil
+	default:
+		return good(`true`), nil
+	}
+}
+
+func (tg *telegram) getUpdates(c call) (*http.Response, error) {
+	tg.mu.Lock()
+	p := c.params
+	if p.Offset == tg.lastOffset {
+		if since := c.at.Sub(tg.lastPoll); since < 3*time.Second && p.Timeout < 3 {
+			p.Timeout = 3
+			if since < time.Second/2 {
+				p.Limit = 1
+			}
+		}
+	}
+	tg.lastOffset, tg.lastPoll = p.Offset, c.at
+	if p.Offset > 0 {
+		// Far from the queue it counts as its end: what waits is forgotten.
+		end := p.Offset > tg.nextID+10 || len(tg.queue) > 0 && p.Offset < tg.queue[0].id-100_000
+		tg.queue = slices.DeleteFunc(tg.queue, func(m queued) bool {
+			if m.id < p.Offset || end {
+				tg.confirmed = append(tg.confirmed, m.id)
+				return true
+			}
+			return false
+		})
+	}
+	tg.mu.Unlock()
+	over := time.After(time.Duration(p.Timeout) * time.Second)
+	for {
+		tg.mu.Lock()
+		if len(tg.queue) > 0 {
+			defer tg.mu.Unlock()
+			var list []string
+			for _, m := range tg.queue[:min(len(tg.queue), p.Limit)] {
+				list = append(list, m.json())
+			}
+			return good("[" + strings.Join(list, ",") + "]"), nil
+		}
+		arrived := tg.arrived
+		tg.mu.Unlock()
+		select {
+		case <-arrived:
+		case <-over:
+			return good(`[]`), nil
+		case <-c.ctx.Done():
+			return nil, c.ctx.Err()
+		}
+	}
+}
+
+func (m queued) json() string {
+	if m.raw != "" {
+		return m.raw
+	}
+	text, _ := json.Marshal(m.text)
+	return fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":%d,"from":{"id":%d,"first_name":"x"},"chat":{"id":%d,"type":"private"},"text":%s}}`,
+		m.id, m.id, m.at.Unix(), m.chat+5, m.chat, text)
+}
+
+// all are the requests so far with one of the methods; every one without.
+func (tg *telegram) all(methods ...string) []call {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	var list []call
+	for _, c := range tg.calls {
+		if len(methods) == 0 || slices.Contains(methods, c.method) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// texts are those sent to a chat.
+func (tg *telegram) texts(chat int64) []string {
+	var list []string
+	for _, c := range tg.all("sendMessage") {
+		if c.params.ChatID == chat {
+			list = append(list, c.params.Text)
+		}
+	}
+	return list
+}
+
+func (tg *telegram) confirmedIDs() []int {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	return slices.Clone(tg.confirmed)
+}
+
+// validHTML tells whether Telegram would take s: known tags, closed in order, and escaped otherwise.
+func validHTML(s string) bool {
+	var open []string
+	for s != "" {
+		i := strings.IndexAny(s, "<>&")
+		if i < 0 {
+			break
+		}
+		s = s[i:]
+		length := 0
+		for _, e := range []string{"&lt;", "&gt;", "&amp;", "&#34;", "&#39;"} {
+			if strings.HasPrefix(s, e) {
+				length = len(e)
+			}
+		}
+		for _, tag := range []string{"b", "code"} {
+			if start := "<" + tag + ">"; strings.HasPrefix(s, start) {
+				open = append(open, tag)
+				length = len(start)
+			}
+			if end := "</" + tag + ">"; strings.HasPrefix(s, end) && len(open) > 0 && open[len(open)-1] == tag {
+				open = open[:len(open)-1]
+				length = len(end)
+			}
+		}
+		if length == 0 {
+			return false
+		}
+		s = s[length:]
+	}
+	return len(open) == 0
+}
+
+func answer(status int, contentType, body string) *http.Response {
+	return &http.Response{
+		StatusCode: status, Header: http.Header{"Content-Type": {contentType}}, Body: io.NopCloser(strings.NewReader(body)),
+	}
+}
+
+func good(result string) *http.Response {
+	return answer(200, "application/json", `{"ok":true,"result":`+result+`}`)
+}
+
+func bad(code int, description string) *http.Response {
+	return answer(code, "application/json", fmt.Sprintf(`{"ok":false,"error_code":%d,"description":%q}`, code, description))
+}
+
+func tooMany(seconds int) *http.Response {
+	return answer(429, "application/json", fmt.Sprintf(
+		`{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":%d}}`, seconds))
+}
+
+const (
+	otherPoller = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
+	webhookSet  = "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
+)
+
+// hang answers nothing until the request is given up.
+func hang(c call) (*http.Response, error) {
+	<-c.ctx.Done()
+	return nil, c.ctx.Err()
+}
+
+// errDropped is what net/http says of a dropped connection, made worse: with the address in it.
+var errDropped = errors.New("Post \"https://api.telegram.org/bot" + testToken + "/getUpdates\": read: connection reset by peer")
+
+// cluster is what the commands see.
+type cluster struct {
+	mu    sync.Mutex
+	view  election.View
+	err   error
+	asked []string
+	panic bool
+}
+
+func (c *cluster) View() election.View {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.panic {
+		panic("the view is broken")
+	}
+	return c.view
+}
+
+func (c *cluster) Switchover(_ context.Context, successor string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = append(c.asked, successor)
+	return c.err
+}
+
+// logBuffer is what was logged, safe for concurrent use.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p) //nolint:wrapcheck // a buffer's
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// fixture is a bot and all that is around it.
+type fixture struct {
+	t       *testing.T
+	bot     *Bot
+	tg      *telegram
+	cluster *cluster
+	logs    *logBuffer
+	reg     *prometheus.Registry
+
+	mu     sync.Mutex
+	health []healthChange
+}
+
+type healthChange struct {
+	election.Health
+	at time.Time
+}
+
+func newFixture(t *testing.T, admins ...int64) *fixture {
+	t.Helper()
+	return newFixtureWith(t, newTelegram(t), admins...)
+}
+
+func newFixtureWith(t *testing.T, tg *telegram, admins ...int64) *fixture {
+	t.Helper()
+	f := &fixture{t: t, tg: tg, cluster: &cluster{}, logs: &logBuffer{}, reg: prometheus.NewRegistry()}
+	b, err := New(Config{
+		Token: testToken, APIURL: "https://api.telegram.org", Name: "habot-bot-1", Version: "1.2.3",
+		AdminChatIDs: admins, Cluster: f.cluster, Registerer: f.reg, Transport: f.tg,
+		Logger: slog.New(slog.NewTextHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		OnHealth: func(h election.Health) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.health = append(f.health, healthChange{h, time.Now()})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.bot = b
+	t.Cleanup(f.expectNoToken)
+	return f
+}
+
+// expectNoToken scans everything that leaves the bot for people: logs, metrics, health, trouble.
+func (f *fixture) expectNoToken() {
+	families, err := f.reg.Gather()
+	if err != nil {
+		f.t.Error(err)
+	}
+	said := f.logs.String() + fmt.Sprint(families) + fmt.Sprint(f.healthChanges()) + f.bot.Trouble()
+	if i := strings.Index(said, testSecret); i >= 0 {
+		f.t.Errorf("the token is in what the bot says: ...%s", said[max(0, i-200):i+len(testSecret)])
+	}
+}
+
+func (f *fixture) healthChanges() []healthChange {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.health)
+}
+
+// metric is the value of a counter or gauge; labels alternate names and values.
+func (f *fixture) metric(name string, labels ...string) float64 {
+	f.t.Helper()
+	families, err := f.reg.Gather()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+	next:
+		for _, m := range family.GetMetric() {
+			for i := 0; i < len(labels); i += 2 {
+				found := false
+				for _, l := range m.GetLabel() {
+					found = found || l.GetName() == labels[i] && l.GetValue() == labels[i+1]
+				}
+				if !found {
+					continue next
+				}
+			}
+			if m.GetHistogram() != nil {
+				return float64(m.GetHistogram().GetSampleCount())
+			}
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return 0
+}
+
+func (f *fixture) expectOutcome(outcome string, want float64) {
+	f.t.Helper()
+	if got := f.metric("habot_updates_total", "outcome", outcome); got != want {
+		f.t.Errorf("%v updates have the outcome %s, want %v", got, outcome, want)
+	}
+}
+
+func (f *fixture) expectConfirmed(want ...int) {
+	f.t.Helper()
+	if got := f.tg.confirmedIDs(); !slices.Equal(got, want) {
+		f.t.Errorf("confirmed are %v, want %v", got, want)
+	}
+}
+
+func (f *fixture) expectTexts(chat int64, want ...string) {
+	f.t.Helper()
+	if got := f.tg.texts(chat); !slices.Equal(got, want) {
+		f.t.Errorf("chat %d got %q, want %q", chat, got, want)
+	}
+}
+
+func (f *fixture) expectLogged(text string, times int) {
+	f.t.Helper()
+	if got := strings.Count(f.logs.String(), text); got != times {
+		f.t.Errorf("%q is in the log %d times, want %d:\n%s", text, got, times, f.logs.String())
+	}
+}
+
+// role is a term that runs.
+type role struct {
+	f      *fixture
+	term   Term
+	cancel context.CancelFunc
+	drain  chan struct{}
+	ended  chan struct{}
+	held   atomic.Bool
+
+	mu       sync.Mutex
+	endedAt  time.Time
+	reports  [][]int64
+	due      time.Time // what the watcher was promised last
+	promises int
+}
+
+// start runs the bot as primary until the test ends or it is told to stop.
+func (f *fixture) start(change election.Change, handled ...int64) *role {
+	f.t.Helper()
+	r := f.role(change, handled...)
+	r.run()
+	return r
+}
+
+// role is a term that has yet to run.
+func (f *fixture) role(change election.Change, handled ...int64) *role {
+	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{})}
+	r.held.Store(true)
+	r.term = Term{
+		Change: change, Held: r.held.Load, Drain: r.drain, Handled: handled,
+		Report: func(ids []int64) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.reports = append(r.reports, slices.Clone(ids))
+		},
+		Within: r.within,
+	}
+	return r
+}
+
+func (r *role) run() {
+	ctx, cancel := context.WithCancel(r.f.t.Context())
+	r.cancel = cancel
+	go func() {
+		defer close(r.ended)
+		if err := r.f.bot.RunAsPrimary(ctx, r.term); err != nil {
+			r.f.t.Errorf("RunAsPrimary: %v", err)
+		}
+		r.keepPromise()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.endedAt = time.Now()
+	}()
+	r.f.t.Cleanup(func() {
+		cancel()
+		<-r.ended
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.promises == 0 {
+			r.f.t.Error("the watcher was promised nothing")
+		}
+	})
+}
+
+// within is the watcher: whoever breaks a promise would have the process ended.
+func (r *role) within(d time.Duration) {
+	r.keepPromise()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.promises++
+	r.due = time.Now().Add(d)
+}
+
+func (r *role) keepPromise() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if late := time.Since(r.due); !r.due.IsZero() && late > 0 {
+		r.f.t.Errorf("the bot comes %v later than it had promised the watcher", late)
+	}
+}
+
+func (r *role) reported() [][]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.reports)
+}
+
+// after waits and lets everything come to rest.
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func (r *role) hasEnded() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// drained closes Drain and returns how long the bot took to return.
+func (r *role) drained() time.Duration {
+	start := time.Now()
+	close(r.drain)
+	<-r.ended
+	return time.Since(start)
+}

@@ -1,0 +1,427 @@
+package config_test
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"habot/app/config"
+)
+
+const (
+	token  = "123456789:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQ-_"
+	secret = "correct horse battery staple"
+)
+
+// files is a file system that fits in a table.
+type files map[string]string
+
+func (f files) read(name string) ([]byte, error) {
+	if text, ok := f[name]; ok {
+		return []byte(text), nil
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+func mustLoad(t *testing.T, f files, environ ...string) config.Config {
+	t.Helper()
+	cfg, err := config.Load(environ, f.read)
+	if err != nil {
+		t.Fatalf("Load(%q): %v", environ, err)
+	}
+	return cfg
+}
+
+func problems(t *testing.T, f files, environ ...string) config.Problems {
+	t.Helper()
+	cfg, err := config.Load(environ, f.read)
+	if err == nil {
+		t.Fatalf("Load(%q) accepted it", environ)
+	}
+	p, ok := errors.AsType[config.Problems](err)
+	if !ok {
+		t.Fatalf("Load(%q): the error is a %T, not Problems", environ, err)
+	}
+	if !reflect.DeepEqual(cfg, config.Config{}) {
+		t.Errorf("Load(%q): a refused configuration was returned all the same", environ)
+	}
+	return p
+}
+
+func TestNothingSetIsTheDemoOfThree(t *testing.T) {
+	t.Setenv("REPLICAS", "7") // not handed to Load, so not read
+	for _, environ := range [][]string{nil, {}, {"BOT_TOKEN=", "MODE=", "REPLICAS= ", "TELEGRAM_API_URL=", "LEASE=", "ADMIN_CHAT_IDS="}} {
+		got := mustLoad(t, nil, environ...)
+		want := config.Config{
+			Token: config.DemoToken, Demo: true, APIURL: "http://telegram:8081", Mode: config.ModePrimaryBackup,
+			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: time.Second,
+			ClusterSecret: got.ClusterSecret, PeerAddr: ":7175", HTTPAddr: ":8080", LogLevel: slog.LevelInfo,
+			SimulatorAddr: ":8081", SimulatorRate: 2, SimulatorChats: 5,
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("Load(%q) = %+v, want %+v", environ, got, want)
+		}
+	}
+}
+
+func TestEveryVariableReachesItsField(t *testing.T) {
+	t.Parallel()
+	got := mustLoad(t, nil,
+		"BOT_TOKEN="+token, "TELEGRAM_API_URL=http://api.local:8081/telegram/", "MODE=primary-backup", "REPLICAS=5",
+		"INSTANCES=bot, 10.0.0.7:7175,,[fd00::7]:7175,fd00::8,other.example.org", "QUORUM=4", "LEASE=1500ms",
+		"CLUSTER_SECRET="+secret, "PEER_ADDR=127.0.0.1:1", "HTTP_ADDR=[::1]:65535", "REPLICA_NAME=habot-bot_2.example",
+		"ADMIN_CHAT_IDS=5, -1001234567890,5,", "ADMIN_TOKEN="+secret+"!", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json",
+		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000")
+	want := config.Config{
+		Token: token, APIURL: "http://api.local:8081/telegram", Mode: config.ModePrimaryBackup, Replicas: 5,
+		Instances: []string{"bot", "10.0.0.7:7175", "[fd00::7]:7175", "fd00::8", "other.example.org"}, Quorum: 4,
+		Lease: 1500 * time.Millisecond, ClusterSecret: []byte(secret), PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535",
+		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: secret + "!",
+		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestATokenMeansTheRealTelegram(t *testing.T) {
+	t.Parallel()
+	if got := mustLoad(t, nil, "BOT_TOKEN="+token); got.Demo || got.APIURL != "https://api.telegram.org" {
+		t.Errorf("Demo %t, APIURL %s", got.Demo, got.APIURL)
+	}
+	if got := mustLoad(t, nil, "BOT_TOKEN="+config.DemoToken); !got.Demo || got.APIURL != "http://telegram:8081" {
+		t.Errorf("the demo's token, set: Demo %t, APIURL %s", got.Demo, got.APIURL)
+	}
+}
+
+func TestAcceptedValues(t *testing.T) {
+	t.Parallel()
+	for _, set := range []string{
+		"LEASE=200ms", "LEASE=60s", "LEASE=1m", "REPLICAS=1", "REPLICAS=49", "REPLICAS=50", "QUORUM=1", "QUORUM=3", "QUORUM=majority",
+		"MODE=bot-only", "LOG_LEVEL=warn", "LOG_LEVEL=error", "LOG_FORMAT=text", "SIMULATOR_RATE=0", "SIMULATOR_RATE=1000",
+		"SIMULATOR_CHATS=1", "ADMIN_CHAT_IDS=,", "ADMIN_CHAT_IDS=" + strings.Repeat("7,", 30), "REPLICA_NAME=" + strings.Repeat("n", 64),
+		"CLUSTER_SECRET=" + strings.Repeat("s", 16), "ADMIN_TOKEN=" + strings.Repeat("s", 16),
+		"TELEGRAM_API_URL=https://[fd00::1]:8443", "TELEGRAM_API_URL=http://telegram", "INSTANCES=bot", "INSTANCES=::1", "INSTANCES=[::1]",
+		"INSTANCES=[::1]:7175", "INSTANCES=10.0.0.1", "INSTANCES=a.b.c:65535", "INSTANCES=tasks.my_bot",
+		"INSTANCES=" + strings.Repeat("bot,", 64), "HTTP_ADDR=0.0.0.0:8080", "PEER_ADDR=[::]:7175",
+		"BOT_TOKEN=" + token, "BOT_TOKEN=1:" + strings.Repeat("_", 35),
+	} {
+		mustLoad(t, nil, set)
+	}
+}
+
+// Each refused value is told in one line, with the variable first and what is accepted.
+func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
+	t.Parallel()
+	const (
+		duration  = "200ms..60s"
+		address   = "host:port or :port, port 1..65535"
+		instances = "a comma-separated list of host or host:port, at most 64"
+		chats     = "a comma-separated list of chat ids (whole numbers, not 0), at most 20"
+		server    = "http://host[:port] or https://host[:port]"
+		bytes     = "at least 16 bytes"
+		name      = "1 to 64 of A-Z a-z 0-9 . _ -"
+		botToken  = "a token from BotFather: digits, a colon, 35 of A-Z a-z 0-9 _ -"
+	)
+	cases := []struct{ set, accepted string }{
+		{"LEASE=5", duration}, {"LEASE=199ms", duration}, {"LEASE=60001ms", duration}, {"LEASE=-1s", duration},
+		{"LEASE=0", duration}, {"LEASE=soon", duration}, {"LEASE=9999999h", duration},
+		{"REPLICAS=0", "1..50"}, {"REPLICAS=-3", "1..50"}, {"REPLICAS=51", "1..50"}, {"REPLICAS=three", "1..50"},
+		{"REPLICAS=3.0", "1..50"}, {"REPLICAS=99999999999999999999", "1..50"},
+		{"QUORUM=4", "majority, or a whole number, 1..3"}, {"QUORUM=0", "1..3"}, {"QUORUM=-1", "1..3"}, {"QUORUM=all", "majority"},
+		{"MODE=x", "primary-backup or bot-only"}, {"MODE=Bot-Only", "primary-backup or bot-only"},
+		{"INSTANCES=", instances}, {"INSTANCES= ", instances}, {"INSTANCES=, ,", instances}, {"INSTANCES=http://bot", instances},
+		{"INSTANCES=bot:", instances}, {"INSTANCES=bot:0", instances}, {"INSTANCES=bot:65536", instances}, {"INSTANCES=bot:+80", instances},
+		{"INSTANCES=bot other", instances}, {"INSTANCES=-bot", instances}, {"INSTANCES=[[::1", instances}, {"INSTANCES=[bot]", instances},
+		{"INSTANCES=" + strings.Repeat("bot,", 65), instances},
+		{"PEER_ADDR=7175", address}, {"PEER_ADDR=:0", address}, {"PEER_ADDR=bot:", address}, {"PEER_ADDR=:65536", address},
+		{"PEER_ADDR=:http", address}, {"HTTP_ADDR=::1:80", address}, {"HTTP_ADDR=:+80", address}, {"HTTP_ADDR=a b:80", address},
+		{"HTTP_ADDR=http://x:80", address}, {"SIMULATOR_ADDR=8081", address},
+		{"REPLICA_NAME=a b", name}, {"REPLICA_NAME=" + strings.Repeat("n", 65), name}, {"REPLICA_NAME=ä", name},
+		{"ADMIN_CHAT_IDS=0", chats}, {"ADMIN_CHAT_IDS=@me", chats}, {"ADMIN_CHAT_IDS=1;2", chats}, {"ADMIN_CHAT_IDS=1.5", chats},
+		{"ADMIN_CHAT_IDS=9223372036854775808", chats}, {"ADMIN_CHAT_IDS=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21", chats},
+		{"LOG_LEVEL=verbose", "debug, info, warn or error"}, {"LOG_FORMAT=logfmt", "text or json"},
+		{"SIMULATOR_RATE=-1", "0..1000"}, {"SIMULATOR_RATE=1001", "0..1000"}, {"SIMULATOR_RATE=NaN", "0..1000"},
+		{"SIMULATOR_RATE=inf", "0..1000"}, {"SIMULATOR_RATE=fast", "0..1000"}, {"SIMULATOR_CHATS=0", "1..1000"}, {"SIMULATOR_CHATS=1001", "1..1000"},
+		{"TELEGRAM_API_URL=api.telegram.org", server}, {"TELEGRAM_API_URL=ftp://x", server}, {"TELEGRAM_API_URL=http://", server},
+		{"TELEGRAM_API_URL=http://:80", server}, {"TELEGRAM_API_URL=http://x:99999", server}, {"TELEGRAM_API_URL=http://x?", server},
+		{"TELEGRAM_API_URL=http://x#", server}, {"TELEGRAM_API_URL=http://x/?a=b", server}, {"TELEGRAM_API_URL=http://u:p@x", server},
+		{"TELEGRAM_API_URL=http://x/%zz", server},
+		{"BOT_TOKEN=123456789", botToken}, {"BOT_TOKEN=" + token[:len(token)-1], botToken}, {"BOT_TOKEN=" + token + "x", botToken},
+		{"BOT_TOKEN=bot" + token, botToken}, {"BOT_TOKEN=:" + strings.Repeat("a", 35), botToken},
+		{"CLUSTER_SECRET=" + secret[:15], bytes}, {"ADMIN_TOKEN=" + secret[:15], bytes},
+	}
+	for _, c := range cases {
+		p := problems(t, nil, c.set)
+		variable, _, _ := strings.Cut(c.set, "=")
+		if len(p) != 1 || !isAbout(p[0], variable) || !strings.Contains(p[0], c.accepted) {
+			t.Errorf("%s: got %q, want one line about %s that says %q", c.set, p, variable, c.accepted)
+		}
+	}
+}
+
+func isAbout(line, variable string) bool {
+	return (strings.HasPrefix(line, variable+"=") || strings.HasPrefix(line, variable+" is not accepted: ")) && !strings.ContainsAny(line, "\r\n")
+}
+
+func TestTheRefusedValueIsShown(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ set, shown string }{
+		{"LEASE=5", `LEASE="5" is not accepted: `},
+		{"INSTANCES=bot, b\nad ,bot", `INSTANCES="b\nad" is not accepted: `},
+		{"REPLICA_NAME=" + strings.Repeat("n", 500), `REPLICA_NAME="` + strings.Repeat("n", 80) + `..." is not accepted: `},
+		{"TELEGRAM_API_URL=ftp://x:1/y", `TELEGRAM_API_URL="ftp://x:1" is not accepted: `},
+	} {
+		if p := problems(t, nil, c.set); len(p) != 1 || !strings.HasPrefix(p[0], c.shown) {
+			t.Errorf("%s: got %q, want %s...", c.set, p, c.shown)
+		}
+	}
+}
+
+func TestEachProblemIsALineAndNothingElseIsBlamed(t *testing.T) {
+	t.Parallel()
+	p := problems(t, nil, "REPLICAS=0", "QUORUM=2", "LEASE=5", "MODE=x", "INSTANCES=a b,bot,c d", "BOT_TOKEN=nonsense", "LOG_LEVEL=info")
+	var about []string
+	for line := range strings.SplitSeq(p.Error(), "\n") {
+		variable, _, _ := strings.Cut(strings.Replace(line, " ", "=", 1), "=")
+		about = append(about, variable)
+	}
+	slices.Sort(about)
+	if want := []string{"BOT_TOKEN", "INSTANCES", "INSTANCES", "LEASE", "MODE", "REPLICAS"}; !slices.Equal(about, want) {
+		t.Errorf("lines about %v, want %v:\n%v", about, want, p)
+	}
+}
+
+func TestASecretMayComeFromAFile(t *testing.T) {
+	t.Parallel()
+	f := files{"/run/token": "\n " + token + "\r\n", "/run/cluster": secret + "\n", "/run/admin": secret + "!\n"}
+	got := mustLoad(t, f, "BOT_TOKEN_FILE=/run/token", "CLUSTER_SECRET_FILE=/run/cluster", "ADMIN_TOKEN_FILE=/run/admin")
+	if got.Token != token || got.Demo || string(got.ClusterSecret) != secret || got.AdminToken != secret+"!" {
+		t.Errorf("got token %q, cluster secret %q, admin token %q", got.Token, got.ClusterSecret, got.AdminToken)
+	}
+}
+
+func TestABadSecretFileIsOneLine(t *testing.T) {
+	t.Parallel()
+	f := files{"/empty": "", "/blank": " \n", "/good": token, "/secret": secret, "/short": "short", "/junk": "not a token"}
+	for _, c := range []struct {
+		about, says string
+		set         []string
+	}{
+		{"BOT_TOKEN_FILE", "file does not exist", []string{"BOT_TOKEN_FILE=/missing"}},
+		{"CLUSTER_SECRET_FILE", "file does not exist", []string{"CLUSTER_SECRET_FILE=/missing"}},
+		{"ADMIN_TOKEN_FILE", "file does not exist", []string{"ADMIN_TOKEN_FILE=/missing"}},
+		{"BOT_TOKEN_FILE", "a file that is not empty", []string{"BOT_TOKEN_FILE=/empty"}},
+		{"CLUSTER_SECRET_FILE", "a file that is not empty", []string{"CLUSTER_SECRET_FILE=/blank"}},
+		{"ADMIN_TOKEN_FILE", "a file that is not empty", []string{"ADMIN_TOKEN_FILE=/blank"}},
+		{"BOT_TOKEN", "both BOT_TOKEN and BOT_TOKEN_FILE are set", []string{"BOT_TOKEN=" + token, "BOT_TOKEN_FILE=/good"}},
+		{"CLUSTER_SECRET", "both CLUSTER_SECRET and CLUSTER_SECRET_FILE are set", []string{"CLUSTER_SECRET=" + secret, "CLUSTER_SECRET_FILE=/secret"}},
+		{"ADMIN_TOKEN", "both ADMIN_TOKEN and ADMIN_TOKEN_FILE are set", []string{"ADMIN_TOKEN=" + secret, "ADMIN_TOKEN_FILE=/secret"}},
+		{"BOT_TOKEN", "BotFather", []string{"BOT_TOKEN_FILE=/junk"}},
+		{"CLUSTER_SECRET", "at least 16 bytes", []string{"CLUSTER_SECRET_FILE=/short"}},
+		{"ADMIN_TOKEN", "at least 16 bytes", []string{"ADMIN_TOKEN_FILE=/short"}},
+	} {
+		if p := problems(t, f, c.set...); len(p) != 1 || !isAbout(p[0], c.about) || !strings.Contains(p[0], c.says) {
+			t.Errorf("%q: got %q, want one line about %s that says %q", c.set, p, c.about, c.says)
+		}
+	}
+}
+
+func TestARealFileSaysWhyItCannotBeRead(t *testing.T) {
+	t.Parallel()
+	_, err := config.Load([]string{"BOT_TOKEN_FILE=" + t.TempDir()}, os.ReadFile)
+	if err == nil || !strings.HasSuffix(err.Error(), "(is a directory)") {
+		t.Errorf("a directory: %v", err)
+	}
+}
+
+// Nobody reads a log to find secrets in it: not those that are wrong, nor those in the wrong place.
+func TestNoSecretIsInAnyLine(t *testing.T) {
+	t.Parallel()
+	const bad = "987654321:ZZbbCCddEEffGGhhIIjjKKllMMnnOOppQQ" // one letter short: mistyped ones count too
+	f := files{"/bad": bad + "!", "/bad2": "hunter2hunter2"}
+	for _, environ := range [][]string{
+		{"BOT_TOKEN=" + bad + "!"}, {"BOT_TOKEN_FILE=/bad"}, {"BOT_TOKEN_FILE=" + bad}, {"BOT_TOKEN=" + bad, "BOT_TOKEN_FILE=/bad"},
+		{"CLUSTER_SECRET=hunter2hunter2"}, {"CLUSTER_SECRET_FILE=/bad2"}, {"CLUSTER_SECRET_FILE=hunter2hunter2"},
+		{"ADMIN_TOKEN=hunter2hunter2"}, {"ADMIN_TOKEN_FILE=/bad2"}, {"ADMIN_TOKEN_FILE=hunter2hunter2"},
+		{"TELEGRAM_API_URL=https://hunter2:x@host"}, {"TELEGRAM_API_URL=https://x:hunter2@host"}, {"TELEGRAM_API_URL=https://host?key=hunter2"},
+		{"TELEGRAM_API_URL=https://host/bot" + bad}, {"TELEGRAM_API_URL=https://host/bot" + bad + "/getMe?x"}, {"TELEGRAM_API_URL=" + bad},
+		{"TELEGRAM_API_URL=https://host/bot987654321%3A" + bad[10:]},
+		{"REPLICA_NAME=" + bad}, {"INSTANCES=" + bad}, {"INSTANCES=bot," + bad}, {"ADMIN_CHAT_IDS=" + bad}, {"MODE=" + bad}, {"LEASE=" + bad},
+		{"REPLICAS=" + bad}, {"QUORUM=" + bad}, {"HTTP_ADDR=" + bad}, {"LOG_LEVEL=" + bad}, {"SIMULATOR_RATE=" + bad},
+		{"BOT_TOKN=" + bad, "LEASE=5"},
+	} {
+		for _, line := range problems(t, f, environ...) {
+			if strings.Contains(line, bad[10:]) || strings.Contains(line, "hunter2") {
+				t.Errorf("%q: %s", environ, line)
+			}
+		}
+	}
+}
+
+func TestTheClusterSecretFollowsFromTheTokenAlone(t *testing.T) {
+	t.Parallel()
+	one, again := mustLoad(t, nil, "BOT_TOKEN="+token), mustLoad(t, nil, "BOT_TOKEN="+token, "LEASE=2s", "REPLICA_NAME=x")
+	other := mustLoad(t, nil, "BOT_TOKEN=1"+token)
+	if string(one.ClusterSecret) != string(again.ClusterSecret) {
+		t.Error("replicas of one bot do not agree on the secret")
+	}
+	if string(one.ClusterSecret) == string(other.ClusterSecret) || len(one.ClusterSecret) < 16 {
+		t.Error("two bots share a secret, or it is short")
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		set  []string
+		want []string // a part of each warning
+	}{
+		{nil, nil},
+		{[]string{"REPLICAS=4"}, []string{"REPLICAS=4 is even: it survives no more failures than 3"}},
+		{[]string{"REPLICAS=2"}, []string{"REPLICAS=2 is even"}},
+		{[]string{"REPLICAS=4", "QUORUM=3"}, nil},
+		{[]string{"REPLICAS=5", "QUORUM=3"}, nil},
+		{[]string{"REPLICAS=1", "QUORUM=1"}, nil},
+		{[]string{"REPLICAS=5", "QUORUM=2"}, []string{"QUORUM=2 is below a majority of REPLICAS=5"}},
+		{[]string{"REPLICAS=4", "QUORUM=2"}, []string{"QUORUM=2 is below a majority of REPLICAS=4"}},
+		{[]string{"REPLICAS=2", "QUORUM=1"}, []string{"QUORUM=1 is below a majority of REPLICAS=2"}},
+		{[]string{"MODE=bot-only"}, []string{"MODE=bot-only holds no election: with REPLICAS=3"}},
+		{[]string{"MODE=bot-only", "REPLICAS=4"}, []string{"MODE=bot-only holds no election: with REPLICAS=4"}},
+		{[]string{"MODE=bot-only", "REPLICAS=1"}, nil},
+		{[]string{"BOT_TOKN=" + token}, []string{"BOT_TOKN is not known and has no effect; did you mean BOT_TOKEN?"}},
+		{[]string{"BOT_TOKEN_FLIE=/x"}, []string{"did you mean BOT_TOKEN_FILE?"}},
+		{[]string{"HABOT_LEASE=2s"}, []string{"HABOT_LEASE is not known and has no effect; did you mean LEASE?"}},
+		{[]string{"HABOT_MODE=x"}, []string{"did you mean MODE?"}},
+		{[]string{"TELEGRAM_BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
+		{[]string{"TELEGRAM_TOKEN=" + token}, nil},
+		{[]string{"API_URL=http://x"}, []string{"did you mean TELEGRAM_API_URL?"}},
+		{[]string{"REPLICA=3"}, []string{"did you mean REPLICAS?"}},
+		{[]string{"bot_token=" + token}, []string{"did you mean BOT_TOKEN?"}},
+		{[]string{"BOT-TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
+		{[]string{"ADMIN_CHAT_ID=1"}, []string{"did you mean ADMIN_CHAT_IDS?"}},
+		{[]string{"LOGLEVEL=debug"}, []string{"did you mean LOG_LEVEL?"}},
+		{[]string{"REPLICA=3", "BOT_TOKN=x"}, []string{"BOT_TOKN", "REPLICA "}},
+		{[]string{"REPLICA="}, nil},
+		{[]string{"REPLICAS\n=3"}, nil}, // a warning is one line
+		{[]string{
+			"PATH=/bin", "HOME=/", "HTTP_PROXY=http://p", "HTTPS_PROXY=http://p", "NO_PROXY=x", "http_proxy=p", "HOSTNAME=h", "GOMEMLIMIT=20MiB",
+			"GOMAXPROCS=2", "NODE=n", "LANG=C", "TZ=UTC", "TERM=x", "PWD=/", "USER=u", "SHLVL=1", "container=docker", "SSL_CERT_FILE=/x", "LESS=x", "HTTP_PORT=1",
+		}, nil},
+	} {
+		got := mustLoad(t, nil, c.set...).Warnings
+		ok := len(got) == len(c.want)
+		for i := range min(len(got), len(c.want)) {
+			ok = ok && strings.Contains(got[i], c.want[i]) && !strings.Contains(got[i], token[10:])
+		}
+		if !ok {
+			t.Errorf("%q: warnings %q, want %q", c.set, got, c.want)
+		}
+	}
+}
+
+func TestEveryVariableIsListedOnceWithItsDefault(t *testing.T) {
+	t.Parallel()
+	all, err := config.Variables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[string]bool{}
+	var environ []string
+	for _, v := range all {
+		if v.Name == "" || set[v.Name] {
+			t.Errorf("%q is listed without a name, or twice", v.Name)
+		}
+		set[v.Name] = true
+		if v.Default != "" {
+			environ = append(environ, v.Name+"="+v.Default)
+		}
+	}
+	if len(all) != 21 {
+		t.Errorf("%d variables: a new one needs its tests here", len(all))
+	}
+	if got, want := mustLoad(t, nil, environ...), mustLoad(t, nil); !reflect.DeepEqual(got, want) {
+		t.Errorf("the defaults, set, are not the same as nothing set:\n%+v\n%+v", got, want)
+	}
+}
+
+// Whatever is set, Load ends with a configuration or with clean lines, each about one of our variables.
+func FuzzLoad(f *testing.F) {
+	all, err := config.Variables()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i, value := range []string{
+		"", token, "http://telegram:8081", "bot-only", "3", "bot,[::1]:7175", "majority", "1s", secret, ":8080", "0", "-1001,5", "debug", "json", "0.5",
+		"bad\nline", "\xff", "[[::1", "http://u:p@h?q", "NaN",
+	} {
+		f.Add(uint8(i), value, uint8(i+1), "2", "file's content")
+	}
+	f.Fuzz(func(t *testing.T, first uint8, a string, second uint8, b, content string) {
+		one, two := all[int(first)%len(all)].Name, all[int(second)%len(all)].Name
+		read := func(name string) ([]byte, error) {
+			if len(name)%2 == 0 {
+				return []byte(content), nil
+			}
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+		}
+		// What no line may show: a secret long enough not to be in one by chance.
+		const mark = "~the-secret-mark~"
+		hidden := strings.NewReplacer("\n", "", "\r", "").Replace(mark + content)
+		_, err := config.Load([]string{a + "=" + b, one + "=" + a, two + "=" + b, "CLUSTER_SECRET=" + hidden, "BOT_TOKEN=" + hidden}, read)
+		if err == nil {
+			t.Fatal("a token with ~ in it was accepted")
+		}
+		checkLines(t, err, all, mark)
+
+		cfg, err := config.Load([]string{one + "=" + a, two + "=" + b, a + "=" + b}, read)
+		if err != nil {
+			checkLines(t, err, all, mark)
+			return
+		}
+		checkConfig(t, cfg)
+	})
+}
+
+func checkLines(t *testing.T, err error, all []config.Variable, mark string) {
+	t.Helper()
+	p, ok := errors.AsType[config.Problems](err)
+	if !ok || len(p) == 0 {
+		t.Fatalf("not Problems: %v", err)
+	}
+	for _, line := range p {
+		if strings.Contains(line, mark) {
+			t.Errorf("a secret is shown: %s", line)
+		}
+		if !slices.ContainsFunc(all, func(v config.Variable) bool { return isAbout(line, v.Name) }) {
+			t.Errorf("not one line about a variable of ours: %q", line)
+		}
+	}
+}
+
+func checkConfig(t *testing.T, cfg config.Config) {
+	t.Helper()
+	switch {
+	case cfg.Token == "", cfg.Demo != (cfg.Token == config.DemoToken), len(cfg.ClusterSecret) < 16:
+		t.Errorf("secrets: %+v", cfg)
+	case cfg.Replicas < 1, cfg.Replicas > config.MaxReplicas, cfg.Quorum < 0, cfg.Quorum > cfg.Replicas:
+		t.Errorf("sizes: %+v", cfg)
+	case cfg.Lease < config.MinLease, cfg.Lease > config.MaxLease:
+		t.Errorf("lease: %v", cfg.Lease)
+	case len(cfg.Instances) == 0, len(cfg.Instances) > 64, len(cfg.AdminChatIDs) > 20, slices.Contains(cfg.AdminChatIDs, 0):
+		t.Errorf("lists: %+v", cfg)
+	case strings.HasSuffix(cfg.APIURL, "/"), !strings.Contains(cfg.APIURL, "://"):
+		t.Errorf("API URL: %q", cfg.APIURL)
+	}
+	for _, w := range cfg.Warnings {
+		if strings.ContainsAny(w, "\r\n") {
+			t.Errorf("a warning of several lines: %q", w)
+		}
+	}
+}

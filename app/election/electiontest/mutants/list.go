@@ -1,0 +1,139 @@
+package main
+
+import "path/filepath"
+
+// mutant is one broken rule.
+type mutant struct {
+	rule  string
+	edits []edit
+}
+
+// edit replaces a text that occurs once in a file of the election.
+type edit struct{ file, old, new string }
+
+func (e edit) path(dir string) string { return filepath.Join(dir, "app", "election", e.file) }
+
+func machine(rule, from, to string) mutant {
+	return mutant{rule, []edit{{"machine.go", from, to}}}
+}
+
+func config(rule, from, to string) mutant {
+	return mutant{rule, []edit{{"config.go", from, to}}}
+}
+
+// mutants are the rules, broken one at a time.
+var mutants = []mutant{
+	// Joining.
+	config("no joining silence", "{ return c.Lease + c.Lease/DriftBound }", "{ return 0 }"),
+	config("joining silence without the drift bound", "{ return c.Lease + c.Lease/DriftBound }", "{ return c.Lease }"),
+	machine("grants at once after a restart", "case m.now < m.joinedAt: //", "case false: //"),
+	machine("grants when it leaves before it has joined", "case m.now < m.joinedAt: //", "case m.role == Joining: //"),
+
+	// Counting acknowledgements.
+	machine("acknowledgement counted from its receipt",
+		"sentAt.Add(m.cfg.GrantedFor()))", "m.now.Add(m.cfg.GrantedFor()))"),
+	config("acknowledgement counted without the drift bound", "{ return c.Lease - c.Lease/DriftBound }", "{ return c.Lease }"),
+	machine("failed renewal moves the deadline", "	m.round++\n",
+		"	for id := range m.acks {\n		m.acks[id] = m.now.Add(m.cfg.GrantedFor())\n	}\n	m.round++\n"),
+	machine("refusal counted as an acknowledgement", "		if a.Granted {\n			delete(", "		if a.Granted || m.role == Primary {\n			delete("),
+	machine("late answer takes an acknowledgement back",
+		"max(m.acks[a.From.Replica], sentAt.Add(m.cfg.GrantedFor()))", "sentAt.Add(m.cfg.GrantedFor())"),
+	machine("majority off by one", "	q := m.quorum()\n", "	q := max(1, m.quorum()-1)\n"),
+	machine("majority is half", "return m.expected()/2 + 1", "return (m.expected() + 1) / 2"),
+	machine("deadline is the latest expiry", "return ends[len(ends)-q], true", "return ends[len(ends)-1], true"),
+	machine("answers to a withdrawn claim counted", "if a.Claim == m.own && !m.own.IsZero() {", "if !m.own.IsZero() {"),
+	machine("grants of a mismatched replica counted", "	if m.mismatched(a.From) {\n		if m.role", "	if m.mismatched(a.From) && !a.Granted {\n		if m.role"),
+
+	// Granting.
+	machine("candidate grants without withdrawing", "		m.withdraw(ElectionYielded)\n		a.Granted", "		a.Granted"),
+	machine("higher timestamp wins among candidates", "m.role == Candidate && c.Compare(m.own) < 0:", "m.role == Candidate && c.Compare(m.own) > 0:"),
+	machine("primary grants another", "case m.role == Primary || (", "case m.role != Primary && ("),
+	machine("promise ignored", "m.promise.held != c && m.now < m.promise.until)", "false)"),
+	machine("promise shorter than the lease", "m.promise.give(c, m.now.Add(m.cfg.Lease))", "m.promise.give(c, m.now.Add(m.cfg.Lease/2))"),
+	machine("own promise ignored when claiming", "at := max(m.claimAt, m.promise.until)", "at := m.claimAt"),
+	machine("other lease granted", "case req.From.Lease != m.cfg.Lease:", "case false:"),
+	machine("other protocol granted", "case req.From.Protocol != Protocol:", "case false:"),
+
+	// The floor.
+	{"floor ignored", []edit{
+		{"machine.go", "case !above(c, m.promise.base) && !renews:", "case false:"},
+		{"machine.go", "case !above(c, m.promise.floor()) && !renews:", "case false:"},
+		{"machine.go", "a.Granted = above(c, m.promise.floor())", "a.Granted = true"},
+	}},
+	machine("floor not raised by a grant", "		p.raise(p.held)\n		p.held = c", "		p.held = c"),
+	machine("floor not raised by a release", "	if released {\n		p.raise(c)", "	if false {\n		p.raise(c)"),
+	machine("floor not raised by a primary that is heard", "		m.promise.raise(s.Primary)\n", ""),
+	machine("floor raised by hearsay", "	if direct {\n		m.promise.raise", "	if true {\n		m.promise.raise"),
+	machine("floor not restored by a withdrawal", "	if released {\n		p.raise(c)", "	if true {\n		p.raise(c)"),
+	machine("floor lowered by a grant", "	if c.Compare(p.base) > 0 {\n		p.base = c", "	if true {\n		p.base = c"),
+	machine("floors compared without the replica", "return c.Timestamp > f.Timestamp || c == f", "return c.Timestamp >= f.Timestamp"),
+	machine("floor's own claim not renewed", "return c.Timestamp > f.Timestamp || c == f", "return c.Timestamp > f.Timestamp"),
+
+	// Claims that have ended.
+	machine("ended claims forgotten", "return c.Timestamp <= p.ended[c.Replica] }", "return false }"),
+	machine("only the very claim that ended is remembered", "return c.Timestamp <= p.ended[c.Replica] }", "return c.Timestamp == p.ended[c.Replica] }"),
+	machine("withdrawal leaves the promise", "		p.held, p.until = Claim{}, 0", "		p.held = c"),
+	machine("withdrawal not told", "	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c}})\n", ""),
+	machine("anybody may end a claim", "|| c.Replica != req.From.Replica {", "{"),
+
+	// Claiming.
+	machine("timestamp reused after a withdrawal", "max(m.wall, m.floorSeen+1, m.lastOwn+1)", "max(m.wall, m.floorSeen+1)"),
+	machine("timestamp not above the floor", "max(m.wall, m.floorSeen+1, m.lastOwn+1)", "max(m.wall, m.lastOwn+1)"),
+	machine("claims while it follows a primary", "		at = max(at, m.last.until)\n", ""),
+	machine("candidate ignores a primary", "	if m.role == Candidate {\n		m.withdraw(ElectionYielded)\n	}\n	if m.role == Looking", "	if m.role == Looking"),
+	machine("candidate does not yield to lower promises", "\t\t\tm.yieldIfHopeless()\n", ""),
+	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.cfg.Lease):", "case false:"),
+	machine("unhealthy standby does not wait", "if !m.health.OK && !m.named {", "if false {"),
+	machine("others do not hold back for a successor", "		m.claimAt = m.now.Add(m.cfg.HoldBack())\n	}\n}", "	}\n}"),
+	machine("named successor holds back", "req.Successor != \"\" && !m.named {", "req.Successor != \"\" {"),
+
+	// Following.
+	machine("hearsay in requests followed", "	case !direct:\n		return\n", ""),
+	machine("answer counts from its receipt", "		remaining -= m.now.Sub(in.sentAt)\n", ""),
+	machine("released primary followed again", "s.Remaining <= 0 || m.promise.hasEnded(s.Primary) {", "s.Remaining <= 0 {"),
+	machine("older primary followed", "		return a.Compare(b) > 0\n", "		return false\n"),
+
+	// Being primary.
+	machine("bot starts without a lease", "	m.emit(ExtendLease{BotUntil: m.botUntil(), LeaseEnd: m.leaseEnd})\n	m.emit(StartBot", "	m.emit(StartBot"),
+	machine("no renewal", "	if m.now >= m.sendAt {\n		m.sendClaim(m.cfg.Heartbeat())\n	}\n", ""),
+	machine("no stop margin", "return m.leaseEnd.Add(-m.cfg.StopMargin()) }", "return m.leaseEnd }"),
+	machine("wins though the stop margin has begun", "!ok || m.now >= end.Add(-m.cfg.StopMargin())", "!ok || m.now >= end"),
+	machine("no halt", "			m.emit(Halt{m.reason})\n", ""),
+	machine("frozen process has no time to stop", "return max(m.leaseEnd, m.silentBy) }", "return m.leaseEnd }"),
+	machine("lease extended while the bot falls silent", "end == m.leaseEnd || m.hard {", "end == m.leaseEnd {"),
+	machine("release before the bot has stopped", "	m.emit(StopBot{Drain: drain, Reason: why})\n",
+		"	m.emit(StopBot{Drain: drain, Reason: why})\n	m.onBotStopped()\n"),
+	machine("draining bot outlives its lease", "(m.stopping && drain)", "m.stopping"),
+	machine("hands over to nobody in particular", "		m.successor = m.heir(false)\n", ""),
+	machine("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now ||", "p.status.Role != Standby || m.acks[id] < 0 ||"),
+	machine("unhealthy primary hands over to anybody", "m.heir(true); id", "m.heir(false); id"),
+	machine("unhealthy primary stays", "if !m.health.OK && !m.stopping {", "if false {"),
+	machine("healthy heir not preferred", "		return a.Health.OK\n", "		return !a.Health.OK\n"),
+
+	// Leaving.
+	machine("claims while it leaves", "	if m.leaving {\n		m.role = Leaving\n		return\n	}\n	m.role = Looking", "	m.role = Looking"),
+	machine("leaves as primary", "	case Primary:\n		m.resign(why, \"\", true)\n	default:", "	default:"),
+	machine("does not wait for a successor", "	m.leftAt = m.now.Add(m.cfg.HoldBack())\n", ""),
+	machine("waits though a successor has claimed", "			m.leftAt = m.now // a successor is on its way\n", ""),
+
+	// The number of replicas.
+	machine("larger number ignored", "max(m.cfg.Replicas, m.size) }", "m.cfg.Replicas }"),
+	machine("larger number used at once", "n > m.size && m.now.Sub(m.since) >= m.cfg.growth() {", "n > m.size {"),
+	machine("larger number never decays", "m.size != 0 && m.now.Sub(m.sizeSeen) > forget {", "false {"),
+	machine("joining replicas count", "p.status.Role != Joining && p.status.Role != Leaving:", "true:"),
+	machine("deadline stays when the quorum grows", "Configured: m.cfg.Replicas})\n	m.count()\n", "Configured: m.cfg.Replicas})\n"),
+
+	// Below a majority.
+	machine("below a majority not all are asked", "return m.roundWas && len(m.refused) == 0 }", "return len(m.refused) == 0 }"),
+	machine("below a majority refusals do not count", "return m.roundWas && len(m.refused) == 0 }", "return m.roundWas }"),
+	machine("below a majority a higher primary takes the lower one's promises", "renews := !m.safe() && ", "renews := false && "),
+	machine("round not told from the current one", "if in.Round == m.round {", "{"),
+	machine("lower primary steps down", "s.Primary.Compare(m.own) < 0 {", "s.Primary.Compare(m.own) > 0 {"),
+	machine("no primary steps down", "		m.resign(ReasonLowerPrimary, \"\", false)\n", ""),
+	machine("steps down on an answer older than its term", "in.sentAt >= m.ownSince && ", ""),
+	machine("below a majority the newer primary is followed", "	return a.Compare(b) < 0\n}", "	return a.Compare(b) > 0\n}"),
+
+	// What is told.
+	machine("mismatch told again and again", "			m.mismatchTold[s.Name] = why\n", ""),
+	machine("crash and lost lease confused", "return ok && p.heard >= at", "return ok && p.heard < at"),
+}

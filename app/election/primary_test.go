@@ -1,0 +1,357 @@
+package election_test
+
+import "testing"
+
+func TestPrimaryRenewsEveryHeartbeatAndItsLeaseMoves(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1020 next
+		  > next 1220
+		1030 granted b m/1000 sent=1020
+		  > bot until 1910, lease ends 2010
+		1220 tick
+		  > claim m/1000 as primary, round 3
+		1230 granted c m/1000 sent=1220
+		  > bot until 2110, lease ends 2210
+	`)
+}
+
+func TestFailedRenewalNeverMovesTheDeadline(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1220 tick
+		  > claim m/1000 as primary, round 3
+		1230 refused b m/1000 held holder=c/2000 remaining=900 sent=1220
+		1230 refused c m/1000 floor floor=c/2000 sent=1220
+		1420 done 3
+		  > claim m/1000 as primary, round 4
+		1420 tick
+		1620 tick
+		  > claim m/1000 as primary, round 5
+		1820 tick
+		  > claim m/1000 as primary, round 6
+		1899 tick
+		1899 lease
+		  > lease remaining=101
+		# a stop margin before the end
+		1900 tick
+		  > stop bot now, lease_lost
+	`)
+}
+
+func TestBotThatStopsInTimeReleasesTheLease(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1900 tick
+		  > stop bot now, lease_lost
+		1900 next
+		  > next 2000
+		# too late: the bot is stopping
+		1910 granted b m/1000 sent=1890
+		1999 stopped
+		  > stepped down m/1000, lease_lost
+		  > release m/1000 lease_lost to b
+		1999 state
+		  > looking follows=- remaining=0 floor=m/1000
+		# a role that ended by itself is left to others for a moment
+		2248 tick
+		2249 tick
+		  > claim m/1001 as candidate, round 3
+	`)
+}
+
+func TestHaltWhenTheBotHasNotStoppedAtTheEndOfTheLease(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1900 tick
+		  > stop bot now, lease_lost
+		1999 tick
+		2000 tick
+		  > HALT lease_lost
+	`)
+}
+
+// A process that was frozen beyond its lease could not be told in time. Its bot looks at the lease
+// before every request, so it gets the stop margin to notice.
+func TestFrozenPrimaryHasAStopMarginBeforeItHalts(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		5000 granted c m/1000 sent=1020
+		  > stop bot now, lease_lost
+		5099 tick
+		5100 tick
+		  > HALT lease_lost
+	`)
+}
+
+func TestReleaseGoesOutOnlyAfterTheBotHasStopped(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1100 resign switchover to=c
+		  > drain bot, switchover
+		1100 state
+		  > primary follows=m/1000 remaining=900 floor=m/1000
+		# while it drains it is primary, grants nobody and renews
+		1110 claim c/2000
+		  > refuse c/2000 held holder=m/1000 remaining=910 floor=m/1000
+		1220 tick
+		  > claim m/1000 as primary, round 3
+		1230 granted b m/1000 sent=1220
+		  > bot until 2110, lease ends 2210
+		1300 stopped
+		  > stepped down m/1000, switchover
+		  > release m/1000 switchover to c
+		1300 state
+		  > looking follows=- remaining=0 floor=m/1000
+	`)
+}
+
+func TestSecondResignIsIgnoredWhileTheBotDrains(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1100 resign switchover to=c
+		  > drain bot, switchover
+		1110 resign part_failed to=b
+		1300 stopped
+		  > claim m/1000 as primary, round 3
+		  > stepped down m/1000, switchover
+		  > release m/1000 switchover to c
+	`)
+}
+
+func TestDrainEndsWhenTheLeaseIsLost(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1100 resign switchover to=c
+		  > drain bot, switchover
+		1900 tick
+		  > stop bot now, lease_lost
+		1950 stopped
+		  > stepped down m/1000, switchover
+		  > release m/1000 switchover to c
+	`)
+}
+
+func TestBotThatDiesReleasesTheLease(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1100 stopped
+		  > stepped down m/1000, part_failed
+		  > release m/1000 part_failed to b
+	`)
+}
+
+func TestHeirIsTheFirstHealthyStandbyThatGranted(t *testing.T) {
+	t.Parallel()
+	story(t, replica{Replicas: 5}, `
+		500 successor
+		  > not primary
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted c m/1000 sent=1010 health=bad
+		1020 granted e m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1020 granted d m/1000 sent=1010
+		# b was heard and has not granted, f leaves
+		1030 status b
+		1030 granted f m/1000 sent=1020 role=leaving
+		1030 successor
+		  > d
+		1030 successor c
+		  > c
+		1030 successor b
+		  > no successor
+		1030 successor f
+		  > no successor
+		1030 successor nobody
+		  > no successor
+		1100 resign switchover
+		  > drain bot, switchover
+		1150 stopped
+		  > stepped down m/1000, switchover
+		  > release m/1000 switchover to d
+	`)
+}
+
+func TestUnhealthyPrimaryHandsOverOnlyToAHealthyStandby(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010 health=bad
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		# Telegram itself may be down: nothing moves
+		1100 health bad
+		1220 tick
+		  > claim m/1000 as primary, round 3
+		1230 granted b m/1000 sent=1220 health=bad
+		  > bot until 2110, lease ends 2210
+		1230 status c
+		# c is healthy and has granted
+		1240 granted c m/1000 sent=1220
+		  > drain bot, unhealthy
+		1300 stopped
+		  > stepped down m/1000, unhealthy
+		  > release m/1000 unhealthy to c
+	`)
+}
+
+func TestStandbyThatLeavesIsDoneAtOnceAndNeverClaims(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		100 status p role=primary primary=p/5000
+		  > primary is p/5000, start
+		1010 claim p/5000 role=primary
+		  > grant p/5000
+		1500 leave
+		  > left
+		1500 leave
+		3000 tick
+		3000 claim b/6000
+		  > grant b/6000
+	`)
+}
+
+func TestCandidateThatLeavesWithdraws(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 leave
+		  > election m/1000 abandoned after 10
+		  > withdraw m/1000
+		  > left
+		1020 granted b m/1000 sent=1010
+	`)
+}
+
+func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
+	t.Parallel()
+	t.Run("until a successor has claimed", func(t *testing.T) {
+		t.Parallel()
+		story(t, replica{}, `
+			1010 tick
+			  > claim m/1000 as candidate, round 1
+			1020 granted b m/1000 sent=1010
+			  > election m/1000 won after 10
+			  > primary is m/1000, start
+			  > bot until 1900, lease ends 2000
+			  > start bot m/1000
+			  > claim m/1000 as primary, round 2
+			1100 leave
+			  > drain bot, shutdown
+			1150 stopped
+			  > stepped down m/1000, shutdown
+			  > release m/1000 shutdown to b
+			1150 state
+			  > leaving follows=- remaining=0 floor=m/1000
+			1160 claim b/2000
+			  > grant b/2000
+			  > left
+		`)
+	})
+	t.Run("or nobody does for a moment", func(t *testing.T) {
+		t.Parallel()
+		story(t, replica{}, `
+			1010 tick
+			  > claim m/1000 as candidate, round 1
+			1020 granted b m/1000 sent=1010
+			  > election m/1000 won after 10
+			  > primary is m/1000, start
+			  > bot until 1900, lease ends 2000
+			  > start bot m/1000
+			  > claim m/1000 as primary, round 2
+			1100 leave
+			  > drain bot, shutdown
+			1150 stopped
+			  > stepped down m/1000, shutdown
+			  > release m/1000 shutdown to b
+			1150 next
+			  > next 1400
+			1399 tick
+			1400 tick
+			  > left
+			3000 tick
+		`)
+	})
+}

@@ -1,0 +1,102 @@
+package election_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"habot/app/election"
+)
+
+func at(ms int) election.Instant { return election.Instant(time.Duration(ms) * time.Millisecond) }
+
+func machine() *election.Machine {
+	return election.New(election.Config{Self: "m", Name: "m", Lease: lease, Replicas: 3}, election.Reading{Wall: 1000})
+}
+
+func heard(id election.ReplicaID, name string) election.Status {
+	return election.Status{Protocol: election.Protocol, Replica: id, Name: name, Role: election.Standby, Lease: lease}
+}
+
+func TestViewTellsOfPeersByNameAndOfTheirAge(t *testing.T) {
+	t.Parallel()
+	m := machine()
+	m.Step(election.Reading{Now: at(100)}, election.StatusReceived{Status: heard("1", "z"), SentAt: at(90)})
+	m.Step(election.Reading{Now: at(2000)}, election.StatusReceived{Status: heard("2", "a"), SentAt: at(1990)})
+	v := m.View(at(2601))
+	if len(v.Peers) != 2 || v.Peers[0].Status.Name != "a" || v.Peers[1].Status.Name != "z" {
+		t.Fatalf("peers %+v, want a and z", v.Peers)
+	}
+	if a, z := v.Peers[0], v.Peers[1]; a.Age != 601*time.Millisecond || !a.Reachable || z.Age != 2501*time.Millisecond || z.Reachable {
+		t.Errorf("a %v reachable %v, z %v reachable %v", a.Age, a.Reachable, z.Age, z.Reachable)
+	}
+	if v.Reachable != 2 || v.Expected != 3 || v.Quorum != 2 {
+		t.Errorf("reachable %d, expected %d, quorum %d", v.Reachable, v.Expected, v.Quorum)
+	}
+	if v.Known() || v.IsPrimary() {
+		t.Error("nobody is primary yet")
+	}
+}
+
+func TestHistoryIsBoundedAndOldestFirst(t *testing.T) {
+	t.Parallel()
+	m := machine()
+	for i := range 150 {
+		s := heard("b", "b")
+		s.Primary, s.Remaining = election.Claim{Timestamp: int64(i + 1), Replica: "p"}, lease
+		m.Step(election.Reading{Now: at(i)}, election.StatusReceived{Status: s, SentAt: at(i)})
+	}
+	h := m.View(at(200)).History
+	if len(h) != 100 || h[0].Claim.Timestamp != 51 || h[99].Claim.Timestamp != 150 {
+		t.Errorf("%d changes, from %d to %d", len(h), h[0].Claim.Timestamp, h[len(h)-1].Claim.Timestamp)
+	}
+}
+
+// What is remembered of ended claims is bounded; the lowest goes first, for it is the least likely to
+// be under way still.
+func TestEndedClaimsOfManyReplicasAreForgottenLowestFirst(t *testing.T) {
+	t.Parallel()
+	m := machine()
+	m.Step(election.Reading{}, election.HealthChanged{})
+	now := election.Reading{Now: at(1010)}
+	for i := range 300 {
+		id := election.ReplicaID(fmt.Sprintf("r%03d", i))
+		m.Step(now, election.EndReceived{Request: election.EndRequest{
+			From: heard(id, string(id)), Claim: election.Claim{Timestamp: int64(1000 + i), Replica: id},
+		}})
+	}
+	refusal := func(i int) election.Refusal {
+		id := election.ReplicaID(fmt.Sprintf("r%03d", i))
+		out := m.Step(now, election.ClaimReceived{Request: election.ClaimRequest{
+			From: heard(id, string(id)), Claim: election.Claim{Timestamp: int64(1000 + i), Replica: id},
+		}})
+		for _, o := range out {
+			if r, ok := o.(election.Reply); ok {
+				return r.Answer.Refusal
+			}
+		}
+		t.Fatalf("no reply among %v", out)
+		return ""
+	}
+	for _, i := range []int{299, 44} {
+		if got := refusal(i); got != election.RefusedEnded {
+			t.Errorf("claim %d: %q, want it remembered as ended", i, got)
+		}
+	}
+	if got := refusal(43); got == election.RefusedEnded {
+		t.Error("300 ended claims are remembered, want 256")
+	}
+}
+
+// A clock that seems to go back must not make a promise longer.
+func TestReadingThatGoesBackIsTakenAsTheLastOne(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		0 health bad
+		1010 claim b/900
+		  > grant b/900
+		1500 tick
+		1200 claim c/950
+		  > refuse c/950 held holder=b/900 remaining=510 floor=b/900
+	`)
+}

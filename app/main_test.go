@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func TestCommandsThatAreWrongExitWith2(t *testing.T) {
+	for _, args := range [][]string{{"nonsense"}, {"status", "now"}, {"switchover", "a", "b"}, {"serve", "x"}} {
+		var out, errs bytes.Buffer
+		if code := run(args, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "usage:") {
+			t.Errorf("%v: exit code %d, said %q", args, code, errs.String())
+		}
+	}
+}
+
+func TestVersionAndHelpNeedNoConfiguration(t *testing.T) {
+	t.Setenv("LEASE", "nonsense")
+	for _, arg := range []string{"version", "help", "--help"} {
+		var out, errs bytes.Buffer
+		if code := run([]string{arg}, &out, &errs); code != 0 || out.Len() == 0 || errs.Len() > 0 {
+			t.Errorf("%s: exit code %d, said %q and %q", arg, code, out.String(), errs.String())
+		}
+	}
+}
+
+func TestAWrongConfigurationIsOneLinePerProblemAndExitCode2(t *testing.T) {
+	t.Setenv("LEASE", "5")
+	t.Setenv("REPLICAS", "0")
+	t.Setenv("BOT_TOKEN", "secret-without-colon")
+	var out, errs bytes.Buffer
+	code := run(nil, &out, &errs)
+	lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+	if code != exitUsage || len(lines) != 3 {
+		t.Fatalf("exit code %d, said\n%s", code, errs.String())
+	}
+	for _, name := range []string{"LEASE", "REPLICAS", "BOT_TOKEN"} {
+		if strings.Count(errs.String(), "habot: "+name) != 1 {
+			t.Errorf("%s is not in one line of its own:\n%s", name, errs.String())
+		}
+	}
+	if strings.Contains(errs.String(), "secret-without-colon") || strings.Contains(errs.String(), "goroutine") {
+		t.Errorf("said too much:\n%s", errs.String())
+	}
+}
+
+func TestTheSimulatorIsNotNeededWithAToken(t *testing.T) {
+	t.Setenv("BOT_TOKEN", "123456:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi")
+	var out, errs bytes.Buffer
+	if code := run([]string{"simulator"}, &out, &errs); code != 0 || !strings.Contains(errs.String(), "the simulator is not needed") {
+		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+}
+
+func TestAHealthcheckWithoutAReplicaFails(t *testing.T) {
+	t.Setenv("HTTP_ADDR", "127.0.0.1:1")
+	var out, errs bytes.Buffer
+	if code := run([]string{"healthcheck"}, &out, &errs); code != exitFailed || errs.Len() == 0 {
+		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+}

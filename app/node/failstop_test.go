@@ -1,0 +1,196 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/election"
+	"habot/app/node"
+)
+
+var errBroken = errors.New("something broke")
+
+// stubborn is work that ends with its process alone.
+func stubborn(dead <-chan struct{}) option {
+	return withWork(func(context.Context, node.Term) error {
+		<-dead
+		return nil
+	})
+}
+
+func TestWorkThatIgnoresItsContextHaltsTheReplicaBeforeAnotherBegins(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dead := make(chan struct{})
+		c, p := three(t, stubborn(dead))
+		time.Sleep(3 * lease)
+		synctest.Wait()
+		c.sever(p, true)
+		end := time.Now().Add(p.node.View().Self.Remaining)
+		c.await(2*lease, "Run to return", func() bool { return closed(p.exited) })
+		close(dead) // with its process; begin() sees whether that came in time
+		if !errors.Is(p.err, node.ErrHalted) {
+			t.Errorf("Run returned %v", p.err)
+		}
+		if late := time.Since(end); late > 0 {
+			t.Errorf("Run returned %s after the end of the lease", late)
+		}
+		c.successor(p, lease)
+	})
+}
+
+func TestGuardHaltsAProcessThatIsSlowToExit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dead := make(chan struct{})
+		c, p := three(t, stubborn(dead))
+		c.halting = true
+		for _, m := range c.all() {
+			c.sever(m, true)
+		}
+		c.await(2*lease, "Run to return", func() bool { return closed(p.exited) })
+		c.await(2*settings.StopMargin(), "a call of Halt", func() bool { return len(p.halts) == 1 })
+		close(dead)
+	})
+}
+
+// stickable makes one replica's loop stand still on demand.
+type stickable struct {
+	who   atomic.Pointer[member]
+	until chan struct{}
+}
+
+func newStickable(t *testing.T) *stickable {
+	t.Helper()
+	return &stickable{until: make(chan struct{})}
+}
+
+func (s *stickable) option(m *member) {
+	m.cfg.Within = func(time.Duration) {
+		if s.who.Load() == m {
+			<-s.until
+		}
+	}
+}
+
+func (s *stickable) free() {
+	s.who.Store(nil)
+	close(s.until)
+}
+
+func TestGuardHaltsWhenTheLoopIsStuck(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dead := make(chan struct{})
+		stuck := newStickable(t)
+		c, p := three(t, stubborn(dead), stuck.option)
+		c.halting, c.brief = true, true
+		time.Sleep(3 * lease)
+		synctest.Wait()
+		end := time.Now().Add(p.node.View().Self.Remaining)
+		stuck.who.Store(p)
+		c.await(2*lease, "Halt", func() bool { return len(p.halts) == 1 })
+		// It may renew once more before it stands still.
+		latest := end.Add(settings.Heartbeat() + 2*settings.StopMargin())
+		if now := time.Now(); now.Before(end) || now.After(latest) {
+			t.Errorf("halted %s after the end of the lease", now.Sub(end))
+		}
+		if c.terms()[0].term.Held() {
+			t.Error("a lease that ran out is held: it must not need the loop")
+		}
+		close(dead)
+		stuck.free()
+	})
+}
+
+func TestGuardLetsWorkBeThatEndedBehindAStuckLoop(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stuck := newStickable(t)
+		c, p := three(t, stuck.option, withWork(func(ctx context.Context, term node.Term) error {
+			for term.Held() && ctx.Err() == nil {
+				time.Sleep(hop)
+			}
+			return nil
+		}))
+		time.Sleep(3 * lease)
+		stuck.who.Store(p)
+		c.successor(p, 2*lease)
+		time.Sleep(3 * lease)
+		if len(p.halts) != 0 {
+			t.Errorf("halted: %s", <-p.halts)
+		}
+		stuck.free()
+	})
+}
+
+func TestWorkThatEndsByItselfReleasesTheLease(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		end  func() error
+		want error
+	}{
+		"an error": {func() error { return errBroken }, errBroken},
+		"nil":      {func() error { return nil }, node.ErrWorkFailed},
+		"a panic":  {func() error { panic("index out of range") }, node.ErrWorkFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				broken := make(chan struct{})
+				c, p := three(t, withWork(func(_ context.Context, term node.Term) error {
+					select {
+					case <-broken:
+						return test.end()
+					case <-term.Drain:
+						return nil
+					}
+				}))
+				time.Sleep(3 * lease)
+				broken <- struct{}{}
+				next, took := c.successor(p, 2*lease)
+				if took > fewTrips {
+					t.Errorf("a successor after %s", took)
+				}
+				if next.term.Change.Reason != election.ReasonPartFailed {
+					t.Errorf("took over because of %s", next.term.Change.Reason)
+				}
+				c.await(lease, "Run to return", func() bool { return closed(p.exited) })
+				if !errors.Is(p.err, node.ErrWorkFailed) || !errors.Is(p.err, test.want) {
+					t.Errorf("Run returned %v", p.err)
+				}
+				time.Sleep(3 * lease)
+				if len(c.terms()) != 2 {
+					t.Errorf("%d terms", len(c.terms()))
+				}
+			})
+		})
+	}
+}
+
+// An error while stepping down is no failure of the replica: it goes on as a standby.
+func TestWorkThatEndsBadlyWhenToldToIsNoFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t, withWork(func(ctx context.Context, term node.Term) error {
+			_ = untilTold(ctx, term)
+			return errBroken
+		}))
+		time.Sleep(3 * lease)
+		if err := p.node.Switchover(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		c.successor(p, fewTrips)
+		time.Sleep(2 * lease)
+		if closed(p.exited) {
+			t.Fatalf("Run returned %v", p.err)
+		}
+		if r := p.node.View().Self.Role; r != election.Standby {
+			t.Errorf("it is %s", r)
+		}
+	})
+}

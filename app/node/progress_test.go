@@ -1,0 +1,113 @@
+package node_test
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/election"
+)
+
+func TestProgressIsHandedToTheSuccessor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		report := c.last().term.Report
+		from := time.Now()
+		report([]int64{0})
+		synctest.Wait() // it is under way
+		for id := range int64(100) {
+			report([]int64{id, id + 1})
+		}
+		if took := time.Since(from); took != 0 {
+			t.Errorf("Report blocked for %s", took)
+		}
+		time.Sleep(4 * hop) // there and back, twice: what came meanwhile is told by the next message
+		c.sever(p, true)
+		next, _ := c.successor(p, 2*lease)
+		if !slices.Equal(next.term.Handled, []int64{99, 100}) {
+			t.Errorf("the successor was handed %v, want the latest", next.term.Handled)
+		}
+		c.sever(p, false)
+		time.Sleep(2 * lease)
+		next.term.Report([]int64{101})
+		time.Sleep(4 * hop)
+		if err := next.who.node.Switchover(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		third, _ := c.successor(next.who, fewTrips)
+		if !slices.Equal(third.term.Handled, []int64{101, 99, 100}) {
+			t.Errorf("the third was handed %v, want what both finished", third.term.Handled)
+		}
+	})
+}
+
+func TestReplicaThatIsPrimaryAgainRemembersItsOwnProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		report := c.last().term.Report
+		time.Sleep(3 * lease)
+		c.sever(p, true)
+		report([]int64{7}) // nobody hears it
+		next, _ := c.successor(p, 2*lease)
+		c.sever(p, false)
+		time.Sleep(3 * lease)
+		if err := next.who.node.Switchover(t.Context(), p.name()); err != nil {
+			t.Fatal(err)
+		}
+		again, _ := c.successor(next.who, fewTrips)
+		if again.who != p || !slices.Equal(again.term.Handled, []int64{7}) {
+			t.Errorf("%s was handed %v", again.who.name(), again.term.Handled)
+		}
+	})
+}
+
+func TestAReplicaThatHangsHoldsUpNoProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		hung, well := c.others(p)[0], c.others(p)[1]
+		c.sever(hung, true)
+		report := c.last().term.Report
+		for id := range int64(50) {
+			report([]int64{id})
+			time.Sleep(2 * hop)
+		}
+		time.Sleep(2 * hop)
+		p.leave(nil)
+		next, _ := c.successor(p, lease)
+		if next.who != well || !slices.Equal(next.term.Handled, []int64{49}) {
+			t.Errorf("%s was handed %v", next.who.name(), next.term.Handled)
+		}
+	})
+}
+
+func TestLateProgressOfAnOlderTermCountsForNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		standby := c.others(p)[0]
+		now := c.last().term.Change.Claim
+		older := election.Claim{Timestamp: now.Timestamp - 1, Replica: "gone"}
+		for _, told := range []election.Progress{
+			{Claim: now, Handled: []int64{1, 2}},
+			{Claim: older, Handled: []int64{0}},
+			{Claim: now, Handled: []int64{3}}, // 1 and 2 were confirmed
+		} {
+			if err := standby.node.Progress(t.Context(), told); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.node.Switchover(t.Context(), standby.name()); err != nil {
+			t.Fatal(err)
+		}
+		next, _ := c.successor(p, fewTrips)
+		if next.who != standby || !slices.Equal(next.term.Handled, []int64{3}) {
+			t.Errorf("%s was handed %v", next.who.name(), next.term.Handled)
+		}
+	})
+}

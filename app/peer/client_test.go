@@ -1,0 +1,192 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/election"
+)
+
+func TestMessagesArriveAsTheyWereSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t)
+		c, _ := s.client("ours")
+		ctx := t.Context()
+		st, err := c.Status(ctx, "b:7175")
+		if err != nil || st != status("b") {
+			t.Errorf("status %+v, %v", st, err)
+		}
+		a, err := c.Claim(ctx, "b:7175", claimRequest("a"))
+		if err != nil || a != claimAnswer() {
+			t.Errorf("answer %+v, %v", a, err)
+		}
+		if err := errors.Join(c.End(ctx, "b:7175", endRequest("a")), c.Progress(ctx, "b:7175", progress()),
+			c.Switchover(ctx, "b:7175", "habot-bot-3")); err != nil {
+			t.Error(err)
+		}
+		want := []any{"status", claimRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
+		if !reflect.DeepEqual(s.replica.took, want) {
+			t.Errorf("took %+v, want %+v", s.replica.took, want)
+		}
+	})
+}
+
+func TestWhatThePrimaryRefusesKeepsItsMeaning(t *testing.T) {
+	t.Parallel()
+	for _, want := range []error{election.ErrNotPrimary, election.ErrNoSuccessor} {
+		t.Run(want.Error(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := serve(t)
+				s.replica.err = want
+				c, _ := s.client("ours")
+				if err := c.Switchover(t.Context(), "b:7175", "x"); !errors.Is(err, want) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestRequestEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t)
+		s.replica.before = func(ctx context.Context) { <-ctx.Done() }
+		c, _ := s.client("ours")
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		from := time.Now()
+		if _, err := c.Claim(ctx, "b:7175", claimRequest("a")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(from); took != 500*time.Millisecond {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// impostor is a member of the cluster that answers as it likes.
+func impostor(t *testing.T, answer http.HandlerFunc) (*Client, *logged) {
+	t.Helper()
+	p := newPipes()
+	server := &http.Server{Handler: answer, TLSConfig: identity(t, "ours").config(), ReadHeaderTimeout: time.Second}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.ServeTLS(p, "", "")
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-ended
+		time.Sleep(farewell)
+	})
+	return clientOver(t, p, "ours")
+}
+
+func TestReplicaOfAnotherVersionIsReportedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"2", ""} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, log := impostor(t, func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set(protocolHeader, version)
+					_, _ = w.Write([]byte(`{"another":"message"}`))
+				})
+				for range 3 {
+					if _, err := c.Status(t.Context(), "b:7175"); !errors.Is(err, ErrProtocol) {
+						t.Errorf("got %v, want ErrProtocol", err)
+					}
+				}
+				if err := c.Progress(t.Context(), "b:7175", progress()); !errors.Is(err, ErrProtocol) {
+					t.Errorf("got %v, want ErrProtocol", err)
+				}
+				if n := log.count(slog.LevelWarn, "another version"); n != 1 {
+					t.Errorf("reported %d times", n)
+				}
+			})
+		})
+	}
+}
+
+func TestAnswersAreReadStrictly(t *testing.T) {
+	t.Parallel()
+	sound := encode(t, claimAnswer())
+	late := claimAnswer()
+	late.Remaining = -maxSpan - 1
+	for name, body := range map[string]string{
+		"junk":                  "<html>",
+		"empty":                 "",
+		"an unknown field":      strings.Replace(sound, "{", `{"more":1,`, 1),
+		"something trailing":    sound + "{}",
+		"huge":                  sound + strings.Repeat(" ", maxBody),
+		"a span out of bounds":  encode(t, late),
+		"an answer to no claim": encode(t, election.ClaimAnswer{From: status("b")}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, _ := impostor(t, func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set(protocolHeader, "1")
+					_, _ = w.Write([]byte(body))
+				})
+				if a, err := c.Claim(t.Context(), "b:7175", claimRequest("a")); !errors.Is(err, ErrMessage) {
+					t.Errorf("got %+v, %v", a, err)
+				}
+			})
+		})
+	}
+}
+
+func TestRemainderOfAPromiseThatRanOutIsTaken(t *testing.T) {
+	t.Parallel()
+	a := claimAnswer()
+	a.Remaining = -time.Millisecond
+	if got, err := decode(strings.NewReader(encode(t, a)), checkClaimAnswer); err != nil || got != a {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestOnlySuccessIsSuccess(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusForbidden, http.StatusInternalServerError} {
+		t.Run(http.StatusText(code), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				c, _ := impostor(t, func(w http.ResponseWriter, _ *http.Request) {
+					asked++
+					w.Header().Set(protocolHeader, "1")
+					w.Header().Set("Location", "https://elsewhere:7175/v1/claims")
+					w.WriteHeader(code)
+				})
+				if err := c.End(t.Context(), "b:7175", endRequest("a")); err == nil {
+					t.Error("taken for success")
+				}
+				if asked != 1 {
+					t.Errorf("asked %d times: a redirect was followed", asked)
+				}
+			})
+		})
+	}
+}
+
+func TestReportsAreRememberedWithinBounds(t *testing.T) {
+	t.Parallel()
+	c := NewClient(ClientConfig{Identity: identity(t, "ours"), Logger: slog.New(slog.DiscardHandler)})
+	for i := range 3 * maxStrangers {
+		c.report(strings.Repeat("x", i), "it does not fit")
+	}
+	if n := len(c.told); n > maxStrangers {
+		t.Errorf("%d addresses are remembered", n)
+	}
+}

@@ -1,0 +1,174 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"habot/app/election"
+)
+
+// fuzzed decodes raw. What is taken is within bounds, and is the same when it is sent on.
+func fuzzed[M any](t *testing.T, raw []byte, check func(M) error) (m M, ok bool) {
+	t.Helper()
+	m, err := decode(bytes.NewReader(raw), check)
+	if err != nil {
+		if !errors.Is(err, ErrMessage) {
+			t.Fatalf("refused with %v, want ErrMessage", err)
+		}
+		return m, false
+	}
+	if len(raw) > maxBody {
+		t.Fatalf("took %d bytes", len(raw))
+	}
+	again, err := decode(bytes.NewReader([]byte(encode(t, m))), check)
+	if err != nil || !reflect.DeepEqual(again, m) {
+		t.Fatalf("%+v came back as %+v, %v", m, again, err)
+	}
+	return m, true
+}
+
+// seeds are sound messages and a few that are not.
+func seeds(f *testing.F, sound ...any) {
+	f.Helper()
+	for _, m := range sound {
+		f.Add([]byte(encode(f, m)))
+	}
+	for _, junk := range []string{"", "null", "{}", "[]", `{"from":{}}`, `{"claim":{"timestamp_ns":1e3}}`, `{"remaining_ns":-1}`, "\xff"} {
+		f.Add([]byte(junk))
+	}
+}
+
+// machine is an election that has joined: what it is given MUST NOT make it panic, nor say what the
+// other side refuses.
+func machine() (*election.Machine, election.Reading) {
+	m := election.New(election.Config{Self: "m", Name: "m", Lease: time.Second, Replicas: 3}, election.Reading{Wall: 1})
+	return m, election.Reading{Now: election.Instant(2 * time.Second), Wall: int64(2 * time.Second)}
+}
+
+// sayable fails the test if a machine says what a decoder refuses.
+func sayable(t *testing.T, m *election.Machine, r election.Reading, outs []election.Output) {
+	t.Helper()
+	if err := checkStatus(m.Status(r.Now)); err != nil {
+		t.Fatalf("its status would be refused: %v", err)
+	}
+	for _, out := range outs {
+		var err error
+		switch out := out.(type) {
+		case election.Reply:
+			err = checkClaimAnswer(out.Answer)
+		case election.SendClaim:
+			err = checkClaimRequest(out.Request)
+		case election.SendEnd:
+			err = checkEndRequest(out.Request)
+		}
+		if err != nil {
+			t.Fatalf("%+v would be refused: %v", out, err)
+		}
+	}
+}
+
+func FuzzStatus(f *testing.F) {
+	seeds(f, status("a"), election.Status{Replica: "a", Role: election.Joining})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if s, ok := fuzzed(t, raw, checkStatus); ok {
+			m, r := machine()
+			sayable(t, m, r, m.Step(r, election.StatusReceived{Status: s, SentAt: r.Now - 1}))
+		}
+	})
+}
+
+func FuzzClaimRequest(f *testing.F) {
+	seeds(f, claimRequest("a"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if req, ok := fuzzed(t, raw, checkClaimRequest); ok {
+			m, r := machine()
+			sayable(t, m, r, m.Step(r, election.ClaimReceived{Request: req}))
+		}
+	})
+}
+
+func FuzzClaimAnswer(f *testing.F) {
+	seeds(f, claimAnswer())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if a, ok := fuzzed(t, raw, checkClaimAnswer); ok {
+			m, r := machine()
+			for _, out := range m.Step(r, election.Tick{}) {
+				if sent, is := out.(election.SendClaim); is {
+					a.Claim = sent.Request.Claim // an answer to what it has just claimed
+				}
+			}
+			sayable(t, m, r, m.Step(r, election.AnswerReceived{Answer: a, SentAt: r.Now}))
+		}
+	})
+}
+
+func FuzzEndRequest(f *testing.F) {
+	seeds(f, endRequest("a"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if req, ok := fuzzed(t, raw, checkEndRequest); ok {
+			m, r := machine()
+			sayable(t, m, r, m.Step(r, election.EndReceived{Request: req}))
+		}
+	})
+}
+
+func FuzzProgress(f *testing.F) {
+	seeds(f, progress(), election.Progress{Claim: progress().Claim})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if p, ok := fuzzed(t, raw, checkProgress); ok && len(p.Handled) > maxHandled {
+			t.Fatalf("took %d updates", len(p.Handled))
+		}
+	})
+}
+
+func FuzzSwitchover(f *testing.F) {
+	seeds(f, switchover{"habot-bot-2"})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if s, ok := fuzzed(t, raw, checkSwitchover); ok && len(s.Successor) > maxText {
+			t.Fatalf("took %d bytes", len(s.Successor))
+		}
+	})
+}
+
+// BenchmarkClaim is one claim and its answer over loopback TLS, on a connection that is kept.
+func BenchmarkClaim(b *testing.B) {
+	quiet := slog.New(slog.DiscardHandler)
+	s := NewServer(ServerConfig{
+		Addr: "127.0.0.1:0", Identity: identity(b, "ours"), Replica: granting{}, Logger: quiet, Registerer: prometheus.NewRegistry(),
+	})
+	if err := s.Listen(); err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx) }()
+	c := NewClient(ClientConfig{Identity: identity(b, "ours"), Self: "a", Logger: quiet})
+	defer func() {
+		c.Close()
+		stop()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	}()
+	addr, req := s.Addr().String(), claimRequest("a")
+	b.ReportAllocs()
+	for b.Loop() {
+		if a, err := c.Claim(ctx, addr, req); err != nil || !a.Granted {
+			b.Fatal(a, err)
+		}
+	}
+}
+
+// granting is a replica that grants whatever is claimed.
+type granting struct{ Replica }
+
+func (granting) Claim(_ context.Context, req election.ClaimRequest) (election.ClaimAnswer, error) {
+	return election.ClaimAnswer{From: status("b"), Claim: req.Claim, Granted: true}, nil
+}

@@ -1,0 +1,142 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/config"
+	"habot/app/election"
+	"habot/app/node"
+)
+
+// fakeReplica leaves when told, unless it is stuck.
+type fakeReplica struct {
+	stuck chan struct{} // if not nil, it leaves only once this is closed
+	fails error
+	left  chan error // the cause with which it was told to leave
+}
+
+func (f *fakeReplica) Run(ctx context.Context) error {
+	if f.fails != nil {
+		return f.fails
+	}
+	<-ctx.Done()
+	f.left <- context.Cause(ctx)
+	if f.stuck != nil {
+		<-f.stuck
+	}
+	return nil
+}
+func (*fakeReplica) View() election.View                      { return election.View{} }
+func (*fakeReplica) Switchover(context.Context, string) error { return nil }
+func (*fakeReplica) SetHealth(election.Health)                {}
+
+func newService(r *fakeReplica, exit func(int), parts ...part) *service {
+	lease := time.Second
+	return &service{
+		opts: Options{Exit: exit}, cfg: config.Config{Lease: lease}, log: slog.New(slog.DiscardHandler),
+		watch: newWatch(lease / 10), replica: r, parts: parts,
+	}
+}
+
+func forever(ctx context.Context) error { <-ctx.Done(); return nil }
+
+func TestAFailedPartMakesTheReplicaStepDownAndFail(t *testing.T) {
+	broken := errors.New("broken")
+	for name, p := range map[string]func(context.Context) error{
+		"error": func(context.Context) error { return broken },
+		"end":   func(context.Context) error { return nil },
+		"panic": func(context.Context) error { panic("oh") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &fakeReplica{left: make(chan error, 1)}
+				s := newService(r, func(int) { t.Error("halted a replica that left in time") }, part{"good", forever}, part{"bad", p})
+				err := s.run(t.Context())
+				if !errors.Is(err, ErrPart) {
+					t.Errorf("run returned %v", err)
+				}
+				if cause := <-r.left; !errors.Is(cause, node.ErrPartFailed) {
+					t.Errorf("the replica was told to leave because of %v", cause)
+				}
+				if got := s.watch.failing(); len(got) != 1 || got[0] != "bad" {
+					t.Errorf("failing: %v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAReplicaThatCannotLeaveIsEndedWithinTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		r := &fakeReplica{stuck: release, left: make(chan error, 1)}
+		exited := make(chan time.Duration, 1)
+		start := time.Now()
+		s := newService(r, func(code int) {
+			if code == 0 {
+				t.Error("exited with 0")
+			}
+			exited <- time.Since(start)
+			close(release)
+		}, part{"bad", func(context.Context) error { return nil }})
+		if err := s.run(t.Context()); !errors.Is(err, ErrPart) {
+			t.Errorf("run returned %v", err)
+		}
+		if took := <-exited; took > s.cfg.Lease {
+			t.Errorf("exited after %v", took)
+		}
+	})
+}
+
+func TestAServerThatStopsAnsweringIsAStalledPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s *service
+		start := time.Now()
+		answers := func(ctx context.Context) error {
+			if time.Since(start) < 5*time.Second {
+				return nil
+			}
+			<-ctx.Done() // it hangs
+			return ctx.Err()
+		}
+		r := &fakeReplica{left: make(chan error, 1)}
+		s = newService(r, func(int) { t.Error("halted a replica that left in time") })
+		s.parts = []part{{"probe", s.probe("peer server", answers)}, {"watch", s.watch.run}}
+		err := s.run(t.Context())
+		if !errors.Is(err, errStalled) {
+			t.Errorf("run returned %v", err)
+		}
+		if took := time.Since(start) - 5*time.Second; took < 0 || took > s.cfg.Lease {
+			t.Errorf("noticed %v after the server stalled", took)
+		}
+	})
+}
+
+func TestAnOrderlyShutdownIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &fakeReplica{left: make(chan error, 1)}
+		s := newService(r, func(int) { t.Error("halted") }, part{"good", forever})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := s.run(ctx); err != nil {
+			t.Errorf("run returned %v", err)
+		}
+		if cause := <-r.left; errors.Is(cause, node.ErrPartFailed) {
+			t.Errorf("the replica was told to leave because of %v", cause)
+		}
+	})
+}
+
+func TestAReplicaThatFailsFailsTheService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(&fakeReplica{fails: node.ErrHalted}, func(int) {}, part{"good", forever})
+		if err := s.run(t.Context()); !errors.Is(err, node.ErrHalted) {
+			t.Errorf("run returned %v", err)
+		}
+	})
+}

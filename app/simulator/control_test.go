@@ -1,0 +1,218 @@
+package simulator
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestFaultAnswersAsTheRealServerWouldUntilItEnds(t *testing.T) {
+	t.Parallel()
+	for kind, c := range map[string]struct {
+		code        int
+		description string
+	}{
+		FaultError500: {500, "Internal Server Error"},
+		FaultToken:    {401, "Unauthorized"},
+		FaultConflict: {409, conflictPoll},
+		FaultLimit:    {429, "Too Many Requests: retry after 7"},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.control(fmt.Sprintf(`{"faults":[{"kind":%q,"seconds":10,"retry_after_seconds":7}]}`, kind))
+				time.Sleep(10*time.Second - 1)
+				a := r.call(alice, "getUpdates")
+				a.expect(t, c.code, c.description)
+				if kind == FaultLimit && (a.Parameters.RetryAfter != 7 || a.header.Get("Retry-After") != "7") {
+					t.Errorf("retry_after %d, Retry-After %q; want 7", a.Parameters.RetryAfter, a.header.Get("Retry-After"))
+				}
+				time.Sleep(1)
+				r.call(alice, "getUpdates").expect(t, http.StatusOK, "")
+				if rep := r.Report(); rep.Polls != 1 {
+					t.Errorf("%d polls in the account, want the one that reached the queue", rep.Polls)
+				}
+			})
+		})
+	}
+}
+
+func TestLimitWithoutATimeAsksForASecond(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.control(`{"faults":[{"kind":"429","seconds":60}]}`)
+	if a := r.call(alice, "getMe"); a.Parameters.RetryAfter != 1 {
+		t.Errorf("retry_after %d, want 1", a.Parameters.RetryAfter)
+	}
+}
+
+func TestBadGatewayIsAPageAndNoJSON(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.control(`{"faults":[{"kind":"html502","seconds":60}]}`)
+	code, body := r.get("/bot" + testToken + "/getMe")
+	if code != http.StatusBadGateway || !strings.HasPrefix(body, "<html>") {
+		t.Errorf("%d %q", code, body)
+	}
+}
+
+func TestOnlyGetUpdatesConflicts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.control(`{"faults":[{"kind":"409","seconds":60}]}`)
+	r.call(alice, "getMe").expect(t, http.StatusOK, "")
+	r.call(alice, "getUpdates").expect(t, http.StatusConflict, conflictPoll)
+}
+
+func TestFaultIsConfinedToItsMethodsAndReplica(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.control(`{"faults":[{"kind":"error500","seconds":60,"methods":["GETME"],"replica":"habot-bot-1"}]}`)
+	r.call(alice, "getMe").expect(t, http.StatusInternalServerError, "Internal Server Error")
+	r.call(bob, "getMe").expect(t, http.StatusOK, "")
+	r.call(alice, "getMyCommands").expect(t, http.StatusOK, "")
+	r.control(`{"clear_faults":true}`)
+	r.call(alice, "getMe").expect(t, http.StatusOK, "")
+}
+
+func TestLatencyDelaysAndThenServes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.control(`{"faults":[{"kind":"latency","seconds":60,"latency_seconds":1.5}]}`)
+		a := r.call(alice, "getMe")
+		a.expect(t, http.StatusOK, "")
+		a.expectTook(t, 1500*time.Millisecond)
+	})
+}
+
+func TestHangAnswersNothingWhileItLasts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.control(`{"faults":[{"kind":"hang","seconds":3600}]}`)
+		ctx, stop := context.WithTimeout(t.Context(), 59*time.Minute)
+		defer stop()
+		start := time.Now()
+		if _, err := r.do(r.request(ctx, alice, "getUpdates", url.Values{})); err == nil {
+			t.Error("a hung request was answered")
+		}
+		if took := time.Since(start); took != 59*time.Minute {
+			t.Errorf("it hung %s, want until the client gave up", took)
+		}
+		if rep := r.Report(); rep.Polls != 0 {
+			t.Errorf("%d polls reached the queue, want none", rep.Polls)
+		}
+	})
+}
+
+func TestDropAndAHangThatEndsCloseTheConnection(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]string{
+		"drop": `{"kind":"drop","seconds":60}`,
+		"hang": `{"kind":"hang","seconds":0.01}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			server := httptest.NewServer(r.Handler())
+			defer server.Close()
+			client := server.Client()
+			client.Transport = &http.Transport{DisableKeepAlives: true} // or a lost connection is tried again
+			r.client, r.base = client, server.URL
+			r.control(`{"faults":[` + fault + `]}`)
+			if a, err := r.do(r.request(t.Context(), alice, "getMe", url.Values{})); err == nil {
+				// A hang so short may be over before the request arrives.
+				if name == "drop" || a.code != http.StatusOK {
+					t.Errorf("answer %+v, want a lost connection", a)
+				}
+			}
+			r.control(`{"clear_faults":true}`)
+			r.call(alice, "getMe").expect(t, http.StatusOK, "")
+		})
+	}
+}
+
+func TestControlThatMakesNoSenseIsRefusedAndDoesNothing(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"no JSON":            `rate=1`,
+		"unknown field":      `{"rat":1}`,
+		"negative rate":      `{"rate":-1}`,
+		"rate too high":      `{"rate":10001}`,
+		"unknown fault":      `{"faults":[{"kind":"418","seconds":1}]}`,
+		"no duration":        `{"faults":[{"kind":"401"}]}`,
+		"too long":           `{"faults":[{"kind":"401","seconds":3601}]}`,
+		"negative latency":   `{"faults":[{"kind":"latency","seconds":1,"latency_seconds":-1}]}`,
+		"retry after a day":  `{"faults":[{"kind":"429","seconds":1,"retry_after_seconds":86400}]}`,
+		"unknown kind":       `{"messages":[{"chat_id":1001,"text":"x"}],"updates":[{"kind":"telegram","payload":{}}]}`,
+		"too many messages":  `{"messages":[` + strings.Repeat(`{"chat_id":1},`, maxInjected) + `{"chat_id":1}]}`,
+		"message of no sort": `{"messages":[17]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			if code, text := r.post("/control", body); code != http.StatusBadRequest || !strings.Contains(text, "error") {
+				t.Errorf("%d %s", code, text)
+			}
+			if rep := r.Report(); rep.Sent != 0 {
+				t.Errorf("%d updates were sent by a control that was refused", rep.Sent)
+			}
+			r.call(alice, "getMe").expect(t, http.StatusOK, "")
+		})
+	}
+}
+
+func TestControlSetsTheRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.RunUsers(ctx); close(ended) }()
+		r.control(`{"rate":2}`)
+		time.Sleep(10*time.Second + time.Millisecond)
+		synctest.Wait()
+		if got := r.Report().Sent; got != 20 {
+			t.Errorf("%d messages in ten seconds, want 20", got)
+		}
+		stop()
+		<-ended
+	})
+}
+
+func TestInjectedUpdatesArriveAsTheyAre(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.control(`{"updates":[{"kind":"callback_query","payload":{"id":"77","data":"x<y"}},{"kind":"chat_member","payload":{}}]}`)
+	a := r.call(alice, "getUpdates")
+	if n := len(updateIDs(t, a)); n != 1 {
+		t.Errorf("%d updates, want 1: chat_member is not taken by default", n)
+	}
+	for _, part := range []string{`"callback_query":{`, `"id":"77"`} {
+		if !strings.Contains(string(a.Result), part) {
+			t.Errorf("%s lacks %s", a.Result, part)
+		}
+	}
+}
+
+func TestCommandIsMarkedAsOneAndExpectsNoAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.control(`{"messages":[{"chat_id":5,"text":"/start now"}]}`)
+	a := r.call(alice, "getUpdates")
+	if !strings.Contains(string(a.Result), `"entities":[{"length":6,"offset":0,"type":"bot_command"}]`) {
+		t.Errorf("%s", a.Result)
+	}
+	if rep := r.Report(); rep.Sent != 1 || rep.Unanswered != 0 {
+		t.Errorf("sent %d, unanswered %d; want 1, 0", rep.Sent, rep.Unanswered)
+	}
+	r.call(alice, "sendMessage", "chat_id", "5", "text", "welcome").expect(t, http.StatusOK, "") // the chat was made
+}
