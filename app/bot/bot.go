@@ -121,6 +121,7 @@ func (b *Bot) probe(ctx context.Context) {
 		b.setTrouble(troubleToken)
 	case fine:
 		b.setTrouble("")
+	default: // what a probe cannot tell, polls will
 	}
 }
 

@@ -108,7 +108,7 @@ func Variables() ([]Variable, error) {
 }
 
 // Problems are what is wrong with a configuration, one line each. No line contains a secret.
-type Problems []string
+type Problems []string //nolint:errname // they are a list of lines, and read as one
 
 // Error implements error: all the lines.
 func (p Problems) Error() string { return strings.Join(p, "\n") }

@@ -148,7 +148,8 @@ func control(t *testing.T, c simulator.Control) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("control: %s", resp.Status)
 	}
 }

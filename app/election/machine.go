@@ -8,9 +8,6 @@ import (
 	"time"
 )
 
-// never is an instant that does not come.
-const never = Instant(math.MaxInt64)
-
 // promise is the one grant a replica may have given, and the floor beneath it.
 type promise struct {
 	// held is the claim last granted and not withdrawn; it is a promise until the instant until.
@@ -578,6 +575,7 @@ func (m *Machine) onRefusal(a ClaimAnswer) {
 			m.refused[a.From.Replica] = refusal{holder: a.Holder, until: m.now.Add(min(a.Remaining, m.cfg.Lease))}
 			m.yieldIfHopeless()
 		}
+	default: // a configuration that differs was reported when it was heard
 	}
 }
 
@@ -627,6 +625,7 @@ func (m *Machine) count() {
 		m.win(end)
 	case Primary:
 		m.extend()
+	default: // late answers count for nothing
 	}
 }
 

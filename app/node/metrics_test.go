@@ -164,7 +164,7 @@ func TestBootClockRunsAndNeverGoesBack(t *testing.T) {
 		last = r
 	}
 	first := clock.Read()
-	for clock.Read().Now == first.Now { //nolint:revive // it ends when the clock runs
+	for clock.Read().Now == first.Now { // it ends when the clock runs
 	}
 	if off := time.Since(time.Unix(0, last.Wall)); off < -time.Minute || off > time.Minute {
 		t.Errorf("the wall clock is off by %s", off)

@@ -1,12 +1,14 @@
 package node_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"habot/app/election"
+	"habot/app/node"
 )
 
 func TestProgressIsHandedToTheSuccessor(t *testing.T) {
@@ -110,4 +112,43 @@ func TestLateProgressOfAnOlderTermCountsForNothing(t *testing.T) {
 			t.Errorf("%s was handed %v", next.who.name(), next.term.Handled)
 		}
 	})
+}
+
+// What was handled last is told before the lease is released: the successor claims at once. A standby
+// that hangs delays that by a stop margin at most.
+func TestSuccessorKnowsWhatWasHandledLast(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		hangs bool
+		bound time.Duration
+	}{
+		"all answer": {false, fewTrips},
+		"one hangs":  {true, settings.StopMargin()*5/4 + fewTrips},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, p := three(t, withWork(func(ctx context.Context, term node.Term) error {
+					err := untilTold(ctx, term)
+					term.Report([]int64{5})
+					return err
+				}))
+				time.Sleep(3 * lease)
+				heir := c.others(p)[0]
+				if test.hangs {
+					c.sever(c.others(p)[1], true)
+				}
+				if err := p.node.Switchover(t.Context(), heir.name()); err != nil {
+					t.Fatal(err)
+				}
+				next, took := c.successor(p, lease)
+				if next.who != heir || !slices.Equal(next.term.Handled, []int64{5}) {
+					t.Errorf("%s was handed %v", next.who.name(), next.term.Handled)
+				}
+				if took > test.bound {
+					t.Errorf("it took %s", took)
+				}
+			})
+		})
+	}
 }

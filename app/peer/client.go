@@ -151,7 +151,7 @@ func call[A any](ctx context.Context, c *Client, method, addr, path string, body
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // drain closes it
 	if err != nil {
 		return answer, c.failed(addr, err)
 	}

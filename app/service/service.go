@@ -163,7 +163,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		part{"discovery", client.RunDiscovery},
 		part{"peer server probe", s.probe("peer server", func(ctx context.Context) error {
 			_, err := client.Status(ctx, local(s.cfg.PeerAddr))
-			return err
+			return err //nolint:wrapcheck // only whether there is one counts
 		})},
 	)
 	return nil

@@ -15,7 +15,7 @@ const maxListed = 10_000
 
 // serveUpdates lists the account of updates: ?from=SERIAL, ?only=unanswered|twice.
 func (s *Simulator) serveUpdates(c *gin.Context) {
-	from, _ := strconv.ParseInt(c.Query("from"), 10, 64) //nolint:errcheck // not a number: from the start
+	from, _ := strconv.ParseInt(c.Query("from"), 10, 64) // not a number: from the start
 	only := c.Query("only")
 	list := []Record{}
 	s.mu.Lock()
@@ -35,7 +35,7 @@ func (s *Simulator) serveUpdates(c *gin.Context) {
 
 // servePolls lists the account of polls: ?from=NUMBER.
 func (s *Simulator) servePolls(c *gin.Context) {
-	from, _ := strconv.ParseInt(c.Query("from"), 10, 64) //nolint:errcheck // not a number: from the start
+	from, _ := strconv.ParseInt(c.Query("from"), 10, 64) // not a number: from the start
 	list := []PollRecord{}
 	s.mu.Lock()
 	for _, p := range s.account.polls {

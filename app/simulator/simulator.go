@@ -3,6 +3,7 @@ package simulator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -120,7 +121,9 @@ func (s *Simulator) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	err := s.http.Close() // polls that wait are cut off, as by a server that goes away
-	<-served
+	if ended := <-served; err == nil && !errors.Is(ended, http.ErrServerClosed) {
+		err = ended
+	}
 	if err != nil {
 		return fmt.Errorf("stop serving as Telegram: %w", err)
 	}

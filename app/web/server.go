@@ -102,7 +102,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		err = s.http.Close()
 		_ = err // what is still open is cut off; nothing is left to do about it
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve operators: %w", err)
+	}
 	return nil
 }
 
