@@ -269,6 +269,25 @@ func TestDrainStopsPollingAtOnce(t *testing.T) {
 	})
 }
 
+// Telegram takes in what a poll confirms when it arrives, and would keep one that repeats it waiting.
+func TestDrainDoesNotRepeatWhatAWaitingPollHasConfirmed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.send(1, "a")
+		r := f.start(election.Change{})
+		after(time.Second) // the poll that confirms it waits for more
+		polls := len(f.tg.all("getUpdates"))
+		f.expectConfirmed(1000)
+		if took := r.drained(); took != 0 {
+			t.Errorf("the bot returned %v after Drain", took)
+		}
+		if n := len(f.tg.all("getUpdates")) - polls; n != 0 {
+			t.Errorf("%d polls left after Drain with nothing new to confirm", n)
+		}
+	})
+}
+
 func TestDrainWhilePollingFailsEndsTheWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -481,6 +500,7 @@ func TestAnswersThatTelegramRefusesOrDelays(t *testing.T) {
 		{"400 is for good", once(bad(400, "Bad Request: chat not found"), nil), outcomeFailed, 1, [2]time.Duration{0, 0}},
 		{"403 is for good", once(bad(403, "Forbidden: bot was blocked by the user"), nil), outcomeFailed, 1, [2]time.Duration{0, 0}},
 		{"429 waits as told", once(tooMany(7), nil), outcomeAnswered, 2, [2]time.Duration{7 * time.Second, 7 * time.Second}},
+		{"401 may pass", once(bad(401, "Unauthorized"), nil), outcomeAnswered, 2, [2]time.Duration{time.Millisecond, time.Second}},
 		{"429 without a time", once(bad(429, "Too Many Requests"), nil), outcomeAnswered, 2, [2]time.Duration{time.Second, time.Second}},
 		{"500", once(bad(500, "Internal Server Error"), nil), outcomeAnswered, 2, [2]time.Duration{time.Millisecond, time.Second}},
 		{"502 page", once(answer(502, "text/html", "<html>Bad Gateway"), nil), outcomeAnswered, 2, [2]time.Duration{time.Millisecond, time.Second}},

@@ -33,7 +33,7 @@ func (r *run) respond(ctx context.Context, u telego.Update) (outcome string, ok 
 		return outcomeIgnored, true
 	}
 	for _, reply := range replies {
-		switch err, v := r.b.send(ctx, reply, r.within); v {
+		switch v, err := r.b.send(ctx, reply, r.within); v {
 		case fine:
 		case over:
 			// What was done is not done again for want of an answer.
@@ -54,8 +54,9 @@ type reply struct {
 	done bool // it tells of something that has been done
 }
 
-// send sends one message, and again while Telegram fails, until ctx ends or giveUpAfter has passed.
-func (b *Bot) send(ctx context.Context, m reply, within func(time.Duration)) (error, verdict) { //nolint:revive // the verdict explains the error
+// send sends one message, and again while Telegram fails or rejects the token, until ctx ends or
+// giveUpAfter has passed. The verdict explains the error.
+func (b *Bot) send(ctx context.Context, m reply, within func(time.Duration)) (verdict, error) {
 	params := telegoutil.Message(telegoutil.ID(m.chat), m.text)
 	if m.html {
 		params = params.WithParseMode(telego.ModeHTML)
@@ -65,19 +66,19 @@ func (b *Bot) send(ctx context.Context, m reply, within func(time.Duration)) (er
 		within(sendBound + slack)
 		err := b.sendOnce(ctx, params)
 		v := judge(ctx, err)
-		if v != transient && v != limited {
-			return err, v
+		if v != transient && v != limited && v != unauthorized {
+			return v, err
 		}
 		d := backOff(n, 100*time.Millisecond, sendBackOff, rand.Float64()) //nolint:gosec // jitter
 		if v == limited {
 			d = retryAfter(err)
 		}
 		if time.Since(start)+d > giveUpAfter {
-			return fmt.Errorf("give up after %v: %w", giveUpAfter, err), v
+			return v, fmt.Errorf("give up after %v: %w", giveUpAfter, err)
 		}
 		within(d + slack)
 		if !sleep(ctx, d) {
-			return err, over
+			return over, err
 		}
 	}
 }

@@ -37,6 +37,8 @@ type cluster struct {
 	t *testing.T
 	// brief: what counts is that leases do not overlap; work may outlast its own until the process exits.
 	brief bool
+	// lag is how much longer progress takes on its way than other messages.
+	lag time.Duration
 	// halting: replicas are expected to halt.
 	halting bool
 
@@ -329,6 +331,11 @@ func (l link) Progress(ctx context.Context, addr string, p election.Progress) er
 		defer l.c.mu.Unlock()
 		l.c.telling[to] = false
 	}()
+	select {
+	case <-time.After(l.c.lag):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	_, err := reach(ctx, l, addr, func(m *member) (struct{}, error) { return struct{}{}, m.node.Progress(ctx, p) })
 	return err
 }

@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	n               *Node
 	changes         prometheus.Counter
+	takeovers       *prometheus.CounterVec
 	elections       *prometheus.CounterVec
 	stepdowns       *prometheus.CounterVec
 	mismatches      *prometheus.CounterVec
@@ -32,6 +33,9 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 		mismatches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "habot_config_mismatches_total", Help: "Replicas met whose configuration keeps them from taking part, by what differs.",
 		}, []string{"reason"}),
+		takeovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "habot_takeovers_total", Help: "Times this replica became primary, by why the role was free.",
+		}, []string{"reason"}),
 		takeoverSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "habot_takeover_seconds",
 			Help:    "How long nobody was primary when this replica took over, as it knows it.",
@@ -49,6 +53,12 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 		m.elections.WithLabelValues(string(r))
 	}
 	for _, r := range []election.Reason{
+		election.ReasonStart, election.ReasonCrash, election.ReasonLeaseLost, election.ReasonShutdown, election.ReasonSwitchover,
+		election.ReasonUnhealthy, election.ReasonLowerPrimary, election.ReasonPartFailed,
+	} {
+		m.takeovers.WithLabelValues(string(r))
+	}
+	for _, r := range []election.Reason{
 		election.ReasonLeaseLost, election.ReasonShutdown, election.ReasonSwitchover, election.ReasonUnhealthy,
 		election.ReasonLowerPrimary, election.ReasonPartFailed,
 	} {
@@ -57,7 +67,7 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 	for _, r := range []election.Refusal{election.RefusedLease, election.RefusedProtocol} {
 		m.mismatches.WithLabelValues(string(r))
 	}
-	reg.MustRegister(m.changes, m.elections, m.stepdowns, m.mismatches, m.takeoverSeconds, m.claimSeconds, newGauges(n.View))
+	reg.MustRegister(m.changes, m.takeovers, m.elections, m.stepdowns, m.mismatches, m.takeoverSeconds, m.claimSeconds, newGauges(n.View))
 	return m
 }
 
@@ -102,6 +112,7 @@ func newGauges(view func() election.View) gauges {
 		newGauge("habot_replicas_reachable", "Replicas heard lately, this one included.",
 			func(v election.View) float64 { return float64(v.Reachable) }),
 		newGauge("habot_quorum", "Grants that make a primary.", func(v election.View) float64 { return float64(v.Quorum) }),
+		newGauge("habot_lease_seconds", "The configured lease.", func(v election.View) float64 { return v.Self.Lease.Seconds() }),
 		newGauge("habot_healthy", "1 if this replica reaches Telegram, or polls it with success.",
 			func(v election.View) float64 { return truth(v.Self.Health.OK) }),
 	}}

@@ -162,7 +162,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer timer.Stop()
 	ending := ctx.Done()
 	for !n.over() {
-		n.cfg.Within(3 * n.cfg.Election.Lease / 4)
+		n.cfg.Within(n.cfg.Election.Lease / 2)
 		select {
 		case <-timer.C:
 			n.step(election.Tick{})

@@ -13,8 +13,11 @@ func (n *Node) tell(out election.Output) {
 		log.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason,
 			"nobody_for_seconds", c.Gap.Seconds(), "timestamp_ns", c.Claim.Timestamp, "self", c.Claim.Replica == n.cfg.Election.Self)
 		n.metrics.changes.Inc()
-		if c.Claim.Replica == n.cfg.Election.Self && c.Reason != election.ReasonStart {
-			n.metrics.takeoverSeconds.Observe(c.Gap.Seconds())
+		if c.Claim.Replica == n.cfg.Election.Self {
+			n.metrics.takeovers.WithLabelValues(string(c.Reason)).Inc()
+			if c.Reason != election.ReasonStart {
+				n.metrics.takeoverSeconds.Observe(c.Gap.Seconds())
+			}
 		}
 	case election.SteppedDown:
 		log.Info("stepped down", "reason", out.Reason, "timestamp_ns", out.Claim.Timestamp)

@@ -205,9 +205,9 @@ func (s *service) work(ctx context.Context, t node.Term) error {
 	})
 }
 
-// patience is how long a part may show no sign of life: below the lease, so that a replica with a stalled
-// part has exited before its lease ends; but never so short that a busy machine passes for a broken one.
-func (s *service) patience() time.Duration { return max(3*s.cfg.Lease/4, leastPatience) }
+// patience is how long a part may show no sign of life: half a lease, so that a replica with a stalled
+// part has left before its lease ends; but never so short that a busy machine passes for a broken one.
+func (s *service) patience() time.Duration { return max(s.cfg.Lease/2, leastPatience) }
 
 const leastPatience = 500 * time.Millisecond
 
@@ -308,7 +308,7 @@ func (s *service) untilOver(ctx context.Context, left, failed <-chan error, leav
 		defer late.Stop()
 	case failure = <-failed:
 		s.log.Error("stepping down and exiting", "error", failure)
-		late := time.AfterFunc(s.cfg.Lease/4, func() { s.halt("a failed replica could not leave in time") })
+		late := time.AfterFunc(2*s.cfg.Lease/5, func() { s.halt("a failed replica could not leave in time") })
 		defer late.Stop()
 		leave(node.ErrPartFailed)
 	}
