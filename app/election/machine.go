@@ -646,7 +646,7 @@ func (m *Machine) win(end Instant) {
 	m.emit(ElectionEnded{Claim: m.own, Result: ElectionWon, Took: m.now.Sub(m.ownSince)})
 	m.role = Primary
 	m.ownSince = m.now
-	m.stopping, m.hard, m.reason, m.successor = false, false, "", ""
+	m.stopping, m.hard, m.halted, m.reason, m.successor = false, false, false, "", ""
 	m.leaseEnd = end
 	m.change = m.changeToSelf()
 	m.last = term{claim: m.own, name: m.cfg.Name, sign: m.now, until: end}

@@ -180,7 +180,7 @@ func (n *Node) Run(ctx context.Context) error {
 			n.step(election.Leave{Reason: reason})
 		}
 		wait := n.machine.Next().Sub(n.cfg.Clock.Read().Now)
-		timer.Reset(min(max(wait, 0), n.cfg.Election.Heartbeat()))
+		timer.Reset(min(max(wait, 0), n.cfg.Election.Lease/4)) // often enough for the promise above
 	}
 	if !errors.Is(n.failure, ErrHalted) {
 		// What was sent last, a release perhaps, is worth a moment.

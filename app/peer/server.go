@@ -38,6 +38,8 @@ type ServerConfig struct {
 	Replica    Replica
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+	// Served, if not nil, is called after each request that was answered; concurrently.
+	Served func()
 }
 
 // maxConnections bounds the connections open at once: 50 replicas, a few each.
@@ -128,6 +130,14 @@ func (s *Server) routes() http.Handler {
 		s.cfg.Logger.Error("a request from a replica panicked", "path", c.FullPath(), "panic", p)
 		c.AbortWithStatus(http.StatusInternalServerError)
 	}), s.speaksProtocol)
+	if s.cfg.Served != nil {
+		r.Use(func(c *gin.Context) {
+			c.Next()
+			if c.Writer.Status() < http.StatusBadRequest {
+				s.cfg.Served()
+			}
+		})
+	}
 	r.GET(pathPrimary, func(c *gin.Context) {
 		st, err := s.cfg.Replica.Status(c.Request.Context())
 		s.reply(c, http.StatusOK, st, err)

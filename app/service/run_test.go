@@ -39,7 +39,7 @@ func newService(r *fakeReplica, exit func(int), parts ...part) *service {
 	lease := time.Second
 	return &service{
 		opts: Options{Exit: exit}, cfg: config.Config{Lease: lease}, log: slog.New(slog.DiscardHandler),
-		watch: newWatch(lease / 10), replica: r, parts: parts,
+		watch: newWatch(lookEvery(lease)), replica: r, parts: parts,
 	}
 }
 
@@ -106,7 +106,8 @@ func TestAServerThatStopsAnsweringIsAStalledPart(t *testing.T) {
 		}
 		r := &fakeReplica{left: make(chan error, 1)}
 		s = newService(r, func(int) { t.Error("halted a replica that left in time") })
-		s.parts = []part{{"probe", s.probe("peer server", answers)}, {"watch", s.watch.run}}
+		s.servers = []ownServer{{"peer server", answers}}
+		s.parts = []part{{"probes", s.probe}, {"watch", s.watch.run}}
 		err := s.run(t.Context())
 		if !errors.Is(err, errStalled) {
 			t.Errorf("run returned %v", err)

@@ -49,6 +49,12 @@ type replica interface {
 	SetHealth(h election.Health)
 }
 
+// The names of the servers among the parts.
+const (
+	peerServer = "peer server"
+	webServer  = "operators' server"
+)
+
 // part is one thing that runs as long as the replica does.
 type part struct {
 	name string
@@ -64,12 +70,13 @@ type service struct {
 	replica replica
 	bot     *bot.Bot
 	parts   []part
+	servers []ownServer
 	close   []func()
 }
 
 // Run makes a replica and runs it until ctx ends. It returns nil after an orderly shutdown.
 func Run(ctx context.Context, opts Options) error {
-	s := &service{opts: opts, cfg: opts.Config, log: opts.Logger, watch: newWatch(opts.Config.Lease / 10)}
+	s := &service{opts: opts, cfg: opts.Config, log: opts.Logger, watch: newWatch(lookEvery(opts.Config.Lease))}
 	for _, w := range s.cfg.Warnings {
 		s.log.Warn(w)
 	}
@@ -125,7 +132,7 @@ func (s *service) build(ctx context.Context) error {
 	if err := s.buildWeb(registry); err != nil {
 		return err
 	}
-	s.parts = append(s.parts, part{"watch", s.watch.run})
+	s.parts = append(s.parts, part{"probes", s.probe}, part{"watch", s.watch.run})
 	s.log.Info("starting", "version", s.opts.Version, "id", id, "mode", s.cfg.Mode, "lease", s.cfg.Lease,
 		"replicas", s.cfg.Replicas, "quorum", cmp.Or(s.cfg.Quorum, s.cfg.Replicas/2+1), "instances", s.cfg.Instances,
 		"telegram", s.cfg.APIURL, "demo", s.cfg.Demo)
@@ -151,21 +158,18 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		Halt:   s.halt,
 	})
 	server := peer.NewServer(peer.ServerConfig{
-		Addr: s.cfg.PeerAddr, Identity: identity, Replica: n, Logger: s.log, Registerer: registry,
+		Addr: s.cfg.PeerAddr, Identity: identity, Replica: n, Logger: s.log, Registerer: registry, Served: s.served(peerServer),
 	})
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("open PEER_ADDR: %w", err)
 	}
 	s.replica = n
 	s.close = append(s.close, client.Close)
-	s.parts = append(s.parts,
-		part{"peer server", server.Serve},
-		part{"discovery", client.RunDiscovery},
-		part{"peer server probe", s.probe("peer server", func(ctx context.Context) error {
-			_, err := client.Status(ctx, local(s.cfg.PeerAddr))
-			return err //nolint:wrapcheck // only whether there is one counts
-		})},
-	)
+	s.parts = append(s.parts, part{peerServer, server.Serve}, part{"discovery", client.RunDiscovery})
+	s.servers = append(s.servers, ownServer{peerServer, func(ctx context.Context) error {
+		_, err := client.Status(ctx, local(s.cfg.PeerAddr))
+		return err //nolint:wrapcheck // only whether there is one counts
+	}})
 	return nil
 }
 
@@ -184,15 +188,15 @@ func (s *service) buildBot(name string, registry *prometheus.Registry) (err erro
 func (s *service) buildWeb(registry *prometheus.Registry) error {
 	server := web.NewServer(web.Config{
 		Addr: s.cfg.HTTPAddr, Replica: s.replica, Failing: s.watch.failing, Trouble: s.bot.Trouble,
-		AdminToken: s.cfg.AdminToken, Gatherer: registry, Logger: s.log,
+		AdminToken: s.cfg.AdminToken, Gatherer: registry, Logger: s.log, Served: s.served(webServer),
 	})
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("open HTTP_ADDR: %w", err)
 	}
 	client := web.NewClient(s.cfg.HTTPAddr, "")
 	s.close = append(s.close, client.Close)
-	s.parts = append(s.parts, part{"operators' server", server.Serve},
-		part{"operators' server probe", s.probe("operators' server", client.Answers)})
+	s.parts = append(s.parts, part{webServer, server.Serve})
+	s.servers = append(s.servers, ownServer{webServer, client.Answers})
 	return nil
 }
 
@@ -211,26 +215,50 @@ func (s *service) patience() time.Duration { return max(s.cfg.Lease/2, leastPati
 
 const leastPatience = 500 * time.Millisecond
 
-// probe asks a server of ours for a sign of life, again and again.
-func (s *service) probe(name string, ask func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		t := time.NewTicker(s.cfg.Lease / 3)
-		defer t.Stop()
-		defer s.watch.excuse(name)
-		s.watch.within(name, s.patience())
-		for {
-			asking, cancel := context.WithTimeout(ctx, s.patience()/2)
-			err := ask(asking)
-			cancel()
-			if err == nil {
-				s.watch.within(name, s.patience())
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-t.C:
+// lookEvery is how often the watch looks at the promises.
+func lookEvery(lease time.Duration) time.Duration { return lease / 4 }
+
+// ownServer is a server of ours, and how to ask it for a sign of life.
+type ownServer struct {
+	name string
+	ask  func(context.Context) error
+}
+
+// served is a server's sign of life: it has answered a request.
+func (s *service) served(name string) func() {
+	return func() { s.watch.within(name, s.patience()) }
+}
+
+// probe asks every server of ours for a sign of life when nobody else has, until ctx ends.
+func (s *service) probe(ctx context.Context) error {
+	every := lookEvery(s.cfg.Lease)
+	t := time.NewTicker(every)
+	defer t.Stop()
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for _, server := range s.servers {
+		s.served(server.name)()
+		defer s.watch.excuse(server.name)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-t.C:
+			for _, server := range s.servers {
+				if !s.watch.heardSince(server.name, now.Add(-every)) {
+					asking.Go(func() { s.askServer(ctx, server) })
+				}
 			}
 		}
+	}
+}
+
+func (s *service) askServer(ctx context.Context, server ownServer) {
+	ctx, cancel := context.WithTimeout(ctx, s.patience()/2)
+	defer cancel()
+	if err := server.ask(ctx); err == nil {
+		s.served(server.name)()
 	}
 }
 
@@ -308,7 +336,7 @@ func (s *service) untilOver(ctx context.Context, left, failed <-chan error, leav
 		defer late.Stop()
 	case failure = <-failed:
 		s.log.Error("stepping down and exiting", "error", failure)
-		late := time.AfterFunc(2*s.cfg.Lease/5, func() { s.halt("a failed replica could not leave in time") })
+		late := time.AfterFunc(s.cfg.Lease/4, func() { s.halt("a failed replica could not leave in time") })
 		defer late.Stop()
 		leave(node.ErrPartFailed)
 	}

@@ -19,18 +19,27 @@ type watch struct {
 	every time.Duration
 	mu    sync.Mutex
 	due   map[string]time.Time
+	heard map[string]time.Time // when a part last promised something
 	dead  map[string]bool
 }
 
 func newWatch(every time.Duration) *watch {
-	return &watch{every: every, due: map[string]time.Time{}, dead: map[string]bool{}}
+	return &watch{every: every, due: map[string]time.Time{}, heard: map[string]time.Time{}, dead: map[string]bool{}}
 }
 
 // within is a part's promise of its next sign of life.
 func (w *watch) within(part string, d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.due[part] = time.Now().Add(d)
+	w.heard[part] = time.Now()
+	w.due[part] = w.heard[part].Add(d)
+}
+
+// heardSince tells whether a part, or whoever promises for it, has promised anything since a moment.
+func (w *watch) heardSince(part string, since time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.heard[part].After(since)
 }
 
 // excuse ends a part's promise: it has nothing to do now.

@@ -43,6 +43,8 @@ type Config struct {
 	AdminToken string
 	Gatherer   prometheus.Gatherer
 	Logger     *slog.Logger
+	// Served, if not nil, is called after each request that was answered; concurrently.
+	Served func()
 }
 
 // Bounds.
@@ -116,6 +118,12 @@ func (s *Server) routes() http.Handler {
 		s.cfg.Logger.Error("a request panicked", "path", c.FullPath(), "panic", p)
 		c.AbortWithStatus(http.StatusInternalServerError)
 	}), headers)
+	if s.cfg.Served != nil {
+		r.Use(func(c *gin.Context) {
+			c.Next()
+			s.cfg.Served()
+		})
+	}
 	r.GET("/", s.index)
 	r.GET("/livez", s.livez)
 	r.GET("/readyz", s.readyz)

@@ -45,7 +45,7 @@ var mutants = []mutant{
 	machine("grants of a mismatched replica counted", "	if m.mismatched(a.From) {\n		if m.role", "	if m.mismatched(a.From) && !a.Granted {\n		if m.role"),
 
 	// Granting.
-	machine("candidate grants without withdrawing", "		m.withdraw(ElectionYielded)\n		a.Granted", "		a.Granted"),
+	machine("candidate grants without withdrawing", "		m.withdraw(ElectionYielded)\n		a.Granted = above(c, m.promise.floor())", "		a.Granted = true"),
 	machine("higher timestamp wins among candidates", "m.role == Candidate && c.Compare(m.own) < 0:", "m.role == Candidate && c.Compare(m.own) > 0:"),
 	machine("primary grants another", "case m.role == Primary || (", "case m.role != Primary && ("),
 	machine("promise ignored", "m.promise.held != c && m.now < m.promise.until)", "false)"),
@@ -56,8 +56,8 @@ var mutants = []mutant{
 
 	// The floor.
 	{"floor ignored", []edit{
-		{"machine.go", "case !above(c, m.promise.base) && !renews:", "case false:"},
-		{"machine.go", "case !above(c, m.promise.floor()) && !renews:", "case false:"},
+		{"machine.go", "case !above(c, m.promise.base) && !renews:", "case false && !renews:"},
+		{"machine.go", "case !above(c, m.promise.floor()) && !renews:", "case false && !renews:"},
 		{"machine.go", "a.Granted = above(c, m.promise.floor())", "a.Granted = true"},
 	}},
 	machine("floor not raised by a grant", "		p.raise(p.held)\n		p.held = c", "		p.held = c"),
