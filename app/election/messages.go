@@ -67,6 +67,9 @@ const (
 	Leaving Role = "leaving"
 )
 
+// Roles are all the roles.
+func Roles() []Role { return []Role{Joining, Looking, Candidate, Primary, Standby, Leaving} }
+
 // Reason says why a primary stopped being primary, and so why the next one took over.
 type Reason string
 
@@ -90,6 +93,13 @@ const (
 	ReasonPartFailed Reason = "part_failed"
 )
 
+// Reasons are all the reasons.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonStart, ReasonCrash, ReasonLeaseLost, ReasonShutdown, ReasonSwitchover, ReasonUnhealthy, ReasonLowerPrimary, ReasonPartFailed,
+	}
+}
+
 // Refusal says why a claim was not granted.
 type Refusal string
 
@@ -108,6 +118,11 @@ const (
 	// RefusedProtocol: the claim was made under another version of the protocol.
 	RefusedProtocol Refusal = "protocol_mismatch"
 )
+
+// Refusals are all the refusals.
+func Refusals() []Refusal {
+	return []Refusal{RefusedJoining, RefusedFloor, RefusedHeld, RefusedEnded, RefusedLease, RefusedProtocol}
+}
 
 // Change is one change of primary, as the new primary knows it.
 type Change struct {
@@ -191,7 +206,9 @@ type EndRequest struct {
 // skips what its predecessor finished. The election carries it and never looks inside Handled.
 type Progress struct {
 	Claim Claim `json:"claim"`
-	// Handled are the ids of updates handled since the last confirmation to Telegram; at most 200.
+	// Sequence grows with each message of a claim: one that was overtaken tells nothing new.
+	Sequence uint64 `json:"sequence"`
+	// Handled are the ids of updates handled since the last confirmation to Telegram; at most 1000.
 	Handled []int64 `json:"handled"`
 }
 

@@ -293,6 +293,8 @@ func (l link) travel(ctx context.Context, addr string) (*member, error) {
 	return m, nil
 }
 
+func (l link) Complete() bool { return true }
+
 func (l link) Addresses() []string {
 	l.c.mu.Lock()
 	defer l.c.mu.Unlock()

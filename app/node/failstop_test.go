@@ -27,6 +27,7 @@ func TestWorkThatIgnoresItsContextHaltsTheReplicaBeforeAnotherBegins(t *testing.
 	synctest.Test(t, func(t *testing.T) {
 		dead := make(chan struct{})
 		c, p := three(t, stubborn(dead))
+		c.halting = true // the guard may be there first: both act at the lease's end
 		time.Sleep(3 * lease)
 		synctest.Wait()
 		c.sever(p, true)
@@ -95,7 +96,7 @@ func TestGuardHaltsWhenTheLoopIsStuck(t *testing.T) {
 		stuck.who.Store(p)
 		c.await(2*lease, "Halt", func() bool { return len(p.halts) == 1 })
 		// It may renew once more before it stands still.
-		latest := end.Add(settings.Heartbeat() + 2*settings.StopMargin())
+		latest := end.Add(settings.Heartbeat())
 		if now := time.Now(); now.Before(end) || now.After(latest) {
 			t.Errorf("halted %s after the end of the lease", now.Sub(end))
 		}
@@ -103,6 +104,29 @@ func TestGuardHaltsWhenTheLoopIsStuck(t *testing.T) {
 			t.Error("a lease that ran out is held: it must not need the loop")
 		}
 		close(dead)
+		stuck.free()
+	})
+}
+
+// A poll that is under way beside a successor's is cut off by Telegram, or cuts that off.
+func TestWorkIsCutOffAtItsDeadlineThoughTheLoopIsStuck(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stuck := newStickable(t)
+		cut := make(chan time.Time, 10)
+		c, p := three(t, stuck.option, withWork(func(ctx context.Context, _ node.Term) error {
+			<-ctx.Done()
+			cut <- time.Now()
+			return nil
+		}))
+		time.Sleep(3 * lease)
+		synctest.Wait()
+		end := time.Now().Add(p.node.View().Self.Remaining)
+		stuck.who.Store(p)
+		c.successor(p, 2*lease)
+		if late := (<-cut).Sub(end.Add(settings.Heartbeat())); late > -settings.StopMargin()/2 {
+			t.Errorf("cut off %v after its lease could have ended", late)
+		}
 		stuck.free()
 	})
 }

@@ -52,10 +52,7 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 	} {
 		m.elections.WithLabelValues(string(r))
 	}
-	for _, r := range []election.Reason{
-		election.ReasonStart, election.ReasonCrash, election.ReasonLeaseLost, election.ReasonShutdown, election.ReasonSwitchover,
-		election.ReasonUnhealthy, election.ReasonLowerPrimary, election.ReasonPartFailed,
-	} {
+	for _, r := range election.Reasons() {
 		m.takeovers.WithLabelValues(string(r))
 	}
 	for _, r := range []election.Reason{

@@ -44,6 +44,8 @@ type Clock interface{ Read() election.Reading }
 type Transport interface {
 	// Addresses are where other replicas may be now; a copy.
 	Addresses() []string
+	// Complete tells whether every instance has been looked up, be it in vain.
+	Complete() bool
 	// Refresh asks for the addresses to be looked up again soon.
 	Refresh()
 	Status(ctx context.Context, addr string) (election.Status, error)
@@ -109,7 +111,7 @@ type Node struct {
 	terms   int64
 	left    bool
 	failure error
-	guard   *time.Timer
+	lease   election.ExtendLease // of the running work, or of that which is about to start
 
 	mu       sync.Mutex
 	progress [2]election.Progress // of the last two terms heard of, the newer first
@@ -120,8 +122,11 @@ type runningTerm struct {
 	number int64
 	cancel context.CancelFunc
 	drain  chan struct{}
-	// drains and asked: it was told to finish, or to stop at all.
+	// drains and asked: it was told to finish, or to stop at all. cut: its lease ended before the loop
+	// said so.
 	drains, asked bool
+	cut           atomic.Bool
+	cutOff, guard *time.Timer
 }
 
 // event is one call into the loop: with a reading taken there, f uses the machine.
@@ -151,13 +156,6 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.sender.wait()
 	defer stopSending()
 	n.sender.ctx = sending
-	n.guard = time.AfterFunc(time.Hour, func() {})
-	defer func() {
-		if !errors.Is(n.failure, ErrHalted) { // the process may be slow to exit
-			n.guard.Stop()
-		}
-	}()
-
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	ending := ctx.Done()
@@ -229,25 +227,54 @@ func (n *Node) carryOut(outs []election.Output) {
 
 func (n *Node) extend(out election.ExtendLease) {
 	n.botUntil.Store(int64(out.BotUntil))
-	number := n.terms
-	if n.term == nil {
-		number++ // the term that is about to start
+	n.lease = out
+	if n.term != nil {
+		n.arm(n.term)
 	}
-	n.guard.Stop()
-	n.guard = time.AfterFunc(out.LeaseEnd.Sub(n.cfg.Clock.Read().Now)+n.cfg.Election.StopMargin(), func() {
-		n.guardTerm(number, out.LeaseEnd)
-	})
 }
 
-// guardTerm is the fail-stop that does not need the loop. A process that was frozen gets one stop
-// margin after it woke: every request checks the lease itself.
-func (n *Node) guardTerm(number int64, end election.Instant) {
-	time.AfterFunc(n.cfg.Election.StopMargin(), func() {
-		now := n.cfg.Clock.Read().Now
-		if n.working.Load() == number && now >= end && now >= election.Instant(n.botUntil.Load()) {
-			n.cfg.Halt("the work outlived its lease and the election loop is stuck")
+// disarm stops the timers of work that has ended, or got a longer lease.
+func (t *runningTerm) disarm() {
+	for _, timer := range []*time.Timer{t.cutOff, t.guard} {
+		if timer != nil {
+			timer.Stop()
 		}
-	})
+	}
+}
+
+// arm has the work cut off when the lease ends for it, and the process end with the lease, should the
+// loop not see to it.
+func (n *Node) arm(t *runningTerm) {
+	now := n.cfg.Clock.Read().Now
+	t.disarm()
+	t.cutOff = time.AfterFunc(n.lease.BotUntil.Sub(now), func() { n.cutTerm(t) })
+	end := n.lease.LeaseEnd
+	t.guard = time.AfterFunc(end.Sub(now), func() { n.guardTerm(t, end) })
+}
+
+// cutTerm silences work whose lease has ended for it.
+func (n *Node) cutTerm(t *runningTerm) {
+	if n.working.Load() == t.number && !n.held(t.number) {
+		t.cut.Store(true)
+		t.cancel()
+	}
+}
+
+// guardTerm is the fail-stop that does not need the loop. A process that was frozen, and so comes late,
+// gets one stop margin after it woke: every request checks the lease itself.
+func (n *Node) guardTerm(t *runningTerm, end election.Instant) {
+	if late := n.cfg.Clock.Read().Now.Sub(end); late > n.cfg.Election.StopMargin()/2 {
+		time.AfterFunc(n.cfg.Election.StopMargin(), func() { n.haltTerm(t, end) })
+		return
+	}
+	n.haltTerm(t, end)
+}
+
+func (n *Node) haltTerm(t *runningTerm, end election.Instant) {
+	now := n.cfg.Clock.Read().Now
+	if n.working.Load() == t.number && now >= end && now >= election.Instant(n.botUntil.Load()) {
+		n.cfg.Halt("the work outlived its lease and the election loop is stuck")
+	}
 }
 
 func (n *Node) startWork(ch election.Change) {
@@ -256,6 +283,7 @@ func (n *Node) startWork(ch election.Change) {
 	t := &runningTerm{number: n.terms, cancel: cancel, drain: make(chan struct{})}
 	n.term = t
 	n.working.Store(t.number)
+	n.arm(t)
 	work := Term{
 		Change:  ch,
 		Held:    func() bool { return n.held(t.number) },
@@ -310,9 +338,10 @@ func (n *Node) stopWork(out election.StopBot) {
 // and until then still grants its successor.
 func (n *Node) workEnded(t *runningTerm, err error) {
 	t.cancel()
+	t.disarm()
 	n.term = nil
 	switch {
-	case !t.asked:
+	case !t.asked && !t.cut.Load():
 		n.failure = cmp.Or(n.failure, fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly)))
 		n.step(election.Leave{Reason: election.ReasonPartFailed})
 	case err != nil:
@@ -402,7 +431,9 @@ func (n *Node) learn(p election.Progress) {
 	defer n.mu.Unlock()
 	switch newest := n.progress[0].Claim; {
 	case p.Claim == newest:
-		n.progress[0] = p
+		if p.Sequence >= n.progress[0].Sequence {
+			n.progress[0] = p
+		}
 	case p.Claim.Compare(newest) > 0:
 		n.progress[1], n.progress[0] = n.progress[0], p
 	}
@@ -447,9 +478,10 @@ func (n *Node) Switchover(ctx context.Context, successor string) error {
 	return nil
 }
 
-// View is what this replica knows; the last one known if the loop does not answer within a lease.
+// View is what this replica knows; the last one known if the loop does not answer within a lease, a second at
+// most.
 func (n *Node) View() election.View {
-	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Election.Lease)
+	ctx, cancel := context.WithTimeout(context.Background(), min(n.cfg.Election.Lease, time.Second))
 	defer cancel()
 	seen, err := ask(ctx, n, func(r election.Reading) election.View {
 		v := n.machine.View(r.Now)

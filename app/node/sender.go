@@ -50,9 +50,11 @@ func newSender(n *Node) *sender {
 	}
 }
 
-// each calls f for every address at once, at most limit of a kind per address, and then done.
+// each calls f for every address at once, at most limit of a kind per address, and then done, if no
+// address was left out: below a majority a candidate wins by what everybody says.
 func (s *sender) each(kind byte, limit int, f func(ctx context.Context, addr string) error, done func()) {
 	var round sync.WaitGroup
+	everybody := s.n.cfg.Transport.Complete()
 	for _, addr := range s.n.cfg.Transport.Addresses() {
 		at := slot{addr, kind}
 		s.mu.Lock()
@@ -62,6 +64,7 @@ func (s *sender) each(kind byte, limit int, f func(ctx context.Context, addr str
 		}
 		s.mu.Unlock()
 		if full {
+			everybody = false
 			continue
 		}
 		round.Add(1)
@@ -81,7 +84,7 @@ func (s *sender) each(kind byte, limit int, f func(ctx context.Context, addr str
 			}
 		})
 	}
-	if done != nil {
+	if done != nil && everybody {
 		s.spawn(func() {
 			round.Wait()
 			done()
@@ -158,8 +161,9 @@ func (s *sender) end(req election.EndRequest) {
 func (s *sender) progress(p election.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.latest = p
 	s.version++
+	p.Sequence = s.version
+	s.latest = p
 	for _, addr := range s.n.cfg.Transport.Addresses() {
 		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {
 			continue

@@ -24,6 +24,9 @@ type ClientConfig struct {
 	Self election.ReplicaID
 	// Instances are host or host:port; a name may resolve to many addresses.
 	Instances []string
+	// Timeout bounds making a connection. A request's own end does not stop the making of its
+	// connection, and what is under way keeps others from being made: it MUST be about as short.
+	Timeout time.Duration
 	// Port is for instances that name none.
 	Port   string
 	Logger *slog.Logger
@@ -46,7 +49,7 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.Resolver == nil {
 		cfg.Resolver = &net.Resolver{PreferGo: true}
 	}
-	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}}
+	dialer := &net.Dialer{Timeout: cfg.Timeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}}
 	return &Client{
 		cfg:  cfg,
 		told: map[string]time.Time{},
@@ -55,10 +58,10 @@ func NewClient(cfg ClientConfig) *Client {
 			Transport: &http.Transport{
 				DialContext:            dialer.DialContext,
 				TLSClientConfig:        cfg.Identity.config(),
-				TLSHandshakeTimeout:    5 * time.Second,
+				TLSHandshakeTimeout:    cfg.Timeout,
 				MaxIdleConns:           256,
 				MaxIdleConnsPerHost:    8,
-				MaxConnsPerHost:        16,
+				MaxConnsPerHost:        12,
 				IdleConnTimeout:        45 * time.Second,
 				MaxResponseHeaderBytes: 8 << 10,
 				DisableCompression:     true,
@@ -79,6 +82,10 @@ func (c *Client) Refresh() { c.discovery.refresh() }
 
 // Addresses are where other replicas may be now, sorted, this one's own left out once it is known.
 func (c *Client) Addresses() []string { return c.discovery.addresses() }
+
+// Complete tells whether every instance has been looked up, be it in vain: until then Addresses may
+// leave replicas out.
+func (c *Client) Complete() bool { return c.discovery.complete() }
 
 // Status asks a replica who it is and whom it follows.
 func (c *Client) Status(ctx context.Context, addr string) (election.Status, error) {

@@ -25,6 +25,12 @@ const (
 	lookupTimeout = 1500 * time.Millisecond
 	// maxAddresses bounds how many instances are asked.
 	maxAddresses = 64
+	// lingers is how long an address is asked that its name resolves to no more: an answer may be
+	// partial, as Swarm's while a task is not healthy.
+	lingers = 5 * time.Second
+	// ownFor is how long an address counts as this replica's own before it is asked again: it may be
+	// another's by then.
+	ownFor = 10 * time.Second
 )
 
 // discovery keeps the addresses behind the instances' names. Docker's DNS answers with all running
@@ -37,15 +43,20 @@ type discovery struct {
 	soon      chan struct{}
 
 	mu sync.Mutex
-	// found has the last successful look-up of each instance: an error keeps what was known.
-	found map[string][]string
-	self  map[string]bool
+	// found has, of each instance, when an address was last among those it resolved to. An error keeps
+	// what was known.
+	found map[string]map[string]time.Time
+	// looked are the instances that were looked up, be it in vain.
+	looked map[string]bool
+	// self has the addresses that were recognised as this replica's own, and when.
+	self map[string]time.Time
 }
 
 func newDiscovery(cfg ClientConfig) *discovery {
 	return &discovery{
 		instances: cfg.Instances, port: cfg.Port, resolver: cfg.Resolver, log: cfg.Logger,
-		soon: make(chan struct{}, 1), found: map[string][]string{}, self: map[string]bool{},
+		soon: make(chan struct{}, 1), found: map[string]map[string]time.Time{},
+		looked: map[string]bool{}, self: map[string]time.Time{},
 	}
 }
 
@@ -92,21 +103,35 @@ func (d *discovery) look(ctx context.Context) {
 func (d *discovery) lookOne(ctx context.Context, instance string) {
 	host, port := split(instance, d.port)
 	hosts := []string{host}
-	if _, err := netip.ParseAddr(host); err != nil {
-		if hosts, err = d.resolver.LookupHost(ctx, host); err != nil || len(hosts) == 0 {
-			d.log.Debug("an instance's name was not resolved: its last addresses stay", "instance", instance, "error", err)
-			return
-		}
-	}
-	addrs := make([]string, 0, len(hosts))
-	for _, h := range hosts {
-		addrs = append(addrs, net.JoinHostPort(h, port))
+	var err error
+	if _, notAnAddress := netip.ParseAddr(host); notAnAddress != nil {
+		hosts, err = d.resolver.LookupHost(ctx, host)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.found[instance] = addrs
-	known := d.union()
-	maps.DeleteFunc(d.self, func(addr string, _ bool) bool { return !slices.Contains(known, addr) })
+	d.looked[instance] = true
+	if err != nil || len(hosts) == 0 {
+		d.log.Debug("an instance's name was not resolved: its last addresses stay", "instance", instance, "error", err)
+		return
+	}
+	now := time.Now()
+	found := d.found[instance]
+	if found == nil {
+		found = map[string]time.Time{}
+		d.found[instance] = found
+	}
+	for _, h := range hosts[:min(len(hosts), maxAddresses)] {
+		found[net.JoinHostPort(h, port)] = now
+	}
+	maps.DeleteFunc(found, func(_ string, last time.Time) bool { return now.Sub(last) > lingers })
+	maps.DeleteFunc(d.self, func(_ string, since time.Time) bool { return now.Sub(since) > ownFor })
+}
+
+// complete tells whether every instance was looked up, be it in vain.
+func (d *discovery) complete() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.looked) == len(d.instances)
 }
 
 // split takes host[:port] apart; IPv6 addresses with a port stand in brackets.
@@ -119,8 +144,8 @@ func split(instance, port string) (string, string) {
 
 func (d *discovery) union() []string {
 	var all []string
-	for _, addrs := range d.found {
-		all = append(all, addrs...)
+	for _, found := range d.found {
+		all = slices.AppendSeq(all, maps.Keys(found))
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -129,14 +154,14 @@ func (d *discovery) union() []string {
 func (d *discovery) addresses() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	others := slices.DeleteFunc(d.union(), func(addr string) bool { return d.self[addr] })
+	others := slices.DeleteFunc(d.union(), func(addr string) bool { return !d.self[addr].IsZero() })
 	return others[:min(len(others), maxAddresses)]
 }
 
 func (d *discovery) own(addr string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.self[addr] = true
+	d.self[addr] = time.Now()
 }
 
 // A name may lag behind its container: it is asked for again and again, for a while.

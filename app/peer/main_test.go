@@ -188,7 +188,7 @@ func serve(t *testing.T) *served {
 	s.server = NewServer(ServerConfig{
 		Identity: identity(t, "ours"), Replica: s.replica, Logger: slog.New(s.log), Registerer: prometheus.NewRegistry(),
 	})
-	s.server.take(s.net)
+	s.server.listener = s.net
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	go func() { s.ended <- s.server.Serve(ctx) }()

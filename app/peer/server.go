@@ -15,9 +15,9 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 
 	"habot/app/election"
+	"habot/app/listener"
 )
 
 // Replica is what the server asks of this replica. Its methods are called concurrently.
@@ -42,8 +42,12 @@ type ServerConfig struct {
 	Served func()
 }
 
-// maxConnections bounds the connections open at once: 50 replicas, a few each.
-const maxConnections = 256
+// Bounds of the connections open at once: 50 replicas, as many each as a client opens; two or three of
+// them may share an address.
+const (
+	maxConnections = 512
+	maxPerAddress  = 32
+)
 
 // Server answers other replicas.
 type Server struct {
@@ -86,16 +90,17 @@ const (
 
 // Listen opens the port.
 func (s *Server) Listen() error {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.cfg.Addr)
+	l, err := listener.Listen(s.cfg.Addr, bounds())
 	if err != nil {
 		return fmt.Errorf("listen for other replicas: %w", err)
 	}
-	s.take(l)
+	s.listener = l
 	return nil
 }
 
-// take has the server accept from l, a bounded number of connections at once.
-func (s *Server) take(l net.Listener) { s.listener = netutil.LimitListener(l, maxConnections) }
+func bounds() listener.Bounds {
+	return listener.Bounds{Total: maxConnections, PerAddress: maxPerAddress}
+}
 
 // Addr is where the server listens, after Listen.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }

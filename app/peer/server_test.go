@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -267,40 +266,6 @@ func TestTrickleIsCutOff(t *testing.T) {
 		_ = conn.Close()
 		<-ended
 		s.refused(reasonRequest, 1)
-	})
-}
-
-func TestConnectionsAreBounded(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := serve(t)
-		var accepted atomic.Int64
-		conns := make(chan net.Conn, 2*maxConnections)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		for range 2 * maxConnections {
-			go func() {
-				if c, err := s.net.dial(ctx, "", ""); err == nil {
-					accepted.Add(1)
-					conns <- c
-				}
-			}()
-		}
-		synctest.Wait()
-		if n := accepted.Load(); n != maxConnections {
-			t.Errorf("%d connections accepted, want %d", n, maxConnections)
-		}
-		_ = (<-conns).Close()
-		synctest.Wait()
-		if n := accepted.Load(); n != maxConnections+1 {
-			t.Errorf("%d connections accepted after one had ended, want one more", n)
-		}
-		cancel()
-		synctest.Wait()
-		close(conns)
-		for c := range conns {
-			_ = c.Close()
-		}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -89,6 +90,14 @@ func checkText(name, s string) error {
 	return nil
 }
 
+// checkOneOf takes the values of a closed set: they end up as values of labels.
+func checkOneOf[T ~string](name string, value T, set []T) error {
+	if !slices.Contains(set, value) {
+		return fmt.Errorf("%s is none of those there are", name)
+	}
+	return nil
+}
+
 func checkSpan(name string, d time.Duration) error {
 	if d < 0 || d > maxSpan {
 		return fmt.Errorf("%s is out of bounds", name)
@@ -114,11 +123,12 @@ func checkStatus(s election.Status) error {
 	}
 	return errors.Join(
 		checkText("replica", string(s.Replica)), checkText("name", s.Name), checkText("version", s.Version),
-		checkText("role", string(s.Role)), checkText("primary_name", s.PrimaryName), checkText("health", s.Health.Detail),
+		checkOneOf("role", s.Role, election.Roles()), checkText("primary_name", s.PrimaryName), checkText("health", s.Health.Detail),
 		checkClaim("primary", s.Primary, true), checkClaim("floor", s.Floor, true),
 		checkSpan("remaining", s.Remaining), checkSpan("lease", s.Lease),
 		checkClaim("change", s.Change.Claim, true), checkText("change", s.Change.Name),
-		checkText("change", s.Change.Previous), checkText("change", string(s.Change.Reason)),
+		checkText("change", s.Change.Previous), checkOneOf("change", s.Change.Reason, append(election.Reasons(), "")),
+		checkSpan("change", s.Change.Gap),
 	)
 }
 
@@ -131,7 +141,7 @@ func checkClaimRequest(r election.ClaimRequest) error {
 
 func checkClaimAnswer(a election.ClaimAnswer) error {
 	return errors.Join(checkStatus(a.From), checkClaim("claim", a.Claim, false), checkClaim("holder", a.Holder, true),
-		checkText("refusal", string(a.Refusal)),
+		checkOneOf("refusal", a.Refusal, append(election.Refusals(), "")),
 		checkSpan("remaining", max(a.Remaining, -a.Remaining))) // a promise that has run out may be below zero
 }
 
@@ -140,7 +150,7 @@ func checkEndRequest(r election.EndRequest) error {
 		return errors.New("the end of somebody else's claim")
 	}
 	return errors.Join(checkStatus(r.From), checkClaim("claim", r.Claim, false),
-		checkText("reason", string(r.Reason)), checkText("successor", string(r.Successor)))
+		checkOneOf("reason", r.Reason, append(election.Reasons(), "")), checkText("successor", string(r.Successor)))
 }
 
 func checkProgress(p election.Progress) error {

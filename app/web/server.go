@@ -17,9 +17,9 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
 	"habot/app/election"
+	"habot/app/listener"
 )
 
 // Replica is what is shown and moved. Its methods are called concurrently.
@@ -50,6 +50,7 @@ type Config struct {
 // Bounds.
 const (
 	maxConnections = 128
+	maxPerAddress  = 16
 	maxBody        = 4 << 10
 	switchTimeout  = 10 * time.Second
 )
@@ -78,11 +79,11 @@ func NewServer(cfg Config) *Server {
 
 // Listen opens the port.
 func (s *Server) Listen() error {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.cfg.Addr)
+	l, err := listener.Listen(s.cfg.Addr, listener.Bounds{Total: maxConnections, PerAddress: maxPerAddress})
 	if err != nil {
 		return fmt.Errorf("listen for operators: %w", err)
 	}
-	s.listener = netutil.LimitListener(l, maxConnections)
+	s.listener = l
 	return nil
 }
 

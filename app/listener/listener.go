@@ -1,0 +1,98 @@
+// Package listener opens ports that strangers cannot use up: the connections open at once are bounded,
+// in all and per remote address. One that is too many is closed at once, so that nobody waits behind it.
+// The machine's own loopback is not bounded: health checks and probes always get through.
+//
+// It may import the standard library alone.
+package listener
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// Bounds are how many connections may be open at once.
+type Bounds struct {
+	Total, PerAddress int
+}
+
+// Listener is a net.Listener that is bounded.
+type Listener struct {
+	net.Listener
+	bounds Bounds
+
+	mu    sync.Mutex
+	total int
+	open  map[netip.Addr]int
+}
+
+// Listen opens a TCP port.
+func Listen(addr string, bounds Bounds) (*Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return New(l, bounds), nil
+}
+
+// New bounds a listener.
+func New(l net.Listener, bounds Bounds) *Listener {
+	return &Listener{Listener: l, bounds: bounds, open: map[netip.Addr]int{}}
+}
+
+// Accept returns the next connection that is within the bounds.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err //nolint:wrapcheck // net/http looks at it
+		}
+		from, known := remote(conn)
+		if known && from.IsLoopback() {
+			return conn, nil
+		}
+		if l.take(from) {
+			return &bounded{Conn: conn, release: sync.OnceFunc(func() { l.give(from) })}, nil
+		}
+		_ = conn.Close() // it was never used
+	}
+}
+
+func remote(conn net.Conn) (netip.Addr, bool) {
+	at, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	return at.Addr().Unmap(), err == nil
+}
+
+func (l *Listener) take(from netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.total >= l.bounds.Total || l.open[from] >= l.bounds.PerAddress {
+		return false
+	}
+	l.total++
+	l.open[from]++
+	return true
+}
+
+func (l *Listener) give(from netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total--
+	if l.open[from]--; l.open[from] == 0 {
+		delete(l.open, from)
+	}
+}
+
+// bounded gives its place back when it is closed.
+type bounded struct {
+	net.Conn
+	release func()
+}
+
+// Close implements net.Conn.
+func (b *bounded) Close() error {
+	b.release()
+	return b.Conn.Close() //nolint:wrapcheck // net/http looks at it
+}

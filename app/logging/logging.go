@@ -1,0 +1,88 @@
+// Package logging makes the process' log. Nobody ever waits for it: lines go through a bounded queue,
+// and when whoever reads them stalls, lines are dropped and counted rather than the election, or the
+// fail-stop, held up.
+//
+// It may import the standard library alone.
+package logging
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// queueLength bounds the lines that wait to be written.
+const queueLength = 1024
+
+// Queue writes lines in the background. It is safe for concurrent use.
+type Queue struct {
+	lines   chan []byte
+	flushes chan chan struct{}
+	dropped atomic.Int64
+}
+
+// NewQueue returns a queue in front of w. It writes until the process ends.
+func NewQueue(w io.Writer) *Queue {
+	q := &Queue{lines: make(chan []byte, queueLength), flushes: make(chan chan struct{})}
+	go q.run(w)
+	return q
+}
+
+// Write takes one line. It never blocks and never fails.
+func (q *Queue) Write(line []byte) (int, error) {
+	select {
+	case q.lines <- append([]byte(nil), line...):
+	default:
+		q.dropped.Add(1)
+	}
+	return len(line), nil
+}
+
+// Flush waits until what was taken is written, at most for d.
+func (q *Queue) Flush(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	done := make(chan struct{})
+	select {
+	case q.flushes <- done:
+	case <-t.C:
+		return
+	}
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}
+
+func (q *Queue) run(w io.Writer) {
+	for {
+		select {
+		case line := <-q.lines:
+			q.write(w, line)
+		case done := <-q.flushes:
+			for len(q.lines) > 0 {
+				q.write(w, <-q.lines)
+			}
+			close(done)
+		}
+	}
+}
+
+func (q *Queue) write(w io.Writer, line []byte) {
+	_, err := w.Write(line)
+	if n := q.dropped.Swap(0); n > 0 && err == nil {
+		_, err = fmt.Fprintf(w, "%d lines of the log were dropped: they were not read in time\n", n)
+	}
+	_ = err // a log that cannot be written has nowhere to say so
+}
+
+// New returns a logger that writes to w: text for people, JSON for machines.
+func New(w io.Writer, level slog.Level, json bool) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if json {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
