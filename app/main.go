@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,8 +10,10 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"habot/app/config"
+	"habot/app/logging"
 	"habot/app/service"
 	"habot/app/simulator"
 	"habot/app/web"
@@ -36,6 +37,9 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
+
+// flushBound bounds the wait for the last lines of the log.
+const flushBound = 100 * time.Millisecond
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -76,10 +80,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	log := logger(cfg, stderr)
-	if err := carryOut(ctx, command, args, cfg, log, stdout); err != nil {
+	queue := logging.NewQueue(stderr)
+	defer queue.Flush(flushBound)
+	p := process{cfg: cfg, log: logging.New(queue, cfg.LogLevel, cfg.LogJSON), stdout: stdout, exit: func(code int) {
+		queue.Flush(flushBound)
+		os.Exit(code)
+	}}
+	if err := p.carryOut(ctx, command, args); err != nil {
 		if command == "serve" || command == "simulator" {
-			log.Error("exiting", "error", err)
+			p.log.Error("exiting", "error", err)
 		} else {
 			_, _ = fmt.Fprintln(stderr, "habot:", err)
 		}
@@ -88,16 +97,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func logger(cfg config.Config, w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.LogLevel}
-	if cfg.LogJSON {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
+// process is what every command has.
+type process struct {
+	cfg    config.Config
+	log    *slog.Logger
+	stdout io.Writer
+	exit   func(code int)
 }
 
-func carryOut(ctx context.Context, command string, args []string, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
-	operator := web.NewClient(cfg.HTTPAddr, cfg.AdminToken)
+func (p process) carryOut(ctx context.Context, command string, args []string) error {
+	operator := web.NewClient(p.cfg.HTTPAddr, p.cfg.AdminToken)
 	switch command {
 	case "healthcheck":
 		return operator.Healthcheck(ctx) //nolint:wrapcheck // shown as it is
@@ -106,23 +115,27 @@ func carryOut(ctx context.Context, command string, args []string, cfg config.Con
 		if err != nil {
 			return fmt.Errorf("show the status: %w", err)
 		}
-		web.WriteStatus(stdout, v)
+		web.WriteStatus(p.stdout, v)
 		return nil
 	case "switchover":
-		to := strings.Join(args, "")
+		to := ""
+		if len(args) > 0 {
+			to = args[0]
+		}
 		if err := operator.Switchover(ctx, to); err != nil {
 			return fmt.Errorf("switch over: %w", err)
 		}
-		_, err := fmt.Fprintln(stdout, "the primary hands over")
+		_, err := fmt.Fprintln(p.stdout, "the primary hands over")
 		return err //nolint:wrapcheck // standard output
 	case "simulator":
-		return simulate(ctx, cfg, log)
+		return p.simulate(ctx)
 	default:
-		return service.Run(ctx, service.Options{Config: cfg, Version: version, Logger: log, Exit: os.Exit}) //nolint:wrapcheck // shown as it is
+		return service.Run(ctx, service.Options{Config: p.cfg, Version: version, Logger: p.log, Exit: p.exit}) //nolint:wrapcheck // shown as it is
 	}
 }
 
-func simulate(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+func (p process) simulate(ctx context.Context) error {
+	cfg, log := p.cfg, p.log
 	if !cfg.Demo {
 		log.Info("BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
 		return nil
@@ -135,7 +148,7 @@ func simulate(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 	log.Info("simulating Telegram", "addr", cfg.SimulatorAddr, "rate_per_second", cfg.SimulatorRate, "chats", cfg.SimulatorChats)
 	if err := s.Run(ctx); err != nil {
-		return errors.Join(errors.New("the simulator failed"), err)
+		return fmt.Errorf("the simulator failed: %w", err)
 	}
 	return nil
 }

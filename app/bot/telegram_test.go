@@ -354,7 +354,7 @@ type logBuffer struct {
 func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.buf.Write(p) //nolint:wrapcheck // a buffer's
+	return l.buf.Write(p)
 }
 
 func (l *logBuffer) String() string {

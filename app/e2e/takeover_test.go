@@ -175,13 +175,13 @@ func TestTogether(t *testing.T) {
 		docker(t, append([]string{"kill"}, ids...)...)
 		before := ask[simulator.Report](t, "/report")
 		docker(t, append([]string{"start"}, ids...)...)
-		var started time.Time // when the last of them ran
+		var started time.Time // when the first of them ran
 		for _, r := range replicas(t) {
 			at, err := time.Parse(time.RFC3339Nano, docker(t, "inspect", "-f", "{{.State.StartedAt}}", r.container))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if at.After(started) {
+			if started.IsZero() || at.Before(started) {
 				started = at
 			}
 		}

@@ -56,6 +56,9 @@ func (c Config) growth() time.Duration { return 4 * c.Lease }
 // with it.
 const forget = time.Minute
 
+// sparing bounds how long a primary under another lease is left alone at a time: no lease is longer.
+const sparing = time.Minute
+
 // historyLength bounds the changes of primary that are remembered.
 const historyLength = 100
 

@@ -309,7 +309,11 @@ type heardIn struct {
 
 // hear takes in what another replica says of itself.
 func (m *Machine) hear(s Status, in heardIn) {
-	if s.Replica == m.cfg.Self || m.mismatched(s) {
+	if s.Replica == m.cfg.Self {
+		return
+	}
+	if m.mismatched(s) {
+		m.spare(s)
 		return
 	}
 	m.meet(s)
@@ -340,6 +344,14 @@ func (m *Machine) hear(s Status, in heardIn) {
 
 // meet keeps what was heard last of each replica. One that starts again has the same name and
 // another id: the old one is gone.
+// spare leaves a primary alone that runs under another lease: it cannot take part, but it is there, by
+// a promise that a shorter silence than its own may not have outlasted.
+func (m *Machine) spare(s Status) {
+	if s.Protocol == Protocol && s.Role == Primary && s.Primary.Replica == s.Replica && s.Remaining > 0 {
+		m.claimAt = max(m.claimAt, m.now.Add(min(s.Remaining, sparing)))
+	}
+}
+
 func (m *Machine) meet(s Status) {
 	for id, p := range m.peers {
 		if id != s.Replica && p.status.Name == s.Name && m.now.Sub(p.heard) > m.cfg.Heartbeat()/2 {
@@ -432,6 +444,10 @@ func (m *Machine) remember(c Change) {
 func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 	c := req.Claim
 	a := ClaimAnswer{Claim: c}
+	if held := m.promise.held; held.Replica == c.Replica && held.Timestamp < c.Timestamp && req.From.Lease == m.cfg.Lease && req.From.Protocol == Protocol {
+		// Whoever claims again has withdrawn or released what it claimed before: that was lost on its way.
+		m.promise.end(held, true)
+	}
 	// Below a majority a higher primary may have been met: the lower one keeps what it was promised.
 	renews := !m.safe() && c == m.promise.held && m.now < m.promise.until
 	switch {
@@ -537,6 +553,7 @@ func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
 		return
 	}
 	if m.mismatched(a.From) {
+		m.spare(a.From)
 		if m.role == Candidate {
 			m.refused[a.From.Replica] = refusal{until: m.now.Add(m.cfg.Lease)}
 		}

@@ -195,7 +195,7 @@ func (p *player) input(l line) election.Input {
 		id := election.ReplicaID(l.word(2))
 		return election.StatusReceived{SentAt: sent, Status: l.from(id, election.Standby, election.Claim{})}
 	case "done":
-		return election.RoundDone{Round: uint64(l.number(l.word(2)))} //nolint:gosec // a round of a script
+		return election.RoundDone{Round: uint64(l.number(l.word(2)))}
 	case "stopped":
 		return election.BotStopped{}
 	case "health":

@@ -32,6 +32,12 @@ var ErrPart = errors.New("a part of this replica failed")
 // Compose's stop_grace_period.
 const shutdownBound = 12 * time.Second
 
+// dialBound bounds making a connection to another replica, however long the lease.
+const dialBound = time.Second
+
+// partsBound bounds the wait for the parts once the replica has left.
+const partsBound = 2 * time.Second
+
 // Options are what a replica is made of.
 type Options struct {
 	Config  config.Config
@@ -41,7 +47,7 @@ type Options struct {
 	Exit func(code int)
 }
 
-// candidate for being run: election or, in bot-only mode, none.
+// replica is what takes part in an election or, in bot-only mode, in none.
 type replica interface {
 	Run(ctx context.Context) error
 	View() election.View
@@ -151,10 +157,11 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	}
 	client := peer.NewClient(peer.ClientConfig{
 		Identity: identity, Self: voter.Self, Instances: s.cfg.Instances, Port: port, Logger: s.log,
+		Timeout: min(voter.QueryTimeout(), dialBound),
 	})
 	n := node.New(node.Config{
 		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
-		Within: func(d time.Duration) { s.watch.within("election", d) },
+		Within: func(d time.Duration) { s.watch.within("election", max(d, leastPatience)) },
 		Halt:   s.halt,
 	})
 	server := peer.NewServer(peer.ServerConfig{
@@ -277,7 +284,7 @@ func (s *service) halt(reason string) {
 	s.opts.Exit(1)
 }
 
-// run starts the parts, the election last, and stops them in reverse.
+// run starts the parts, the election last, and stops them, the election first.
 func (s *service) run(ctx context.Context) error {
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -296,13 +303,36 @@ func (s *service) run(ctx context.Context) error {
 	go func() { left <- s.replica.Run(taking) }()
 
 	failure := s.untilOver(ctx, left, failed, leave)
+	if errors.Is(failure, node.ErrHalted) {
+		s.halt(failure.Error()) // the work may still be at it
+	}
 	stop()
-	all.Wait()
+	s.awaitParts(&all, failure != nil)
 	for _, f := range s.close {
 		f()
 	}
 	s.log.Info("stopped", "failed", failure != nil)
 	return failure
+}
+
+// awaitParts waits until all parts have ended, but not for long: the process exits, one way or the other.
+func (s *service) awaitParts(all *sync.WaitGroup, failed bool) {
+	patience := partsBound
+	if failed {
+		patience = s.cfg.Lease / 10
+	}
+	ended := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(ended)
+	}()
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-ended:
+	case <-t.C:
+		s.log.Warn("some parts have not ended: exiting without them")
+	}
 }
 
 // runPart makes a panic of a part its failure.
@@ -335,10 +365,10 @@ func (s *service) untilOver(ctx context.Context, left, failed <-chan error, leav
 		late := time.AfterFunc(shutdownBound, func() { s.halt("the shutdown takes too long") })
 		defer late.Stop()
 	case failure = <-failed:
-		s.log.Error("stepping down and exiting", "error", failure)
 		late := time.AfterFunc(s.cfg.Lease/4, func() { s.halt("a failed replica could not leave in time") })
 		defer late.Stop()
 		leave(node.ErrPartFailed)
+		s.log.Error("stepping down and exiting", "error", failure)
 	}
 	return cmp.Or(failure, <-left)
 }

@@ -95,10 +95,14 @@ func (w *watch) run(ctx context.Context) error {
 		case <-t.C:
 		}
 		now := time.Now()
-		if parts := w.look(now, now.Sub(last)-w.every); len(parts) > 0 {
+		late := now.Sub(last) - w.every
+		if parts := w.look(now, late); len(parts) > 0 {
 			return fmt.Errorf("%w: %s", errStalled, strings.Join(parts, ", "))
 		}
-		last = now
+		// The next look is due at its time, not so much later as this one was late.
+		if last = last.Add(w.every); late > w.every {
+			last = now
+		}
 	}
 }
 

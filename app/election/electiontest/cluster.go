@@ -101,7 +101,7 @@ func New(opt Options) *Cluster {
 	}
 	c := &Cluster{
 		opt:    opt,
-		rng:    rand.New(rand.NewPCG(opt.Seed, 0x9e3779b97f4a7c15)), //nolint:gosec // a simulation must be repeatable
+		rng:    rand.New(rand.NewPCG(opt.Seed, 0x9e3779b97f4a7c15)),
 		cut:    map[[2]int]bool{},
 		Counts: map[string]int{},
 	}

@@ -124,7 +124,7 @@ func copyElection(ctx context.Context, dir string) error {
 		return fmt.Errorf("asking for the module: %w", err)
 	}
 	mod := strings.TrimSpace(string(out))
-	text, err := os.ReadFile(mod) //nolint:gosec // the module this is run in
+	text, err := os.ReadFile(mod)
 	if err != nil {
 		return fmt.Errorf("reading the module: %w", err)
 	}
@@ -217,7 +217,7 @@ var brokenLine = regexp.MustCompile(`seed \d+: .*|".*" (never occurred|occurred 
 // test runs one package's tests and says which failed first and how many others did.
 func (b bench) test(ctx context.Context, pkg string, flags ...string) (string, error) {
 	args := append([]string{"test", "-json", "-count=1", "-timeout", b.timeout.String(), pkg}, flags...)
-	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // what is run is fixed above
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = b.dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
