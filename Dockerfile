@@ -22,4 +22,4 @@ ENV GOMAXPROCS=1 GOMEMLIMIT=20MiB
 USER 65532:65532
 ENTRYPOINT ["/habot"]
 # Alive, whatever its role: health that depended on a quorum would keep one from forming.
-HEALTHCHECK --interval=15s --timeout=3s --start-period=5s --retries=3 CMD ["/habot", "healthcheck"]
+HEALTHCHECK --interval=30s --timeout=3s --start-period=5s --retries=3 CMD ["/habot", "healthcheck"]

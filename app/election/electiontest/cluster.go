@@ -371,7 +371,11 @@ func (q events) Less(i, j int) bool {
 	return q[i].seq < q[j].seq
 }
 func (q events) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *events) Push(x any)   { *q = append(*q, x.(event)) }
+
+// Push implements heap.Interface.
+func (q *events) Push(x any) { *q = append(*q, x.(event)) }
+
+// Pop implements heap.Interface.
 func (q *events) Pop() any {
 	old := *q
 	e := old[len(old)-1]
@@ -476,7 +480,7 @@ func (c *Cluster) carryOut(h *host, out election.Output) {
 			c.Counts["withdrawal"]++
 		}
 		c.broadcast(h, func(to *host) any {
-			c.step(to, election.EndReceived{Request: out.Request})
+			c.step(to, election.EndReceived(out))
 			return nil
 		}, nil, nil)
 	case election.ExtendLease:

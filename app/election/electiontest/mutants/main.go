@@ -67,7 +67,7 @@ func check(ctx context.Context, schedules int, timeout time.Duration, run string
 	if err != nil {
 		return fmt.Errorf("making a directory for the copy: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary directory
 	if err := copyElection(ctx, dir); err != nil {
 		return fmt.Errorf("copying the election: %w", err)
 	}
