@@ -118,6 +118,35 @@ func TestAServerThatStopsAnsweringIsAStalledPart(t *testing.T) {
 	})
 }
 
+// Requests of others come at any time between two looks; a server that answers each is never at fault.
+func TestAServerThatAnswersIsNeverAtFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for gap := 10 * time.Millisecond; gap < 1500*time.Millisecond; gap += 7 * time.Millisecond {
+			r := &fakeReplica{left: make(chan error, 1)}
+			s := newService(r, func(int) { t.Error("halted") })
+			slow := func(context.Context) error { time.Sleep(200 * time.Millisecond); return nil }
+			s.servers = []ownServer{{"peer server", slow}}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			others := func(ctx context.Context) error {
+				for pause := time.NewTicker(gap); ; {
+					select {
+					case <-ctx.Done():
+						return nil
+					case <-pause.C:
+						s.served("peer server")()
+					}
+				}
+			}
+			s.parts = []part{{"others", others}, {"probes", s.probe}, {"watch", s.watch.run}}
+			if err := s.run(ctx); err != nil {
+				t.Errorf("asked by others every %v: %v", gap, err)
+			}
+			<-r.left
+			cancel()
+		}
+	})
+}
+
 func TestAnOrderlyShutdownIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &fakeReplica{left: make(chan error, 1)}

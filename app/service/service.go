@@ -216,14 +216,14 @@ func (s *service) work(ctx context.Context, t node.Term) error {
 	})
 }
 
-// patience is how long a part may show no sign of life: half a lease, so that a replica with a stalled
-// part has left before its lease ends; but never so short that a busy machine passes for a broken one.
-func (s *service) patience() time.Duration { return max(s.cfg.Lease/2, leastPatience) }
+// patience is how long a part may show no sign of life: so much less than a lease that a replica with a
+// stalled part has left before its lease ends; but never so short that a busy machine passes for a broken one.
+func (s *service) patience() time.Duration { return max(13*s.cfg.Lease/20, leastPatience) }
 
 const leastPatience = 500 * time.Millisecond
 
 // lookEvery is how often the watch looks at the promises.
-func lookEvery(lease time.Duration) time.Duration { return lease / 4 }
+func lookEvery(lease time.Duration) time.Duration { return lease / 5 }
 
 // ownServer is a server of ours, and how to ask it for a sign of life.
 type ownServer struct {
@@ -236,7 +236,9 @@ func (s *service) served(name string) func() {
 	return func() { s.watch.within(name, s.patience()) }
 }
 
-// probe asks every server of ours for a sign of life when nobody else has, until ctx ends.
+// probe asks every server of ours for a sign of life when nobody else has, until ctx ends. One that was
+// heard just before a look is asked at the next: two looks after its last sign, which leaves it the rest
+// of its patience, a quarter of a lease, to answer.
 func (s *service) probe(ctx context.Context) error {
 	every := lookEvery(s.cfg.Lease)
 	t := time.NewTicker(every)
@@ -251,7 +253,8 @@ func (s *service) probe(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-t.C:
+		case <-t.C:
+			now := time.Now()
 			for _, server := range s.servers {
 				if !s.watch.heardSince(server.name, now.Add(-every)) {
 					asking.Go(func() { s.askServer(ctx, server) })
@@ -262,7 +265,7 @@ func (s *service) probe(ctx context.Context) error {
 }
 
 func (s *service) askServer(ctx context.Context, server ownServer) {
-	ctx, cancel := context.WithTimeout(ctx, s.patience()/2)
+	ctx, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
 	if err := server.ask(ctx); err == nil {
 		s.served(server.name)()
@@ -365,7 +368,7 @@ func (s *service) untilOver(ctx context.Context, left, failed <-chan error, leav
 		late := time.AfterFunc(shutdownBound, func() { s.halt("the shutdown takes too long") })
 		defer late.Stop()
 	case failure = <-failed:
-		late := time.AfterFunc(s.cfg.Lease/4, func() { s.halt("a failed replica could not leave in time") })
+		late := time.AfterFunc(7*s.cfg.Lease/20, func() { s.halt("a failed replica could not leave in time") })
 		defer late.Stop()
 		leave(node.ErrPartFailed)
 		s.log.Error("stepping down and exiting", "error", failure)

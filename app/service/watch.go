@@ -82,28 +82,36 @@ func (w *watch) overdue(now time.Time) []string {
 const wakeUps = 10
 
 // run looks at the promises until ctx ends, and then returns nil; errStalled if one was broken. A process
-// that was frozen, or is starved, is slow, not broken: by as much as the watch itself is late, and
-// wakeUps times as much, every promise is put off.
+// that was frozen, or is starved, is slow, not broken: by as much as the watch itself is late every
+// promise is put off, and for each of its other wake-ups again, a lease at most.
 func (w *watch) run(ctx context.Context) error {
-	t := time.NewTicker(w.every)
-	defer t.Stop()
-	last := time.Now()
 	for {
+		planned := w.next(time.Now())
+		t := time.NewTimer(time.Until(planned))
 		select {
 		case <-ctx.Done():
+			t.Stop()
 			return nil
 		case <-t.C:
 		}
 		now := time.Now()
-		late := now.Sub(last) - w.every
-		if parts := w.look(now, late); len(parts) > 0 {
+		if parts := w.look(now, now.Sub(planned)); len(parts) > 0 {
 			return fmt.Errorf("%w: %s", errStalled, strings.Join(parts, ", "))
 		}
-		// The next look is due at its time, not so much later as this one was late.
-		if last = last.Add(w.every); late > w.every {
-			last = now
+	}
+}
+
+// next is when to look next: when the first promise falls due, but after every at the latest.
+func (w *watch) next(now time.Time) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := now.Add(w.every)
+	for _, due := range w.due {
+		if due.Before(at) {
+			at = due.Add(time.Millisecond)
 		}
 	}
+	return at
 }
 
 // look returns who is overdue, after it has put off every promise, the watch itself being late.
@@ -112,7 +120,7 @@ func (w *watch) look(now time.Time, late time.Duration) []string {
 	defer w.mu.Unlock()
 	if late > 0 {
 		for part, due := range w.due {
-			w.due[part] = due.Add(wakeUps * late)
+			w.due[part] = due.Add(late + min((wakeUps-1)*late, 5*w.every))
 		}
 	}
 	return w.overdue(now)
