@@ -32,6 +32,9 @@ var ErrPart = errors.New("a part of this replica failed")
 // Compose's stop_grace_period.
 const shutdownBound = 12 * time.Second
 
+// processEvery is how often the use of memory, processor and files is read.
+const processEvery = 5 * time.Second
+
 // dialBound bounds making a connection to another replica, however long the lease.
 const dialBound = time.Second
 
@@ -119,7 +122,7 @@ func (s *service) build(ctx context.Context) error {
 	id, name := newReplicaID(), s.name(ctx)
 	s.log = s.log.With("replica", name)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	registry.MustRegister(collectors.NewGoCollector(), &slowly{Collector: collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), every: processEvery},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "habot_replica_info", Help: "Who this replica is; always 1.",
 			ConstLabels: prometheus.Labels{"replica": name, "id": string(id), "version": s.opts.Version, "mode": s.cfg.Mode},
