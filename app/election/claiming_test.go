@@ -363,7 +363,7 @@ func TestQuestionsAreFrequentWhileNoPrimaryShowsItself(t *testing.T) {
 		  > primary is p/5000, start
 		600 tick
 		  > ask all
-		# a standby whose primary renews asks once per lease
+		# a standby whose primary renews asks once a second
 		1010 claim p/5000 role=primary
 		  > ask all
 		  > grant p/5000

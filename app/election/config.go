@@ -19,9 +19,12 @@ type Config struct {
 	Quorum int
 }
 
-// Heartbeat is how often a primary renews: a fifth of the lease, so that three renewals may be lost
-// in a row before the stop margin is reached.
-func (c Config) Heartbeat() time.Duration { return c.Lease / 5 }
+// Heartbeat is how often a primary renews: three tenths of the lease. A renewal that a quorum has not
+// granted within Resend is sent again, so that a lost one costs little and the others need not be many.
+func (c Config) Heartbeat() time.Duration { return 3 * c.Lease / 10 }
+
+// Resend is how long a renewal may stay without a quorum's grants before it is sent again.
+func (c Config) Resend() time.Duration { return c.Lease / 10 }
 
 // StopMargin is how long before the end of its lease the bot is told to stop, and so how long it has
 // to fall silent.
@@ -44,17 +47,23 @@ func (c Config) HoldBack() time.Duration { return c.Lease / 4 }
 // QueryTimeout bounds a request to another replica: an answer that took longer is of no use.
 func (c Config) QueryTimeout() time.Duration { return c.Lease / 2 }
 
-// hearing is how recently a replica must have been heard to count as reachable: standbys ask each
-// other once per lease, and one question may be lost.
-func (c Config) hearing() time.Duration { return 5 * c.Lease / 2 }
+// inquiry is how often a replica that knows no primary, or has not heard it lately, asks everybody.
+func (c Config) inquiry() time.Duration { return c.Lease / 5 }
+
+// acquaintance is how often standbys ask everybody, to know who is there.
+func (c Config) acquaintance() time.Duration { return min(2*c.Lease, time.Second) }
+
+// hearing is how recently a replica must have been heard to count as reachable: one question may be
+// lost, and a renewal is heard that often even under a long lease.
+func (c Config) hearing() time.Duration { return max(5*c.acquaintance()/2, 2*c.Heartbeat()) }
 
 // growth is how long more replicas than N must be heard together before the larger number is used:
 // longer than hearing, so that a replica that restarts is never counted twice.
-func (c Config) growth() time.Duration { return 4 * c.Lease }
+func (c Config) growth() time.Duration { return 8 * c.hearing() / 5 }
 
 // forget is how long a replica that is not heard any more is remembered, and a larger number than N
 // with it.
-const forget = time.Minute
+func (c Config) forget() time.Duration { return max(time.Minute, 2*c.hearing()) }
 
 // sparing bounds how long a primary under another lease is left alone at a time: no lease is longer.
 const sparing = time.Minute

@@ -132,7 +132,8 @@ type Machine struct {
 	acks     map[ReplicaID]Instant
 	refused  map[ReplicaID]refusal
 	round    uint64
-	roundWas bool // the current round is complete
+	roundWas bool    // the current round is complete
+	roundAt  Instant // when it began
 	sendAt   Instant
 
 	// The primary's.
@@ -291,12 +292,15 @@ func (m *Machine) mayClaimAt() Instant {
 	return at
 }
 
-// query asks everybody: often while no primary shows itself, seldom otherwise.
+// query asks everybody: often while no primary shows itself, seldom otherwise. A primary needs no
+// questions: its renewals are answered by everybody.
 func (m *Machine) query() {
-	m.emit(SendQuery{})
-	every := m.cfg.Lease
+	if m.role != Primary {
+		m.emit(SendQuery{})
+	}
+	every := m.cfg.acquaintance()
 	if m.role == Joining || m.role == Looking || (m.role == Standby && m.now.Sub(m.last.sign) > m.cfg.Lease/2) {
-		every = m.cfg.Heartbeat()
+		every = m.cfg.inquiry()
 	}
 	m.queryAt = m.now.Add(every)
 }
@@ -354,7 +358,7 @@ func (m *Machine) spare(s Status) {
 
 func (m *Machine) meet(s Status) {
 	for id, p := range m.peers {
-		if id != s.Replica && p.status.Name == s.Name && m.now.Sub(p.heard) > m.cfg.Heartbeat()/2 {
+		if id != s.Replica && p.status.Name == s.Name && m.now.Sub(p.heard) > m.cfg.inquiry()/2 {
 			delete(m.peers, id)
 		}
 	}
@@ -542,7 +546,7 @@ func (m *Machine) sendClaim(again time.Duration) {
 	m.refused = map[ReplicaID]refusal{}
 	m.round++
 	m.roundWas = false
-	m.sendAt = m.now.Add(again)
+	m.roundAt, m.sendAt = m.now, m.now.Add(again)
 	m.emit(SendClaim{Request: ClaimRequest{From: m.status(), Claim: m.own}, Round: m.round})
 	m.count()
 }
@@ -671,7 +675,7 @@ func (m *Machine) win(end Instant) {
 	m.emit(ExtendLease{BotUntil: m.botUntil(), LeaseEnd: m.leaseEnd})
 	m.emit(StartBot{m.change})
 	// Tell the others at once whom to follow.
-	m.sendClaim(m.cfg.Heartbeat())
+	m.sendClaim(m.cfg.Resend())
 }
 
 // changeToSelf says from whom the role came, why, and how long nobody had it.
@@ -720,7 +724,7 @@ func (m *Machine) advancePrimary() {
 		return
 	}
 	if m.now >= m.sendAt {
-		m.sendClaim(m.cfg.Heartbeat())
+		m.sendClaim(m.cfg.Resend())
 	}
 	if !m.health.OK && !m.stopping {
 		if id := m.heir(true); id != "" {
@@ -735,6 +739,9 @@ func (m *Machine) extend() {
 	end, ok := m.supportedUntil()
 	if !ok {
 		end = m.now
+	}
+	if end >= m.roundAt.Add(m.cfg.GrantedFor()) {
+		m.sendAt = m.roundAt.Add(m.cfg.Heartbeat()) // a quorum has granted this renewal
 	}
 	if end == m.leaseEnd || m.hard {
 		return
@@ -857,7 +864,7 @@ func (m *Machine) measure() {
 	n := 1
 	for id, p := range m.peers {
 		switch {
-		case m.now.Sub(p.heard) > forget:
+		case m.now.Sub(p.heard) > m.cfg.forget():
 			delete(m.peers, id)
 		case m.reachable(p) && p.status.Role != Joining && p.status.Role != Leaving:
 			n++
@@ -865,7 +872,7 @@ func (m *Machine) measure() {
 	}
 	if n <= m.cfg.Replicas {
 		m.growing = false
-		if m.size != 0 && m.now.Sub(m.sizeSeen) > forget {
+		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.cfg.forget() {
 			m.resize(0)
 		}
 		return

@@ -13,14 +13,47 @@ func TestPrimaryRenewsEveryHeartbeatAndItsLeaseMoves(t *testing.T) {
 		  > bot until 1900, lease ends 2000
 		  > start bot m/1000
 		  > claim m/1000 as primary, round 2
-		1020 next
-		  > next 1220
 		1030 granted b m/1000 sent=1020
 		  > bot until 1910, lease ends 2010
-		1220 tick
+		1030 next
+		  > next 1320
+		1319 tick
+		1320 tick
 		  > claim m/1000 as primary, round 3
-		1230 granted c m/1000 sent=1220
-		  > bot until 2110, lease ends 2210
+		1330 granted c m/1000 sent=1320
+		  > bot until 2210, lease ends 2310
+		1330 next
+		  > next 1620
+	`)
+}
+
+func TestRenewalThatNoQuorumGrantsIsSentAgainSoon(t *testing.T) {
+	t.Parallel()
+	story(t, replica{Replicas: 5}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b,c m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		# the answer to an earlier round, or one of the two that are needed, is not enough
+		1030 granted b m/1000 sent=1020
+		1040 granted c m/1000 sent=1010
+		1119 tick
+		1120 tick
+		  > claim m/1000 as primary, round 3
+		1130 granted b m/1000 sent=1120
+		1140 granted c m/1000 sent=1120
+		  > bot until 2010, lease ends 2110
+		# from then on it goes on as if the first had come through
+		1140 next
+		  > next 1420
+		1420 tick
+		  > claim m/1000 as primary, round 4
+		1520 tick
+		  > claim m/1000 as primary, round 5
 	`)
 }
 
@@ -243,7 +276,7 @@ func TestHeirIsTheFirstHealthyStandbyThatGranted(t *testing.T) {
 		  > no successor
 		1100 resign switchover
 		  > drain bot, switchover
-		1150 stopped
+		1110 stopped
 		  > stepped down m/1000, switchover
 		  > release m/1000 switchover to d
 	`)
@@ -320,12 +353,12 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 			  > claim m/1000 as primary, round 2
 			1100 leave
 			  > drain bot, shutdown
-			1150 stopped
+			1110 stopped
 			  > stepped down m/1000, shutdown
 			  > release m/1000 shutdown to b
-			1150 state
+			1110 state
 			  > leaving follows=- remaining=0 floor=m/1000
-			1160 claim b/2000
+			1120 claim b/2000
 			  > grant b/2000
 			  > left
 		`)
@@ -343,13 +376,13 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 			  > claim m/1000 as primary, round 2
 			1100 leave
 			  > drain bot, shutdown
-			1150 stopped
+			1110 stopped
 			  > stepped down m/1000, shutdown
 			  > release m/1000 shutdown to b
-			1150 next
-			  > next 1400
-			1399 tick
-			1400 tick
+			1110 next
+			  > next 1360
+			1359 tick
+			1360 tick
 			  > left
 			3000 tick
 		`)

@@ -38,6 +38,23 @@ func TestViewTellsOfPeersByNameAndOfTheirAge(t *testing.T) {
 	}
 }
 
+// A primary hears standbys when they answer its renewals, and asks nothing besides.
+func TestNobodyIsForgottenBetweenTwoRenewalsOfALongLease(t *testing.T) {
+	t.Parallel()
+	for _, lease := range []time.Duration{200 * time.Millisecond, time.Second, 10 * time.Second, time.Minute} {
+		cfg := election.Config{Self: "m", Name: "m", Lease: lease, Replicas: 3}
+		m := election.New(cfg, election.Reading{Wall: 1000})
+		b := heard("b", "b")
+		b.Lease = lease
+		m.Step(election.Reading{}, election.StatusReceived{Status: b})
+		next := election.Instant(0).Add(cfg.Heartbeat() + lease/20)
+		m.Step(election.Reading{Now: next}, election.Tick{})
+		if v := m.View(next); v.Reachable != 2 {
+			t.Errorf("lease %v: %d replicas reachable, want 2", lease, v.Reachable)
+		}
+	}
+}
+
 func TestHistoryIsBoundedAndOldestFirst(t *testing.T) {
 	t.Parallel()
 	m := machine()

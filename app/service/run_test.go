@@ -107,7 +107,7 @@ func TestAServerThatStopsAnsweringIsAStalledPart(t *testing.T) {
 		r := &fakeReplica{left: make(chan error, 1)}
 		s = newService(r, func(int) { t.Error("halted a replica that left in time") })
 		s.servers = []ownServer{{"peer server", answers}}
-		s.parts = []part{{"probes", s.probe}, {"watch", s.watch.run}}
+		s.parts = append(s.probes(), part{"watch", s.watch.run})
 		err := s.run(t.Context())
 		if !errors.Is(err, errStalled) {
 			t.Errorf("run returned %v", err)
@@ -137,7 +137,7 @@ func TestAServerThatAnswersIsNeverAtFault(t *testing.T) {
 					}
 				}
 			}
-			s.parts = []part{{"others", others}, {"probes", s.probe}, {"watch", s.watch.run}}
+			s.parts = append(s.probes(), part{"others", others}, part{"watch", s.watch.run})
 			if err := s.run(ctx); err != nil {
 				t.Errorf("asked by others every %v: %v", gap, err)
 			}

@@ -141,7 +141,8 @@ func (s *service) build(ctx context.Context) error {
 	if err := s.buildWeb(registry); err != nil {
 		return err
 	}
-	s.parts = append(s.parts, part{"probes", s.probe}, part{"watch", s.watch.run})
+	s.parts = append(s.parts, s.probes()...)
+	s.parts = append(s.parts, part{"watch", s.watch.run})
 	s.log.Info("starting", "version", s.opts.Version, "id", id, "mode", s.cfg.Mode, "lease", s.cfg.Lease,
 		"replicas", s.cfg.Replicas, "quorum", cmp.Or(s.cfg.Quorum, s.cfg.Replicas/2+1), "instances", s.cfg.Instances,
 		"telegram", s.cfg.APIURL, "demo", s.cfg.Demo)
@@ -223,7 +224,7 @@ func (s *service) work(ctx context.Context, t node.Term) error {
 // stalled part has left before its lease ends; but never so short that a busy machine passes for a broken one.
 func (s *service) patience() time.Duration { return max(13*s.cfg.Lease/20, leastPatience) }
 
-const leastPatience = 500 * time.Millisecond
+const leastPatience = 300 * time.Millisecond
 
 // lookEvery is how often the watch looks at the promises.
 func lookEvery(lease time.Duration) time.Duration { return lease / 5 }
@@ -234,45 +235,55 @@ type ownServer struct {
 	ask  func(context.Context) error
 }
 
+// probes are the parts that ask our servers.
+func (s *service) probes() []part {
+	var all []part
+	for _, server := range s.servers {
+		all = append(all, part{"probe of the " + server.name, func(ctx context.Context) error { return s.probe(ctx, server) }})
+	}
+	return all
+}
+
 // served is a server's sign of life: it has answered a request.
 func (s *service) served(name string) func() {
 	return func() { s.watch.within(name, s.patience()) }
 }
 
-// probe asks every server of ours for a sign of life when nobody else has, until ctx ends. One that was
-// heard just before a look is asked at the next: two looks after its last sign, which leaves it the rest
-// of its patience, a quarter of a lease, to answer.
-func (s *service) probe(ctx context.Context) error {
-	every := lookEvery(s.cfg.Lease)
-	t := time.NewTicker(every)
+// probe asks one server of ours for a sign of life when nobody else has for half of its patience, until
+// ctx ends: that leaves it the other half to answer.
+func (s *service) probe(ctx context.Context, server ownServer) error {
+	s.served(server.name)()
+	defer s.watch.excuse(server.name)
+	every := s.patience() / 2
+	t := time.NewTimer(every)
 	defer t.Stop()
-	var asking sync.WaitGroup
-	defer asking.Wait()
-	for _, server := range s.servers {
-		s.served(server.name)()
-		defer s.watch.excuse(server.name)
-	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			now := time.Now()
-			for _, server := range s.servers {
-				if !s.watch.heardSince(server.name, now.Add(-every)) {
-					asking.Go(func() { s.askServer(ctx, server) })
-				}
-			}
+		}
+		if idle := s.watch.idle(server.name); idle < every {
+			t.Reset(every - idle)
+			continue
+		}
+		if s.askServer(ctx, server) {
+			t.Reset(every)
+		} else {
+			t.Reset(every / 4)
 		}
 	}
 }
 
-func (s *service) askServer(ctx context.Context, server ownServer) {
+// askServer tells whether the server has answered.
+func (s *service) askServer(ctx context.Context, server ownServer) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
-	if err := server.ask(ctx); err == nil {
-		s.served(server.name)()
+	if err := server.ask(ctx); err != nil {
+		return false
 	}
+	s.served(server.name)()
+	return true
 }
 
 // local is where a server that listens at addr is reached from the same machine.

@@ -35,11 +35,11 @@ func (w *watch) within(part string, d time.Duration) {
 	w.due[part] = w.heard[part].Add(d)
 }
 
-// heardSince tells whether a part, or whoever promises for it, has promised anything since a moment.
-func (w *watch) heardSince(part string, since time.Time) bool {
+// idle is how long ago a part, or whoever promises for it, has promised something.
+func (w *watch) idle(part string) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.heard[part].After(since)
+	return time.Since(w.heard[part])
 }
 
 // excuse ends a part's promise: it has nothing to do now.

@@ -95,7 +95,7 @@ var mutants = []mutant{
 
 	// Being primary.
 	machine("bot starts without a lease", "	m.emit(ExtendLease{BotUntil: m.botUntil(), LeaseEnd: m.leaseEnd})\n	m.emit(StartBot", "	m.emit(StartBot"),
-	machine("no renewal", "	if m.now >= m.sendAt {\n		m.sendClaim(m.cfg.Heartbeat())\n	}\n", ""),
+	machine("no renewal", "	if m.now >= m.sendAt {\n		m.sendClaim(m.cfg.Resend())\n	}\n", ""),
 	machine("no stop margin", "return m.leaseEnd.Add(-m.cfg.StopMargin()) }", "return m.leaseEnd }"),
 	machine("wins though the stop margin has begun", "!ok || m.now >= end.Add(-m.cfg.StopMargin())", "!ok || m.now >= end"),
 	machine("no halt", "			m.emit(Halt{m.reason})\n", ""),
@@ -119,7 +119,7 @@ var mutants = []mutant{
 	// The number of replicas.
 	machine("larger number ignored", "max(m.cfg.Replicas, m.size) }", "m.cfg.Replicas }"),
 	machine("larger number used at once", "n > m.size && m.now.Sub(m.since) >= m.cfg.growth() {", "n > m.size {"),
-	machine("larger number never decays", "m.size != 0 && m.now.Sub(m.sizeSeen) > forget {", "false {"),
+	machine("larger number never decays", "m.size != 0 && m.now.Sub(m.sizeSeen) > m.cfg.forget() {", "false {"),
 	machine("joining replicas count", "p.status.Role != Joining && p.status.Role != Leaving:", "true:"),
 	machine("deadline stays when the quorum grows", "Configured: m.cfg.Replicas})\n	m.count()\n", "Configured: m.cfg.Replicas})\n"),
 
