@@ -6,7 +6,8 @@
 // they are judged by, so it imports nothing of theirs. The rules (queue, updates, account) are pure
 // and take the time as an argument; server, users and control are the shell around them.
 //
-// It does not deliver to webhooks: it only keeps their settings and the conflicts they cause.
+// It does not deliver to webhooks: it only keeps their settings and the conflicts they cause. Of the
+// marked-up texts it parses HTML alone, and the messages it answers with show no reply_to_message.
 //
 // It may import gin and client_golang.
 package simulator

@@ -8,7 +8,9 @@ import (
 // Rules of the real server's queue of updates.
 const (
 	queueCapacity = 100_000
-	// pastEnd and beforeHead: an offset further out than these counts as the end.
+	// pastEnd and beforeHead: an offset further out than these is refused by the queue, and the server then
+	// gives what there is and forgets nothing (telegram-bot-api, Client.cpp, do_get_updates). grammY, which
+	// begins with offset 1, lives on that.
 	pastEnd    = 10
 	beforeHead = queueCapacity
 )
@@ -94,15 +96,13 @@ func (q *queue) expire(now time.Time) (dropped []queued) {
 	return dropped
 }
 
-// start is where an offset begins: -n stands for the last n, 0 for the head, anything far out for the end.
+// start is where an offset begins: -n stands for the last n, 0 and anything far out for the head.
 func (q *queue) start(offset int) int {
 	switch {
 	case offset < 0:
 		return q.waitingFrom(max(0, len(q.waiting)+offset))
-	case offset == 0:
+	case offset == 0, offset > q.tail+pastEnd, offset < q.head()-beforeHead:
 		return q.head()
-	case offset > q.tail+pastEnd, offset < q.head()-beforeHead:
-		return q.tail
 	default:
 		return offset
 	}

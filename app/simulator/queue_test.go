@@ -46,9 +46,10 @@ func TestOffsetDecidesWhatIsConfirmedAndWhatIsGiven(t *testing.T) {
 		"-100 keeps all there is":              {-100, 100, []int{500_000, 500_001, 500_002, 500_003}, []int{}},
 		"a little below the head is no matter": {first - 5, 100, []int{500_000, 500_001, 500_002, 500_003}, []int{}},
 		"100,000 below the head is the head's": {first - beforeHead, 100, []int{500_000, 500_001, 500_002, 500_003}, []int{}},
-		"further below it is the end":          {first - beforeHead - 1, 100, []int{}, []int{500_000, 500_001, 500_002, 500_003}},
+		"further below it confirms nothing":    {first - beforeHead - 1, 100, []int{500_000, 500_001, 500_002, 500_003}, []int{}},
+		"1, as some clients begin, is none":    {1, 100, []int{500_000, 500_001, 500_002, 500_003}, []int{}},
 		"ten past the end":                     {first + 4 + pastEnd, 100, []int{}, []int{500_000, 500_001, 500_002, 500_003}},
-		"further past it is the end":           {first + 4 + pastEnd + 1, 100, []int{}, []int{500_000, 500_001, 500_002, 500_003}},
+		"further past it confirms nothing":     {first + 4 + pastEnd + 1, 100, []int{500_000, 500_001, 500_002, 500_003}, []int{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
