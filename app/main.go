@@ -53,15 +53,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	most := 0
 	switch command {
-	case "version":
-		_, _ = fmt.Fprintln(stdout, "habot", version)
-		return 0
-	case "help", "-h", "--help":
-		_, _ = fmt.Fprintln(stdout, usage)
-		return 0
 	case "switchover":
 		most = 1
-	case "serve", "healthcheck", "status", "simulator":
+	case "serve", "healthcheck", "status", "simulator", "version", "help", "-h", "--help":
 	default:
 		_, _ = fmt.Fprintf(stderr, "habot: there is no command %q\n%s\n", command, usage)
 		return exitUsage
@@ -69,6 +63,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) > most {
 		_, _ = fmt.Fprintf(stderr, "habot: too many arguments for %s\n%s\n", command, usage)
 		return exitUsage
+	}
+	switch command {
+	case "version":
+		_, _ = fmt.Fprintln(stdout, "habot", version)
+		return 0
+	case "help", "-h", "--help":
+		_, _ = fmt.Fprintln(stdout, usage)
+		return 0
+	case "simulator":
+		if !config.Demo(os.Environ()) {
+			_, _ = fmt.Fprintln(stderr, "BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
+			return 0
+		}
 	}
 	cfg, err := config.Load(os.Environ(), os.ReadFile)
 	if err != nil {
@@ -136,10 +143,6 @@ func (p process) carryOut(ctx context.Context, command string, args []string) er
 
 func (p process) simulate(ctx context.Context) error {
 	cfg, log := p.cfg, p.log
-	if !cfg.Demo {
-		log.Info("BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
-		return nil
-	}
 	s := simulator.New(simulator.Config{
 		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Logger: log,
 	})

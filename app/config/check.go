@@ -77,6 +77,9 @@ func (c *checker) config(raw environment) Config {
 		SimulatorRate:  c.rate(raw.SimulatorRate),
 		SimulatorChats: c.whole("SIMULATOR_CHATS", raw.SimulatorChats, 1, maxChats),
 	}
+	if samePort(cfg.PeerAddr, cfg.HTTPAddr) {
+		c.problem("HTTP_ADDR", cfg.HTTPAddr, "another port than PEER_ADDR's, "+acceptedAddr)
+	}
 	cfg.Instances = c.instances(raw.Instances)
 	cfg.Quorum = c.quorum(raw.Quorum, cfg.Replicas)
 	cfg.Token = c.token(raw)
@@ -272,6 +275,13 @@ func (c *checker) addr(name, value string) string {
 		c.problem(name, value, acceptedAddr)
 	}
 	return value
+}
+
+// samePort tells whether two addresses cannot both be listened on.
+func samePort(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	return errA == nil && errB == nil && portA == portB && (hostA == hostB || hostA == "" || hostB == "")
 }
 
 var nameShape = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)

@@ -107,6 +107,26 @@ func Variables() ([]Variable, error) {
 	return all, nil
 }
 
+// Demo tells whether an environment names no token: then the bot runs against the simulator. It reads no
+// file, and judges nothing else.
+func Demo(environ []string) bool {
+	set := given(environ)
+	return set["BOT_TOKEN_FILE"] == "" && (set["BOT_TOKEN"] == "" || set["BOT_TOKEN"] == DemoToken)
+}
+
+// given is an environment without what is not set. Empty means not set: Compose hands on what .env leaves
+// out as an empty string. INSTANCES alone could be emptied by mistake, and nobody would be found.
+func given(environ []string) map[string]string {
+	set := map[string]string{}
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if value = strings.TrimSpace(value); value != "" || name == "INSTANCES" {
+			set[name] = value
+		}
+	}
+	return set
+}
+
 // Problems are what is wrong with a configuration, one line each. No line contains a secret.
 type Problems []string //nolint:errname // they are a list of lines, and read as one
 
@@ -116,15 +136,7 @@ func (p Problems) Error() string { return strings.Join(p, "\n") }
 // Load makes a configuration of an environment (NAME=value each) and the files that it names. Its error
 // is of type Problems.
 func Load(environ []string, readFile func(name string) ([]byte, error)) (Config, error) {
-	set := map[string]string{}
-	for _, e := range environ {
-		name, value, _ := strings.Cut(e, "=")
-		// Empty means not set: Compose hands on what .env leaves out as an empty string. INSTANCES
-		// alone could be emptied by mistake, and nobody would be found.
-		if value = strings.TrimSpace(value); value != "" || name == "INSTANCES" {
-			set[name] = value
-		}
-	}
+	set := given(environ)
 	var raw environment
 	if err := env.ParseWithOptions(&raw, env.Options{Environment: set}); err != nil {
 		return Config{}, Problems{err.Error()}

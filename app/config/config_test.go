@@ -109,7 +109,7 @@ func TestAcceptedValues(t *testing.T) {
 		"CLUSTER_SECRET=" + strings.Repeat("s", 16), "ADMIN_TOKEN=" + strings.Repeat("s", 16),
 		"TELEGRAM_API_URL=https://[fd00::1]:8443", "TELEGRAM_API_URL=http://telegram", "INSTANCES=bot", "INSTANCES=::1", "INSTANCES=[::1]",
 		"INSTANCES=[::1]:7175", "INSTANCES=10.0.0.1", "INSTANCES=a.b.c:65535", "INSTANCES=tasks.my_bot",
-		"INSTANCES=" + strings.Repeat("bot,", 64), "HTTP_ADDR=0.0.0.0:8080", "PEER_ADDR=[::]:7175",
+		"INSTANCES=" + strings.Repeat("bot,", 64), "HTTP_ADDR=0.0.0.0:8080", "PEER_ADDR=[::]:7175", "HTTP_ADDR=127.0.0.1:8080",
 		"BOT_TOKEN=" + token, "BOT_TOKEN=1:" + strings.Repeat("_", 35),
 	} {
 		mustLoad(t, nil, set)
@@ -142,7 +142,7 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"INSTANCES=" + strings.Repeat("bot,", 65), instances},
 		{"PEER_ADDR=7175", address}, {"PEER_ADDR=:0", address}, {"PEER_ADDR=bot:", address}, {"PEER_ADDR=:65536", address},
 		{"PEER_ADDR=:http", address}, {"HTTP_ADDR=::1:80", address}, {"HTTP_ADDR=:+80", address}, {"HTTP_ADDR=a b:80", address},
-		{"HTTP_ADDR=http://x:80", address}, {"SIMULATOR_ADDR=8081", address},
+		{"HTTP_ADDR=http://x:80", address}, {"SIMULATOR_ADDR=8081", address}, {"HTTP_ADDR=:7175", "another port than PEER_ADDR's"},
 		{"REPLICA_NAME=a b", name}, {"REPLICA_NAME=" + strings.Repeat("n", 65), name}, {"REPLICA_NAME=ä", name},
 		{"ADMIN_CHAT_IDS=0", chats}, {"ADMIN_CHAT_IDS=@me", chats}, {"ADMIN_CHAT_IDS=1;2", chats}, {"ADMIN_CHAT_IDS=1.5", chats},
 		{"ADMIN_CHAT_IDS=9223372036854775808", chats}, {"ADMIN_CHAT_IDS=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21", chats},

@@ -37,6 +37,15 @@ func Listen(addr string, bounds Bounds) (*Listener, error) {
 	return New(l, bounds), nil
 }
 
+// Local is where what listens at addr (host:port or :port) is reached from the same machine.
+func Local(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
 // New bounds a listener.
 func New(l net.Listener, bounds Bounds) *Listener {
 	return &Listener{Listener: l, bounds: bounds, open: map[netip.Addr]int{}}

@@ -19,6 +19,7 @@ import (
 	"habot/app/bot"
 	"habot/app/config"
 	"habot/app/election"
+	"habot/app/listener"
 	"habot/app/node"
 	"habot/app/peer"
 	"habot/app/web"
@@ -178,7 +179,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	s.close = append(s.close, client.Close)
 	s.parts = append(s.parts, part{peerServer, server.Serve}, part{"discovery", client.RunDiscovery})
 	s.servers = append(s.servers, ownServer{peerServer, func(ctx context.Context) error {
-		_, err := client.Status(ctx, local(s.cfg.PeerAddr))
+		_, err := client.Status(ctx, listener.Local(s.cfg.PeerAddr))
 		return err //nolint:wrapcheck // only whether there is one counts
 	}})
 	return nil
@@ -284,15 +285,6 @@ func (s *service) askServer(ctx context.Context, server ownServer) bool {
 	}
 	s.served(server.name)()
 	return true
-}
-
-// local is where a server that listens at addr is reached from the same machine.
-func local(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host == "" || host == "0.0.0.0" || host == "::" {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // halt is the fail-stop.

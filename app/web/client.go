@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"habot/app/election"
+	"habot/app/listener"
 )
 
 // Client asks the replica that runs beside it, for the command line.
@@ -25,12 +25,8 @@ type Client struct {
 
 // NewClient returns a client for the server that listens at addr (host:port or :port).
 func NewClient(addr, adminToken string) *Client {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host == "" || host == "0.0.0.0" || host == "::" {
-		host = "127.0.0.1"
-	}
 	return &Client{
-		base:       "http://" + net.JoinHostPort(host, port),
+		base:       "http://" + listener.Local(addr),
 		adminToken: adminToken,
 		http:       &http.Client{Timeout: switchTimeout + time.Second, Transport: &http.Transport{MaxIdleConns: 1}},
 	}
