@@ -153,6 +153,14 @@ type Machine struct {
 	growing      bool
 	sizeSeen     Instant
 	mismatchTold map[string]Refusal
+	misfits      map[string]misfit // by name, heard last
+}
+
+// misfit is a replica that cannot take part with this one.
+type misfit struct {
+	why    Refusal
+	theirs string
+	heard  Instant
 }
 
 // New returns the machine of a replica that starts now: it is silent for JoinSilence.
@@ -167,6 +175,7 @@ func New(cfg Config, r Reading) *Machine {
 		health:       Health{OK: true},
 		peers:        map[ReplicaID]*peer{},
 		mismatchTold: map[string]Refusal{},
+		misfits:      map[string]misfit{},
 	}
 	m.promise.ended = map[ReplicaID]int64{}
 	return m
@@ -374,6 +383,12 @@ func (m *Machine) mismatched(s Status) bool {
 		why, theirs = RefusedProtocol, "another version of the protocol"
 	case s.Lease != m.cfg.Lease:
 		why, theirs = RefusedLease, s.Lease.String()
+	}
+	switch _, known := m.misfits[s.Name]; {
+	case why == "":
+		delete(m.misfits, s.Name)
+	case known || len(m.misfits) < endedLength:
+		m.misfits[s.Name] = misfit{why, theirs, m.now}
 	}
 	if m.mismatchTold[s.Name] != why {
 		if why == "" {
@@ -861,6 +876,7 @@ func (m *Machine) reachable(p *peer) bool { return m.now.Sub(p.heard) <= m.cfg.h
 // heard together for a while. Replicas that join do not count yet, so that one that restarts under
 // another name is not counted twice.
 func (m *Machine) measure() {
+	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > forget })
 	n := 1
 	for id, p := range m.peers {
 		switch {

@@ -221,12 +221,22 @@ type Peer struct {
 	Reachable bool `json:"reachable"`
 }
 
+// Mismatched is a replica, heard lately, whose configuration keeps it from taking part with this one.
+type Mismatched struct {
+	Name   string  `json:"name"`
+	Reason Refusal `json:"reason"`
+	// Theirs is what it has there, for people.
+	Theirs string `json:"theirs"`
+}
+
 // View is everything a replica knows, for operators, the bot and metrics.
 type View struct {
 	Mode string `json:"mode"` // primary-backup or bot-only
 	Self Status `json:"self"`
 	// Peers are sorted by name, then id; Self is not among them.
 	Peers []Peer `json:"peers"`
+	// Mismatched are sorted by name; they are not among Peers.
+	Mismatched []Mismatched `json:"mismatched,omitempty"`
 	// Expected is N as in force: configured, or the larger number heard. Reachable counts Self.
 	Expected  int `json:"expected"`
 	Reachable int `json:"reachable"`

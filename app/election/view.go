@@ -1,6 +1,7 @@
 package election
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -61,6 +62,11 @@ func (m *Machine) View(now Instant) View {
 		v.Peers = append(v.Peers, Peer{Status: p.status, Age: m.now.Sub(p.heard), Reachable: r})
 	}
 	slices.SortFunc(v.Peers, func(a, b Peer) int { return byName(a.Status, b.Status) })
+	for _, name := range slices.Sorted(maps.Keys(m.misfits)) {
+		if x := m.misfits[name]; m.now.Sub(x.heard) <= m.cfg.hearing() {
+			v.Mismatched = append(v.Mismatched, Mismatched{Name: name, Reason: x.why, Theirs: x.theirs})
+		}
+	}
 	return v
 }
 

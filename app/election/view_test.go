@@ -2,6 +2,7 @@ package election_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,6 +53,37 @@ func TestNobodyIsForgottenBetweenTwoRenewalsOfALongLease(t *testing.T) {
 		if v := m.View(next); v.Reachable != 2 {
 			t.Errorf("lease %v: %d replicas reachable, want 2", lease, v.Reachable)
 		}
+	}
+}
+
+// A mismatch is seen for as long as it is there: what it is told as, once, does not say when it ends.
+func TestViewTellsWhoCannotTakePartForAsLongAsItIsHeard(t *testing.T) {
+	t.Parallel()
+	m := machine()
+	other := func(id election.ReplicaID, l time.Duration) election.StatusReceived {
+		s := heard(id, string(id))
+		s.Lease = l
+		return election.StatusReceived{Status: s}
+	}
+	m.Step(election.Reading{Now: at(100)}, other("z", 2*time.Second))
+	m.Step(election.Reading{Now: at(200)}, other("b", 3*time.Second))
+	want := []election.Mismatched{{Name: "b", Reason: election.RefusedLease, Theirs: "3s"}, {Name: "z", Reason: election.RefusedLease, Theirs: "2s"}}
+	if v := m.View(at(200)); !slices.Equal(v.Mismatched, want) || len(v.Peers) != 0 {
+		t.Errorf("mismatched %+v, want %+v; peers %+v", v.Mismatched, want, v.Peers)
+	}
+	if v := m.View(at(2601)); !slices.Equal(v.Mismatched, want[:1]) {
+		t.Errorf("mismatched %+v, want those heard within 2.5 leases: %+v", v.Mismatched, want[:1])
+	}
+	m.Step(election.Reading{Now: at(2602)}, other("b", lease))
+	if v := m.View(at(2602)); len(v.Mismatched) != 0 || len(v.Peers) != 1 {
+		t.Errorf("mismatched %+v, want none: it takes part now", v.Mismatched)
+	}
+	const later = 2603 + 60_000 // z is forgotten
+	for i := range 1000 {
+		m.Step(election.Reading{Now: at(later)}, other(election.ReplicaID(fmt.Sprint(i)), time.Minute))
+	}
+	if v := m.View(at(later)); len(v.Mismatched) != 256 {
+		t.Errorf("%d mismatched are remembered, want 256", len(v.Mismatched))
 	}
 }
 
