@@ -35,6 +35,9 @@ type Config struct {
 	Cluster      Cluster
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer
+	// Strangers are instances met lately that cannot even be asked who they are, a line each, for people;
+	// nil for none.
+	Strangers func() []string
 	// OnHealth is called on each change of health, never concurrently.
 	OnHealth func(election.Health)
 	// Transport is the way to Telegram; nil stands for the real one.
@@ -63,12 +66,14 @@ type Bot struct {
 	api     *telego.Bot
 	metrics *metrics
 	running atomic.Bool
+	took    chan struct{} // this replica has become primary
 
 	mu       sync.Mutex
 	tracker  tracker
 	health   election.Health
 	trouble  string
 	username string
+	deaf     map[int64]bool // admins' chats that refused the last message
 }
 
 // New returns a bot that does nothing yet.
@@ -76,10 +81,14 @@ func New(cfg Config) (*Bot, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = newBase()
 	}
-	b := &Bot{cfg: cfg, metrics: newMetrics(cfg.Registerer), health: election.Health{OK: true}}
+	b := &Bot{
+		cfg: cfg, metrics: newMetrics(cfg.Registerer), took: make(chan struct{}, 1),
+		health: election.Health{OK: true}, deaf: map[int64]bool{},
+	}
 	redact := redaction(cfg.Token)
 	client := &http.Client{Transport: &transport{
 		base: cfg.Transport, token: cfg.Token, redact: redact, userAgent: userAgent(cfg.Version, cfg.Name), metrics: b.metrics,
+		admins: cfg.AdminChatIDs,
 	}}
 	caller := &caller{Caller: telegoapi.HTTPCaller{Client: client}, redact: redact, logger: cfg.Logger}
 	api, err := telego.NewBot(placeholder, telego.WithAPICaller(caller), telego.WithAPIServer(cfg.APIURL), telego.WithDiscardLogger())

@@ -220,15 +220,6 @@ func words(r election.Reason) string {
 	}
 }
 
-// announce tells the admins' chats of this takeover. It gives up when the term ends.
-func (b *Bot) announce(ctx context.Context, c election.Change) {
-	for _, chat := range b.cfg.AdminChatIDs {
-		if v, err := b.send(ctx, reply{chat: chat, text: changeText(c), html: true}, func(time.Duration) {}); v != fine && v != over {
-			b.cfg.Logger.Warn("an admin could not be told of the change of primary", "chat_id", chat, "error", err)
-		}
-	}
-}
-
 // setCommands has Telegram show the commands, the admins' to the admins alone.
 func (b *Bot) setCommands(ctx context.Context) {
 	var everybody, admins []telego.BotCommand

@@ -166,87 +166,11 @@ func TestSwitchoverIsNotRepeatedForWantOfAnAnswer(t *testing.T) {
 	})
 }
 
-// Who took over, from whom, why, and how long nobody was primary.
-func TestAdminsHearOfEveryChangeOfPrimary(t *testing.T) {
-	t.Parallel()
-	reasons := map[election.Reason]string{
-		election.ReasonStart:        "the first primary",
-		election.ReasonCrash:        "crash",
-		election.ReasonLeaseLost:    "lease lost",
-		election.ReasonShutdown:     "shut down",
-		election.ReasonSwitchover:   "an operator asked for it",
-		election.ReasonUnhealthy:    "could not poll Telegram",
-		election.ReasonLowerPrimary: "lower timestamp",
-		election.ReasonPartFailed:   "a part of it failed",
-		"of <the> future":           "of &lt;the&gt; future",
-	}
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, 41, 42, 43)
-		failures := 0
-		f.tg.answerWith(func(c call) (*http.Response, error) {
-			switch {
-			case c.method != "sendMessage":
-			case c.params.ChatID == 41:
-				return bad(403, "Forbidden: bot was blocked by the user"), nil
-			case c.params.ChatID == 42 && failures < 2:
-				failures++
-				return bad(500, "Internal Server Error"), nil
-			}
-			return nil, nil
-		})
-		for reason, why := range reasons {
-			before := len(f.tg.texts(43))
-			r := f.start(election.Change{
-				Claim: election.Claim{Timestamp: time.Now().UnixNano()},
-				Name:  "habot-bot-1", Previous: nasty, Reason: reason, Gap: 2340 * time.Millisecond,
-			})
-			after(30 * time.Second)
-			r.drained()
-			got := f.tg.texts(43)[before:]
-			if len(got) != 1 {
-				t.Fatalf("%s: announced %q", reason, got)
-			}
-			for _, part := range []string{"<b>habot-bot-1</b> is primary", "after <b>" + html.EscapeString(nasty) + "</b>", why, "2.34 s"} {
-				if !strings.Contains(got[0], part) {
-					t.Errorf("%s: announced %q without %q", reason, got[0], part)
-				}
-			}
-			if all := f.tg.texts(42); all[len(all)-1] != got[0] {
-				t.Errorf("%s: chat 42 got %q", reason, all)
-			}
-		}
-		f.expectLogged("an admin could not be told", len(reasons))
-	})
-}
-
 func TestFirstPrimaryIsAnnouncedWithoutAPredecessor(t *testing.T) {
 	t.Parallel()
 	if got := changeText(election.Change{Name: "a", Reason: election.ReasonStart}); got != "<b>a</b> is primary since 1970-01-01 00:00:00 UTC: the first primary." {
 		t.Errorf("announced %q", got)
 	}
-}
-
-func TestSlowAnnouncementDelaysNoUpdate(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, operator)
-		f.tg.answerWith(func(c call) (*http.Response, error) {
-			if c.params.ChatID == operator {
-				return hang(c)
-			}
-			return nil, nil
-		})
-		f.tg.send(1, "a")
-		start := time.Now()
-		r := f.start(election.Change{})
-		after(time.Minute)
-		if d := f.answeredAfter(start, 1); d != 0 {
-			t.Errorf("answered after %v", d)
-		}
-		if took := r.drained(); took != 0 {
-			t.Errorf("an announcement under way held Drain up for %v", took)
-		}
-	})
 }
 
 // A replica that is primary from the start has not probed: it asks who it is.

@@ -11,6 +11,13 @@ const (
 	outcomeSkipped  = "skipped"
 )
 
+// Outcomes of messages to admins. The set is closed, too.
+const (
+	outcomeSent    = "sent"
+	outcomeRefused = "refused"
+	// outcomeFailed, as of updates: Telegram failed until it was given up.
+)
+
 // metrics are the bot's; their names are public interface.
 type metrics struct {
 	updates        *prometheus.CounterVec
@@ -20,6 +27,7 @@ type metrics struct {
 	requestSeconds *prometheus.HistogramVec
 	conflicts      prometheus.Counter
 	trouble        *prometheus.GaugeVec
+	adminMessages  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -48,6 +56,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		trouble: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "habot_telegram_trouble", Help: "1 while Telegram refuses this bot for a reason that no other replica could mend.",
 		}, []string{"kind"}),
+		adminMessages: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "habot_admin_messages_total", Help: "Messages to admins' chats about changes of primary and trouble, by what became of them.",
+		}, []string{"outcome"}),
 	}
 	for _, o := range []string{outcomeAnswered, outcomeIgnored, outcomeFailed, outcomePanic, outcomeSkipped} {
 		m.updates.WithLabelValues(o)
@@ -55,6 +66,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, k := range troubleKinds() {
 		m.trouble.WithLabelValues(k)
 	}
-	reg.MustRegister(m.updates, m.updateSeconds, m.updateAge, m.requests, m.requestSeconds, m.conflicts, m.trouble)
+	for _, o := range []string{outcomeSent, outcomeRefused, outcomeFailed} {
+		m.adminMessages.WithLabelValues(o)
+	}
+	reg.MustRegister(m.adminMessages, m.updates, m.updateSeconds, m.updateAge, m.requests, m.requestSeconds, m.conflicts, m.trouble)
 	return m
 }

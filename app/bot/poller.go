@@ -42,6 +42,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 		b.running.Store(false)
 		b.note(func(tr *tracker, _ time.Time) { tr.roleEnded() })
 	}()
+	b.tookOver()
 	r := &run{b: b, term: t, book: newLedger(t.Handled)}
 	ctx = withHeld(ctx, t.Held)
 
@@ -61,7 +62,6 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 
 	aside, stopAside := context.WithCancel(polling)
 	var besides sync.WaitGroup
-	besides.Go(func() { b.announce(aside, t.Change) })
 	defer besides.Wait()
 	defer stopAside()
 

@@ -609,6 +609,7 @@ func TestTermEndsOnlyWhenItsLastRequestHas(t *testing.T) {
 			}
 			return nil, nil
 		})
+		f.tg.send(1, "a")
 		r := f.start(election.Change{})
 		after(time.Second)
 		r.cancel()

@@ -33,7 +33,7 @@ func (r *run) respond(ctx context.Context, u telego.Update) (outcome string, ok 
 		return outcomeIgnored, true
 	}
 	for _, reply := range replies {
-		switch v, err := r.b.send(ctx, reply, r.within); v {
+		switch v, err := r.b.send(ctx, reply, sendBackOff, r.within); v {
 		case fine:
 		case over:
 			// What was done is not done again for want of an answer.
@@ -55,8 +55,8 @@ type reply struct {
 }
 
 // send sends one message, and again while Telegram fails or rejects the token, until ctx ends or
-// giveUpAfter has passed. The verdict explains the error.
-func (b *Bot) send(ctx context.Context, m reply, within func(time.Duration)) (verdict, error) {
+// giveUpAfter has passed, with longest between two attempts. The verdict explains the error.
+func (b *Bot) send(ctx context.Context, m reply, longest time.Duration, within func(time.Duration)) (verdict, error) {
 	params := telegoutil.Message(telegoutil.ID(m.chat), m.text)
 	if m.html {
 		params = params.WithParseMode(telego.ModeHTML)
@@ -69,7 +69,7 @@ func (b *Bot) send(ctx context.Context, m reply, within func(time.Duration)) (ve
 		if v != transient && v != limited && v != unauthorized {
 			return v, err
 		}
-		d := backOff(n, 100*time.Millisecond, sendBackOff, rand.Float64()) //nolint:gosec // jitter
+		d := backOff(n, 100*time.Millisecond, longest, rand.Float64()) //nolint:gosec // jitter
 		if v == limited {
 			d = retryAfter(err)
 		}

@@ -413,7 +413,7 @@ func (f *fixture) expectNoToken() {
 	if err != nil {
 		f.t.Error(err)
 	}
-	said := f.logs.String() + fmt.Sprint(families) + fmt.Sprint(f.healthChanges()) + f.bot.Trouble()
+	said := f.logs.String() + strings.Join(f.told(), "\n") + fmt.Sprint(families) + fmt.Sprint(f.healthChanges()) + f.bot.Trouble()
 	if i := strings.Index(said, testSecret); i >= 0 {
 		f.t.Errorf("the token is in what the bot says: ...%s", said[max(0, i-200):i+len(testSecret)])
 	}
@@ -482,6 +482,57 @@ func (f *fixture) expectLogged(text string, times int) {
 	if got := strings.Count(f.logs.String(), text); got != times {
 		f.t.Errorf("%q is in the log %d times, want %d:\n%s", text, got, times, f.logs.String())
 	}
+}
+
+// told is all that was sent to anybody.
+func (f *fixture) told() []string {
+	var all []string
+	for _, c := range f.tg.all("sendMessage") {
+		all = append(all, c.params.Text)
+	}
+	return all
+}
+
+// me is the fixture's replica in views.
+const me = "replica-1"
+
+// see changes the view that the bot has of its cluster.
+func (f *fixture) see(change func(v *election.View)) {
+	f.cluster.mu.Lock()
+	defer f.cluster.mu.Unlock()
+	change(&f.cluster.view)
+}
+
+// become makes this replica primary in the view, by a change, and starts the term.
+func (f *fixture) become(change election.Change) *role {
+	f.t.Helper()
+	change.Claim = election.Claim{Timestamp: time.Now().UnixNano(), Replica: me}
+	f.see(func(v *election.View) {
+		v.Self = election.Status{
+			Replica: me, Name: "habot-bot-1", Role: election.Primary, Primary: change.Claim, PrimaryName: "habot-bot-1",
+			Health: election.Health{OK: true}, Lease: time.Second, Change: change,
+		}
+		v.History = append(v.History, change)
+	})
+	return f.start(change)
+}
+
+// telling has the bot tell the admins until the test ends, or the returned function is called.
+func (f *fixture) telling() (stop func()) {
+	ctx, cancel := context.WithCancel(f.t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := f.bot.RunTelling(ctx); err != nil {
+			f.t.Errorf("RunTelling: %v", err)
+		}
+	}()
+	stop = func() {
+		cancel()
+		<-ended
+	}
+	f.t.Cleanup(stop)
+	return stop
 }
 
 // role is a term that runs.

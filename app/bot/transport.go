@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ var ErrLeaseLost = errors.New("the lease has ended")
 // maxResponse bounds an answer of Telegram: a hundred updates of the largest kind stay far below.
 const maxResponse = 16 << 20
 
+// errNeedsLease says that a request may leave only in a term. It is an ErrLeaseLost.
+var errNeedsLease = fmt.Errorf("%w: this request needs one", ErrLeaseLost)
+
 // placeholder stands for the token everywhere but on the wire: whatever telego or net/http put into
 // an error or a log line, the token is not in it.
 const placeholder = "0:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -38,13 +42,15 @@ func withHeld(ctx context.Context, held func() bool) context.Context {
 }
 
 // transport is the one way to Telegram. It puts the token in, checks the lease right before a
-// request leaves, bounds the answer, and measures.
+// request leaves, bounds the answer, and measures. Outside a term only those requests leave that conflict
+// with no primary: getMe, and sendMessage to an admin.
 type transport struct {
 	base      http.RoundTripper
 	token     string
 	redact    func(string) string
 	userAgent string
 	metrics   *metrics
+	admins    []int64
 }
 
 // newBase is a transport that keeps a connection warm, so that a takeover needs no handshake.
@@ -72,12 +78,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	out.Header.Set("User-Agent", t.userAgent)
 	if held, ok := req.Context().Value(heldKey{}).(func() bool); ok {
 		if !held() {
-			if req.Body != nil {
-				_ = req.Body.Close() // a request that does not leave; there is nothing to lose
-			}
-			return nil, ErrLeaseLost
+			return drop(req, ErrLeaseLost)
 		}
 		hold(out, held)
+	} else if !t.harmless(method, req) {
+		return drop(req, errNeedsLease)
 	}
 	start := time.Now()
 	resp, err := t.base.RoundTrip(out)
@@ -94,6 +99,37 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp.Header.Del("Location")
 	resp.Body = &bounded{ReadCloser: resp.Body, left: maxResponse + 1}
 	return resp, nil
+}
+
+// drop ends a request that does not leave.
+func drop(req *http.Request, why error) (*http.Response, error) {
+	if req.Body != nil {
+		_ = req.Body.Close() // there is nothing to lose
+	}
+	return nil, why
+}
+
+// harmless tells whether a request may leave without a lease. It judges what is sent, not who sends it.
+func (t *transport) harmless(method string, req *http.Request) bool {
+	switch method {
+	case "getMe":
+		return true
+	case "sendMessage":
+		var message struct {
+			Chat int64 `json:"chat_id"`
+		}
+		if req.GetBody == nil {
+			return false
+		}
+		body, err := req.GetBody()
+		if err != nil {
+			return false
+		}
+		defer body.Close()
+		return json.NewDecoder(body).Decode(&message) == nil && slices.Contains(t.admins, message.Chat)
+	default:
+		return false
+	}
 }
 
 // hold has the lease checked once more when the body is read to be written: between RoundTrip and that

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -28,10 +29,10 @@ type base func(req *http.Request) (*http.Response, error)
 // RoundTrip implements http.RoundTripper.
 func (f base) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-func newTestBot(t *testing.T, token string, rt http.RoundTripper) *Bot {
+func newTestBot(t *testing.T, token string, rt http.RoundTripper, admins ...int64) *Bot {
 	t.Helper()
 	b, err := New(Config{
-		Token: token, APIURL: "http://telegram.test", Name: "habot-bot-1", Version: "1.2.3", Cluster: &cluster{},
+		Token: token, APIURL: "http://telegram.test", Name: "habot-bot-1", Version: "1.2.3", Cluster: &cluster{}, AdminChatIDs: admins,
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), OnHealth: func(election.Health) {}, Transport: rt,
 	})
 	if err != nil {
@@ -220,7 +221,7 @@ func TestAnswersAreBounded(t *testing.T) {
 				resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(start), endless(tt.size-int64(len(start)))))
 				return resp, nil
 			}))
-			_, err := b.api.GetUpdates(t.Context(), nil)
+			_, err := b.api.GetUpdates(inTerm(t), nil)
 			if (err == nil) != tt.ok {
 				t.Errorf("error: %v", err)
 			}
@@ -263,11 +264,62 @@ func TestVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newTestBot(t, testToken, base(func(*http.Request) (*http.Response, error) { return tt.resp, tt.err }))
-			_, err := b.api.GetUpdates(t.Context(), nil)
+			_, err := b.api.GetUpdates(inTerm(t), nil)
 			if got := judge(tt.ctx, err); got != tt.want {
 				t.Errorf("%v is judged %v, want %v", err, got, tt.want)
 			}
 		})
+	}
+}
+
+// inTerm is a context of a term whose lease holds.
+func inTerm(t *testing.T) context.Context {
+	return withHeld(t.Context(), func() bool { return true })
+}
+
+func TestWithoutATermOnlyWhatConflictsWithNobodyLeaves(t *testing.T) {
+	t.Parallel()
+	var left []string
+	telegram := base(func(req *http.Request) (*http.Response, error) {
+		left = append(left, path.Base(req.URL.Path))
+		return good("[]"), nil
+	})
+	api, nobodys := newTestBot(t, testToken, telegram, operator).api, newTestBot(t, testToken, telegram).api
+	ctx := t.Context()
+	to := func(chat telego.ChatID) *telego.SendMessageParams {
+		return &telego.SendMessageParams{ChatID: chat, Text: "x"}
+	}
+	for name, ask := range map[string]func() error{
+		"getUpdates":         func() error { _, err := api.GetUpdates(ctx, nil); return err },
+		"getUpdates, marked": func() error { _, err := api.GetUpdates(context.WithValue(ctx, heldKey{}, nil), nil); return err },
+		"deleteWebhook":      func() error { return api.DeleteWebhook(ctx, &telego.DeleteWebhookParams{}) },
+		"setMyCommands":      func() error { return api.SetMyCommands(ctx, &telego.SetMyCommandsParams{}) },
+		"to somebody":        func() error { _, err := api.SendMessage(ctx, to(telego.ChatID{ID: anybody})); return err },
+		"to a name":          func() error { _, err := api.SendMessage(ctx, to(telego.ChatID{Username: "@x"})); return err },
+		"to no admin":        func() error { _, err := nobodys.SendMessage(ctx, to(telego.ChatID{ID: operator})); return err },
+		"a photo to an admin": func() error {
+			_, err := api.SendPhoto(ctx, &telego.SendPhotoParams{ChatID: telego.ChatID{ID: operator}, Photo: telego.InputFile{FileID: "x"}})
+			return err
+		},
+		"a dice to an admin": func() error {
+			_, err := api.SendDice(ctx, &telego.SendDiceParams{ChatID: telego.ChatID{ID: operator}})
+			return err
+		},
+		"close": func() error { return api.Close(ctx) },
+	} {
+		err := ask()
+		if !errors.Is(err, errNeedsLease) || judge(ctx, err) != over {
+			t.Errorf("%s: %v, want %v", name, err, errNeedsLease)
+		}
+	}
+	if len(left) != 0 {
+		t.Fatalf("%v left without a lease", left)
+	}
+	_, _ = api.GetMe(ctx)
+	_, _ = api.SendMessage(ctx, to(telego.ChatID{ID: operator}))
+	_, _ = api.GetUpdates(inTerm(t), nil)
+	if want := []string{"getMe", "sendMessage", "getUpdates"}; !slices.Equal(left, want) {
+		t.Errorf("%v left, want %v", left, want)
 	}
 }
 
@@ -346,7 +398,7 @@ func TestMetricsKeepTheirNamesAndFormAndClosedLabels(t *testing.T) {
 			names = append(names, family.GetName())
 		}
 		want := []string{
-			"habot_telegram_conflicts_total", "habot_telegram_request_seconds", "habot_telegram_requests_total",
+			"habot_admin_messages_total", "habot_telegram_conflicts_total", "habot_telegram_request_seconds", "habot_telegram_requests_total",
 			"habot_telegram_trouble", "habot_update_age_seconds", "habot_update_seconds", "habot_updates_total",
 		}
 		if !slices.Equal(names, want) {

@@ -1,0 +1,97 @@
+package bot
+
+import (
+	"fmt"
+	"html"
+	"strings"
+	"time"
+
+	"habot/app/election"
+)
+
+// text tells of one change, or of many in a line.
+func (t tally) text(now time.Time) string {
+	if t.n == 1 {
+		return changeText(t.last)
+	}
+	return fmt.Sprintf("%d changes of primary in %s, the last: %s", t.n, span(now.Sub(t.since)), changeText(t.last))
+}
+
+// span is a duration as people say it.
+func span(d time.Duration) string {
+	if d < 100*time.Second {
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	}
+	return fmt.Sprintf("%.0f minutes", d.Minutes())
+}
+
+func clock(t time.Time) string { return t.UTC().Format(time.DateTime + " MST") }
+
+func bold(name string) string { return "<b>" + html.EscapeString(name) + "</b>" }
+
+// text tells that a condition is there. It says who sees it: on the other side of a partition another
+// replica may see, and tell, something else.
+func (s sight) text(k condition, e episode) string {
+	seen := fmt.Sprintf("since %s, as %s sees it", clock(e.since), bold(s.view.Self.Name))
+	switch k {
+	case noPrimary:
+		return fmt.Sprintf("No primary %s: nobody answers. %d of %d replicas reachable, %d are needed. Should others hear each other, they may have one.\n%s",
+			seen, s.view.Reachable, s.view.Expected, s.view.Quorum, s.replicas())
+	case foreignPoller:
+		return "Another program polls with this token (409) " + seen + ". It takes updates away: stop it, or have BotFather make a new token."
+	case webhookStays:
+		return "A webhook is set for this token (409) " + seen + ", and was set again after it was removed. It takes all updates away: find out who sets it."
+	default:
+		return "A configuration differs " + seen + ":\n" + s.differences()
+	}
+}
+
+// overText tells that a condition is over.
+func (s sight) overText(k condition, e episode) string {
+	as := "as " + bold(s.view.Self.Name) + " sees it"
+	switch k {
+	case noPrimary:
+		return fmt.Sprintf("There is a primary again, %s: %s. It had seen none since %s.", as, bold(s.view.Self.PrimaryName), clock(e.since))
+	case foreignPoller:
+		return fmt.Sprintf("No other program polls with this token any more, %s, since %s.", as, clock(e.last))
+	case webhookStays:
+		return fmt.Sprintf("No webhook is set for this token any more, %s, since %s.", as, clock(e.last))
+	case tokenRejected:
+		return fmt.Sprintf("Telegram rejected the token (401) from %s to %s, %s. It accepts it again.", clock(e.since), clock(e.last), as)
+	default:
+		return fmt.Sprintf("No configuration differs any more, %s, since %s.", as, clock(e.last))
+	}
+}
+
+// replicas shows who is there and who is missing, one in a line.
+func (s sight) replicas() string {
+	var b strings.Builder
+	for _, r := range s.present() {
+		fmt.Fprintf(&b, "%s reachable, %s\n", bold(r.Name), html.EscapeString(string(r.Role)))
+	}
+	for _, p := range s.view.Peers {
+		if !p.Reachable {
+			fmt.Fprintf(&b, "%s missing, not heard for %s\n", bold(p.Status.Name), span(p.Age))
+		}
+	}
+	if unknown := s.view.Expected - 1 - len(s.view.Peers); unknown > 0 {
+		fmt.Fprintf(&b, "%d more missing, not heard for longer than a minute\n", unknown)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// differences shows who cannot take part, one in a line.
+func (s sight) differences() string {
+	var lines []string
+	for _, m := range s.view.Mismatched {
+		line := bold(m.Name) + " cannot take part: it has " + html.EscapeString(m.Theirs)
+		if m.Reason == election.RefusedLease {
+			line = fmt.Sprintf("%s cannot take part: it has LEASE=%s, here it is %s", bold(m.Name), html.EscapeString(m.Theirs), s.view.Self.Lease)
+		}
+		lines = append(lines, line)
+	}
+	for _, stranger := range s.strangers {
+		lines = append(lines, html.EscapeString(stranger))
+	}
+	return strings.Join(lines, "\n")
+}
