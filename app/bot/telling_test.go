@@ -99,3 +99,219 @@ func TestSlowAnnouncementDelaysNoUpdate(t *testing.T) {
 		}
 	})
 }
+
+// standing makes this replica one that knows no primary, with others in the view.
+func (f *fixture) standing(others ...election.Peer) {
+	f.see(func(v *election.View) {
+		*v = election.View{
+			Self:  election.Status{Replica: me, Name: "habot-bot-1", Role: election.Looking, Health: election.Health{OK: true}, Lease: time.Second},
+			Peers: others, Expected: 3, Quorum: 2, Reachable: 1,
+		}
+	})
+}
+
+// A replica that is not primary sends, and does nothing else that only a primary may.
+func TestAReplicaTellsOfNoPrimaryWithoutALease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, 41, 42)
+		f.standing(election.Peer{Status: election.Status{Replica: "2", Name: "habot-bot-2"}, Age: 40 * time.Second})
+		f.telling()
+		after(10 * time.Minute)
+		f.see(func(v *election.View) {
+			c := election.Change{Claim: election.Claim{Timestamp: 1, Replica: "3"}, Name: "habot-bot-3", Reason: election.ReasonStart}
+			v.Self.Primary, v.Self.PrimaryName, v.Self.Change, v.Self.Role = c.Claim, c.Name, c, election.Standby
+		})
+		after(10 * time.Minute)
+		for _, chat := range f.bot.cfg.AdminChatIDs {
+			got := f.tg.texts(chat)
+			if len(got) != 2 || !strings.HasPrefix(got[0], "No primary since") || !strings.Contains(got[0], "1 more missing") ||
+				!strings.HasPrefix(got[1], "There is a primary again, as <b>habot-bot-1</b> sees it: <b>habot-bot-3</b>.") {
+				t.Errorf("chat %d was told %q", chat, got)
+			}
+		}
+		if all, sent := len(f.tg.all()), len(f.tg.all("sendMessage")); all != sent {
+			t.Errorf("of %d requests only %d send", all, sent)
+		}
+		f.expectMessages(outcomeSent, 4)
+	})
+}
+
+// conflicts has another program poll, from now on until the time given: now and then a poll of ours is cut off.
+func (tg *telegram) conflicts(until time.Time, text string) {
+	n := 0
+	tg.answerWith(func(c call) (*http.Response, error) {
+		if c.method == "getUpdates" && c.at.Before(until) {
+			if n++; n%3 != 0 {
+				return bad(409, text), nil
+			}
+		}
+		return nil, nil
+	})
+}
+
+func TestAdminsHearOfAForeignPollerAndThatItHasGone(t *testing.T) {
+	t.Parallel()
+	for text, part := range map[string]string{otherPoller: "Another program polls", webhookSet: "A webhook is set"} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t, 41)
+			f.telling()
+			f.become(election.Change{Name: "habot-bot-1", Reason: election.ReasonStart})
+			after(time.Minute)
+			f.tg.conflicts(time.Now().Add(time.Hour), text)
+			after(3 * time.Hour)
+			got := f.tg.texts(41)
+			if len(got) != 3 || !strings.Contains(got[0], "is primary since") || !strings.HasPrefix(got[1], part) || !strings.Contains(got[2], "any more") {
+				t.Errorf("told %q", got)
+			}
+		})
+	}
+}
+
+// Nothing can be sent with a token that is rejected. A replica that starts with one has a message of its own
+// on its way all the while, and does not ask again and again.
+func TestARejectedTokenIsToldOnceItIsAcceptedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, 41)
+		var accepted bool
+		refused := 0
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			if accepted {
+				return nil, nil
+			}
+			if c.method == "sendMessage" {
+				refused++
+			} else {
+				time.Sleep(time.Second) // the message leaves before the first poll is refused
+			}
+			return bad(401, "Unauthorized"), nil
+		})
+		f.telling()
+		f.become(election.Change{Name: "habot-bot-1", Reason: election.ReasonStart})
+		after(5 * time.Minute)
+		if refused == 0 || refused > 25 {
+			t.Errorf("%d messages were tried in five minutes of a rejected token", refused)
+		}
+		before := len(f.tg.texts(41))
+		accepted = true
+		after(10 * time.Minute)
+		got := f.tg.texts(41)[before:]
+		if len(got) != 2 || !strings.Contains(got[0], "is primary since") || !strings.HasPrefix(got[1], "Telegram rejected the token (401) from") {
+			t.Errorf("told %q", got)
+		}
+		f.expectLogged("Telegram refuses this bot", 1)
+		f.expectLogged("Telegram accepts this bot again", 1)
+	})
+}
+
+// An outage of Telegram in the middle of many changes: what waits is merged, what fails is given up and logged.
+func TestAnOutageDelaysAndMergesWhatIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, 41)
+		go func() { _ = f.bot.RunProbe(t.Context()) }()
+		f.standing()
+		f.telling()
+		after(time.Second)
+		failing := true
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			if failing {
+				return nil, errDropped
+			}
+			return nil, nil
+		})
+		for range 30 {
+			f.become(election.Change{Name: "habot-bot-1", Previous: "habot-bot-2", Reason: election.ReasonCrash, Gap: time.Second}).drained()
+			after(time.Minute)
+		}
+		before := len(f.tg.texts(41))
+		failing = false
+		after(time.Hour)
+		got := f.tg.texts(41)[before:]
+		if len(got) != 1 || !strings.HasPrefix(got[0], "29 changes of primary in") {
+			t.Errorf("told %q", got)
+		}
+		f.expectLogged("an admin could not be told", 1)
+		f.expectMessages(outcomeFailed, 1)
+	})
+}
+
+// A chat that blocks the bot, or is not there, is tried once for a message, and reported once until it listens.
+func TestAChatThatRefusesIsNeitherRetriedNorReportedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, 41)
+		refuses := true
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			if c.method == "sendMessage" && refuses {
+				return bad(400, "Bad Request: chat not found"), nil
+			}
+			return nil, nil
+		})
+		f.telling()
+		takeOver := func() {
+			f.become(election.Change{Name: "habot-bot-1", Reason: election.ReasonCrash, Previous: "habot-bot-2"}).drained()
+			after(refillEvery)
+		}
+		takeOver()
+		takeOver()
+		f.expectLogged("an admin could not be told", 1)
+		refuses = false
+		takeOver()
+		refuses = true
+		takeOver()
+		f.expectLogged("an admin could not be told", 2)
+		if n := len(f.tg.texts(41)); n != 4 {
+			t.Errorf("%d attempts for 4 messages", n)
+		}
+		f.expectMessages(outcomeRefused, 3)
+		f.expectMessages(outcomeSent, 1)
+	})
+}
+
+func TestWithoutAdminsNothingIsLookedAt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.cluster.panic = true
+		stop := f.telling()
+		after(time.Hour)
+		stop()
+	})
+}
+
+func TestTellingStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, 41)
+		f.tg.answerWith(func(c call) (*http.Response, error) { return hang(c) })
+		f.standing()
+		stop := f.telling()
+		after(16 * time.Second)
+		start := time.Now()
+		stop()
+		if took := time.Since(start); took != 0 || len(f.tg.all("sendMessage")) != 1 {
+			t.Errorf("%d messages under way held the stop up for %v", len(f.tg.all("sendMessage")), took)
+		}
+		f.expectMessages(outcomeFailed, 0)
+	})
+}
+
+// Fifty replicas with long names: the message is split, and no part is more than Telegram takes.
+func TestALongAccountIsSplit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, 41)
+		var others []election.Peer
+		for range 49 {
+			others = append(others, election.Peer{Status: election.Status{Name: strings.Repeat("&", 64), Role: election.Looking}, Reachable: true})
+		}
+		f.standing(others...)
+		f.telling()
+		after(time.Minute)
+		if got := f.tg.texts(41); len(got) < 2 || strings.Count(strings.Join(got, ""), "reachable, looking") != 50 {
+			t.Errorf("%d messages", len(got))
+		}
+	})
+}

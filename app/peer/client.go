@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,8 +41,15 @@ type Client struct {
 	http      *http.Client
 	discovery *discovery
 
-	mu   sync.Mutex
-	told map[string]time.Time // when an address was last reported not to fit
+	mu        sync.Mutex
+	told      map[string]time.Time // when an address was last reported not to fit
+	strangers map[string]stranger  // by address
+}
+
+// stranger is an instance that does not fit.
+type stranger struct {
+	what string
+	met  time.Time
 }
 
 // NewClient returns a client that knows no addresses before RunDiscovery.
@@ -51,8 +59,9 @@ func NewClient(cfg ClientConfig) *Client {
 	}
 	dialer := &net.Dialer{Timeout: cfg.Timeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}}
 	return &Client{
-		cfg:  cfg,
-		told: map[string]time.Time{},
+		cfg:       cfg,
+		told:      map[string]time.Time{},
+		strangers: map[string]stranger{},
 		http: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport: &http.Transport{
@@ -211,6 +220,10 @@ func (c *Client) report(addr, what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
+	if len(c.strangers) >= maxStrangers {
+		clear(c.strangers)
+	}
+	c.strangers[addr] = stranger{what, now}
 	if now.Sub(c.told[addr]) < time.Minute {
 		return
 	}
@@ -219,4 +232,19 @@ func (c *Client) report(addr, what string) {
 	}
 	c.told[addr] = now
 	c.cfg.Logger.Warn(what, "addr", addr)
+}
+
+// Strangers are the instances met within the last time that do not fit, a line each for people, by address:
+// of another bot, or of another version of the protocol.
+func (c *Client) Strangers(within time.Duration) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var lines []string
+	for addr, s := range c.strangers {
+		if time.Since(s.met) <= within {
+			lines = append(lines, addr+": "+s.what)
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -113,6 +114,14 @@ func TestReplicaOfAnotherVersionIsReportedOnceAMinute(t *testing.T) {
 				if n := log.count(slog.LevelWarn, "another version"); n != 1 {
 					t.Errorf("reported %d times", n)
 				}
+				want := []string{"b:7175: a replica speaks another version of the protocol"}
+				if got := c.Strangers(time.Minute); !slices.Equal(got, want) {
+					t.Errorf("strangers are %q, want %q", got, want)
+				}
+				time.Sleep(time.Minute + 1)
+				if got := c.Strangers(time.Minute); len(got) != 0 {
+					t.Errorf("%q were met lately", got)
+				}
 			})
 		})
 	}
@@ -186,7 +195,7 @@ func TestReportsAreRememberedWithinBounds(t *testing.T) {
 	for i := range 3 * maxStrangers {
 		c.report(strings.Repeat("x", i), "it does not fit")
 	}
-	if n := len(c.told); n > maxStrangers {
+	if n := max(len(c.told), len(c.strangers)); n > maxStrangers {
 		t.Errorf("%d addresses are remembered", n)
 	}
 }

@@ -39,6 +39,10 @@ const processEvery = 5 * time.Second
 // dialBound bounds making a connection to another replica, however long the lease.
 const dialBound = time.Second
 
+// strangersFor is how long an instance that does not fit counts as there at least; each is asked once a lease
+// and may miss a question.
+const strangersFor = 10 * time.Second
+
 // partsBound bounds the wait for the parts once the replica has left.
 const partsBound = 2 * time.Second
 
@@ -79,9 +83,11 @@ type service struct {
 	watch   *watch
 	replica replica
 	bot     *bot.Bot
-	parts   []part
-	servers []ownServer
-	close   []func()
+	// strangers are instances met lately that do not fit; nil if others are not asked.
+	strangers func() []string
+	parts     []part
+	servers   []ownServer
+	close     []func()
 }
 
 // Run makes a replica and runs it until ctx ends. It returns nil after an orderly shutdown.
@@ -176,6 +182,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		return fmt.Errorf("open PEER_ADDR: %w", err)
 	}
 	s.replica = n
+	s.strangers = func() []string { return client.Strangers(max(strangersFor, 3*voter.Lease)) }
 	s.close = append(s.close, client.Close)
 	s.parts = append(s.parts, part{peerServer, server.Serve}, part{"discovery", client.RunDiscovery})
 	s.servers = append(s.servers, ownServer{peerServer, func(ctx context.Context) error {
@@ -188,12 +195,12 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 func (s *service) buildBot(name string, registry *prometheus.Registry) (err error) {
 	s.bot, err = bot.New(bot.Config{
 		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
-		Cluster: s.replica, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
+		Cluster: s.replica, Strangers: s.strangers, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
 	})
 	if err != nil {
 		return fmt.Errorf("make the bot: %w", err)
 	}
-	s.parts = append(s.parts, part{"telegram probe", s.bot.RunProbe})
+	s.parts = append(s.parts, part{"telegram probe", s.bot.RunProbe}, part{"telling", s.bot.RunTelling})
 	return nil
 }
 
