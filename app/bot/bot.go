@@ -222,7 +222,7 @@ func (b *Bot) setTrouble(kind string) {
 		b.cfg.Logger.Info("Telegram accepts this bot again")
 		return
 	}
-	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "detail", describe(kind))
+	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "kind", kind, "detail", describe(kind))
 }
 
 // sleep waits; false if ctx ended first.

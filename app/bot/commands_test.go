@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -244,7 +245,7 @@ func FuzzAnswersAreValid(f *testing.F) {
 		if len(text) > 16_384 || len(name) > 256 {
 			return
 		}
-		b := &Bot{cfg: Config{Name: name, Cluster: &cluster{view: testView(), err: election.ErrNoSuccessor}}}
+		b := &Bot{cfg: Config{Name: name, Logger: slog.New(slog.DiscardHandler), Cluster: &cluster{view: testView(), err: election.ErrNoSuccessor}}}
 		b.username = "habot_bot"
 		if admin {
 			b.cfg.AdminChatIDs = []int64{1}

@@ -227,11 +227,8 @@ func (t *teller) look(now time.Time, s sight) string {
 // takeInChanges counts the changes of primary since the last look; false if there are none.
 func (t *teller) takeInChanges(now time.Time, s sight) bool {
 	fresh := s.view.History
-	for i, c := range fresh {
-		if c.Claim == t.newest {
-			fresh = fresh[i+1:]
-			break
-		}
+	if i := slices.IndexFunc(fresh, func(c election.Change) bool { return c.Claim == t.newest }); i >= 0 {
+		fresh = fresh[i+1:]
 	}
 	for _, c := range fresh {
 		t.newest = c.Claim

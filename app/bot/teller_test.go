@@ -183,6 +183,17 @@ func TestTheEndOfAnAbsenceIsToldByWhoToldItIfTheNextPrimaryDoesNotKnow(t *testin
 	c.expect("b", "<b>b</b> is primary since", "a", "There is a primary again, as <b>a</b> sees it: <b>b</b>.")
 }
 
+// Whoever told that there was no primary and becomes it says so, and no more.
+func TestWhoToldOfAnAbsenceAndEndsItTellsOfItsTakeoverAlone(t *testing.T) {
+	t.Parallel()
+	c := threeTellers(t)
+	c.truth.dead["b"], c.truth.primary = true, ""
+	c.pass(time.Minute)
+	c.elect("a", 0)
+	c.pass(time.Hour)
+	c.expect("a", "No primary", "a", "<b>a</b> is primary since")
+}
+
 func TestATakeoverIsNoAbsence(t *testing.T) {
 	t.Parallel()
 	c := threeTellers(t)
@@ -437,6 +448,66 @@ func TestTheEndIsToldBySomebodyElseIfWhoToldIsGone(t *testing.T) {
 	c.truth.misfits = nil
 	c.pass(time.Hour)
 	c.expect("b", "A configuration differs", "c", "is primary since", "c", "No configuration differs any more")
+}
+
+// What ends and begins again before its end could be told has not ended.
+func TestAnEndThatIsNoneIsNotTold(t *testing.T) {
+	t.Parallel()
+	c := threeTellers(t)
+	differs := []election.Mismatched{{Name: "z", Reason: election.RefusedLease, Theirs: "2s"}}
+	c.truth.misfits = differs
+	c.pass(time.Minute)
+	c.expect("b", "A configuration differs")
+	c.truth.deaf["b"], c.truth.misfits = true, nil
+	c.pass(5 * time.Minute)
+	c.truth.misfits = differs
+	c.pass(time.Minute)
+	c.truth.deaf["b"] = false
+	c.pass(time.Hour)
+	c.expect()
+}
+
+// An end waits for the allowance like everything else, and so do changes for a way to Telegram.
+func TestWhatIsBeyondTheAllowanceWaits(t *testing.T) {
+	t.Parallel()
+	c := threeTellers(t)
+	c.truth.misfits = []election.Mismatched{{Name: "z", Reason: election.RefusedLease, Theirs: "2s"}}
+	c.pass(time.Minute)
+	c.truth.misfits = nil
+	start := c.now
+	for range burst + 2 {
+		c.elect("b", time.Second)
+		c.now = c.now.Add(time.Second)
+	}
+	c.truth.deaf["b"] = true
+	c.pass(4 * refillEvery)
+	if n := len(c.told); n != burst {
+		t.Errorf("%d messages, want one of what differs and %d of changes", n, burst-1)
+	}
+	c.told = nil
+	c.truth.deaf["b"] = false
+	c.pass(time.Hour)
+	if len(c.told) != 1 || c.told[0].at.Sub(start) < refillEvery {
+		t.Errorf("told %v, want one message with all that waited", c.told)
+	}
+	if text := c.told[0].text; !strings.HasPrefix(text, "3 changes of primary in") || !strings.Contains(text, "No configuration differs any more") {
+		t.Errorf("told %q", text)
+	}
+	c.told = nil
+
+	// With a way to Telegram, and nothing but the end to tell.
+	c.truth.misfits = []election.Mismatched{{Name: "z", Reason: election.RefusedLease, Theirs: "2s"}}
+	c.pass(time.Minute)
+	for range burst - 1 {
+		c.now = c.now.Add(time.Second)
+		c.elect("b", time.Second)
+	}
+	last := c.now
+	c.truth.misfits = nil
+	c.pass(time.Hour)
+	if end := c.told[len(c.told)-1]; !strings.HasPrefix(end.text, "No configuration differs") || end.at.Sub(last) < refillEvery-2*time.Minute {
+		t.Errorf("%v after the allowance was used up %q was told", end.at.Sub(last), end.text)
+	}
 }
 
 // A process that was frozen knows nothing of the time between.

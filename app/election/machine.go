@@ -876,7 +876,7 @@ func (m *Machine) reachable(p *peer) bool { return m.now.Sub(p.heard) <= m.cfg.h
 // heard together for a while. Replicas that join do not count yet, so that one that restarts under
 // another name is not counted twice.
 func (m *Machine) measure() {
-	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > forget })
+	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > m.cfg.forget() })
 	n := 1
 	for id, p := range m.peers {
 		switch {

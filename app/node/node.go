@@ -112,6 +112,7 @@ type Node struct {
 	left    bool
 	failure error
 	lease   election.ExtendLease // of the running work, or of that which is about to start
+	said    said
 
 	mu       sync.Mutex
 	progress [2]election.Progress // of the last two terms heard of, the newer first
@@ -142,6 +143,7 @@ func New(cfg Config) *Node {
 		done:    make(chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
+	n.said.role, n.said.roster = election.Joining, roster{}
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
 	n.metrics = newMetrics(n, cfg.Registerer)
@@ -170,13 +172,14 @@ func (n *Node) Run(ctx context.Context) error {
 			n.step(election.HealthChanged{Health: *n.health.Load()})
 		case <-ending:
 			ending = nil
-			n.cfg.Logger.Info("leaving", "role", n.machine.Status(n.cfg.Clock.Read().Now).Role)
 			reason := election.ReasonShutdown
 			if errors.Is(context.Cause(ctx), ErrPartFailed) {
 				reason = election.ReasonPartFailed
 			}
+			n.cfg.Logger.Info("leaving", "role", n.machine.Status(n.cfg.Clock.Read().Now).Role, "reason", reason)
 			n.step(election.Leave{Reason: reason})
 		}
+		n.tellPeers(n.cfg.Clock.Read().Now)
 		wait := n.machine.Next().Sub(n.cfg.Clock.Read().Now)
 		timer.Reset(min(max(wait, 0), n.cfg.Election.Lease/4)) // often enough for the promise above
 	}
@@ -192,7 +195,9 @@ func (n *Node) over() bool { return n.left || errors.Is(n.failure, ErrHalted) }
 
 // step gives the machine one input and does what it wants done. It MUST be called in the loop.
 func (n *Node) step(in election.Input) {
-	n.carryOut(n.machine.Step(n.cfg.Clock.Read(), in))
+	r := n.cfg.Clock.Read()
+	n.carryOut(n.machine.Step(r, in))
+	n.tellRole(r.Now)
 }
 
 // carryOut does what the machine wants done, in order.
@@ -402,6 +407,7 @@ func (n *Node) Claim(ctx context.Context, req election.ClaimRequest) (election.C
 	return ask(ctx, n, func(r election.Reading) (answer election.ClaimAnswer) {
 		outs := n.machine.Step(r, election.ClaimReceived{Request: req})
 		n.carryOut(outs)
+		n.tellRole(r.Now)
 		for _, out := range outs {
 			if reply, ok := out.(election.Reply); ok {
 				answer = reply.Answer
@@ -451,6 +457,7 @@ func (n *Node) SwitchoverHere(ctx context.Context, successor string) error {
 	refused, err := ask(ctx, n, func(r election.Reading) error {
 		id, err := n.machine.Successor(r.Now, successor)
 		if err == nil {
+			n.cfg.Logger.Info("switchover begins", "successor", id)
 			n.step(election.Resign{Reason: election.ReasonSwitchover, Successor: id})
 		}
 		return err

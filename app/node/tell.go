@@ -1,8 +1,140 @@
 package node
 
 import (
+	"context"
+	"log/slog"
+	"time"
+
 	"habot/app/election"
 )
+
+// said is what the log has been told, so that it is told of changes alone.
+type said struct {
+	role    election.Role
+	roles   quota
+	roster  roster
+	peersAt election.Instant // when the roster was looked at last
+}
+
+// tellRole logs a change of this replica's role. Candidacies are for debugging: without a quorum there is one
+// after the other.
+func (n *Node) tellRole(now election.Instant) {
+	st := n.machine.Status(now)
+	was := n.said.role
+	if st.Role == was {
+		return
+	}
+	n.said.role = st.Role
+	level := slog.LevelInfo
+	if st.Role == election.Candidate || was == election.Candidate && st.Role == election.Looking {
+		level = slog.LevelDebug
+	}
+	if omitted, ok := n.said.roles.take(now); ok || level < slog.LevelInfo {
+		n.cfg.Logger.Log(context.Background(), level, "role changed", "role", st.Role, "was", was, "primary", st.PrimaryName,
+			"timestamp_ns", st.Primary.Timestamp, "omitted", omitted)
+	}
+}
+
+// tellPeers logs which replicas were lost and found since it last did. Replicas are asked once per lease: to
+// look twice as often is enough.
+func (n *Node) tellPeers(now election.Instant) {
+	if now.Sub(n.said.peersAt) < n.cfg.Election.Lease/2 {
+		return
+	}
+	n.said.peersAt = now
+	for _, c := range n.said.roster.look(now, n.machine.View(now).Peers) {
+		if c.found {
+			n.cfg.Logger.Info("replica found", "peer", c.name, "id", c.id, "role", c.role, "away_seconds", c.away.Seconds(), "omitted", c.omitted)
+		} else {
+			n.cfg.Logger.Warn("replica lost", "peer", c.name, "id", c.id, "role", c.role, "not_heard_seconds", c.away.Seconds(), "omitted", c.omitted)
+		}
+	}
+}
+
+// quotaLines lines of a kind are logged within quotaTime at most; the next says how many were left out.
+const (
+	quotaLines = 10
+	quotaTime  = time.Minute
+)
+
+// quota bounds lines of the log under flapping. Its zero value is all there.
+type quota struct {
+	since   election.Instant
+	used    int
+	omitted int
+}
+
+// take tells whether a line may be logged, and how many were not before it.
+func (q *quota) take(now election.Instant) (omitted int, ok bool) {
+	if q.used == 0 || now.Sub(q.since) >= quotaTime {
+		q.since, q.used = now, 0
+	}
+	if q.used == quotaLines {
+		q.omitted++
+		return 0, false
+	}
+	q.used++
+	omitted, q.omitted = q.omitted, 0
+	return omitted, true
+}
+
+// roster keeps, by name, which replicas are there: one that starts again has another id. It is pure.
+type roster map[string]*presence
+
+// rosterLength bounds the names remembered.
+const rosterLength = 256
+
+type presence struct {
+	id    election.ReplicaID
+	heard election.Instant
+	there bool
+	lines quota
+}
+
+// coming is a replica that was found, or lost.
+type coming struct {
+	name  string
+	id    election.ReplicaID
+	role  election.Role
+	found bool
+	// away is how long it had not been heard; 0 if it never was before.
+	away    time.Duration
+	omitted int
+}
+
+// look returns who came and went since the last look.
+func (r roster) look(now election.Instant, peers []election.Peer) []coming {
+	var all []coming
+	tell := func(p *presence, st election.Status, away time.Duration) {
+		if omitted, ok := p.lines.take(now); ok {
+			all = append(all, coming{st.Name, p.id, st.Role, p.there, away, omitted})
+		}
+	}
+	for _, peer := range peers {
+		st, heard := peer.Status, now.Add(-peer.Age)
+		p := r[st.Name]
+		if p == nil {
+			if len(r) >= rosterLength {
+				clear(r)
+			}
+			p = &presence{heard: heard}
+			r[st.Name] = p
+		}
+		switch restarted := p.id != st.Replica; {
+		case peer.Reachable && (restarted || !p.there):
+			away := heard.Sub(p.heard)
+			p.id, p.there = st.Replica, true
+			tell(p, st, away)
+		case !peer.Reachable && p.there && !restarted:
+			p.there = false
+			tell(p, st, peer.Age)
+		}
+		if p.id == st.Replica {
+			p.heard = max(p.heard, heard)
+		}
+	}
+	return all
+}
 
 // tell logs and counts what the election has to say, in the words of metrics and history.
 func (n *Node) tell(out election.Output) {
@@ -26,8 +158,8 @@ func (n *Node) tell(out election.Output) {
 		log.Debug("candidacy ended", "result", out.Result, "timestamp_ns", out.Claim.Timestamp, "took_seconds", out.Took.Seconds())
 		n.metrics.elections.WithLabelValues(string(out.Result)).Inc()
 	case election.Mismatch:
-		log.Warn("a replica cannot take part: its configuration differs", "replica", out.Peer, "reason", out.Refusal,
-			"theirs", out.Theirs, "ours", n.cfg.Election.Lease)
+		log.Warn("a replica cannot take part: its configuration differs", "peer", out.Peer, "reason", out.Refusal,
+			"theirs", out.Theirs, "our_lease", n.cfg.Election.Lease.String())
 		n.metrics.mismatches.WithLabelValues(string(out.Refusal)).Inc()
 	case election.SizeChanged:
 		if out.Expected > out.Configured {

@@ -63,6 +63,19 @@ type replica interface {
 	SetHealth(h election.Health)
 }
 
+// operated is a replica that operators move, and whose log says so.
+type operated struct {
+	replica
+	log *slog.Logger
+}
+
+// Switchover implements web.Replica.
+func (o operated) Switchover(ctx context.Context, successor string) error {
+	err := o.replica.Switchover(ctx, successor)
+	o.log.Info("switchover requested", "by", "operator", "successor", successor, "error", err)
+	return err //nolint:wrapcheck // the server tells known errors apart
+}
+
 // The names of the servers among the parts.
 const (
 	peerServer = "peer server"
@@ -150,7 +163,7 @@ func (s *service) build(ctx context.Context) error {
 	}
 	s.parts = append(s.parts, s.probes()...)
 	s.parts = append(s.parts, part{"watch", s.watch.run})
-	s.log.Info("starting", "version", s.opts.Version, "id", id, "mode", s.cfg.Mode, "lease", s.cfg.Lease,
+	s.log.Info("starting", "version", s.opts.Version, "id", id, "mode", s.cfg.Mode, "lease_seconds", s.cfg.Lease.Seconds(),
 		"replicas", s.cfg.Replicas, "quorum", cmp.Or(s.cfg.Quorum, s.cfg.Replicas/2+1), "instances", s.cfg.Instances,
 		"telegram", s.cfg.APIURL, "demo", s.cfg.Demo)
 	return nil
@@ -206,7 +219,7 @@ func (s *service) buildBot(name string, registry *prometheus.Registry) (err erro
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
 	server := web.NewServer(web.Config{
-		Addr: s.cfg.HTTPAddr, Replica: s.replica, Failing: s.watch.failing, Trouble: s.bot.Trouble,
+		Addr: s.cfg.HTTPAddr, Replica: operated{s.replica, s.log}, Failing: s.watch.failing, Trouble: s.bot.Trouble,
 		AdminToken: s.cfg.AdminToken, Gatherer: registry, Logger: s.log, Served: s.served(webServer),
 	})
 	if err := server.Listen(); err != nil {
