@@ -87,7 +87,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	queue := logging.NewQueue(stderr)
+	queue := logging.NewQueue(stderr, cfg.LogJSON)
 	defer queue.Flush(flushBound)
 	p := process{cfg: cfg, log: logging.New(queue, cfg.LogLevel, cfg.LogJSON), stdout: stdout, exit: func(code int) {
 		queue.Flush(flushBound)

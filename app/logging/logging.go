@@ -1,12 +1,11 @@
 // Package logging makes the process' log. Nobody ever waits for it: lines go through a bounded queue,
 // and when whoever reads them stalls, lines are dropped and counted rather than the election, or the
-// fail-stop, held up.
+// fail-stop, held up. LOG.md lists what is logged, and its keys.
 //
 // It may import the standard library alone.
 package logging
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
 	"sync/atomic"
@@ -21,11 +20,13 @@ type Queue struct {
 	lines   chan []byte
 	flushes chan chan struct{}
 	dropped atomic.Int64
+	own     *slog.Logger // for lines about the log itself
 }
 
-// NewQueue returns a queue in front of w. It writes until the process ends.
-func NewQueue(w io.Writer) *Queue {
-	q := &Queue{lines: make(chan []byte, queueLength), flushes: make(chan chan struct{})}
+// NewQueue returns a queue in front of w. It writes until the process ends; what it has to say itself is
+// JSON if json, so that every line is.
+func NewQueue(w io.Writer, json bool) *Queue {
+	q := &Queue{lines: make(chan []byte, queueLength), flushes: make(chan chan struct{}), own: New(w, slog.LevelInfo, json)}
 	go q.run(w)
 	return q
 }
@@ -72,10 +73,12 @@ func (q *Queue) run(w io.Writer) {
 
 func (q *Queue) write(w io.Writer, line []byte) {
 	_, err := w.Write(line)
-	if n := q.dropped.Swap(0); n > 0 && err == nil {
-		_, err = fmt.Fprintf(w, "%d lines of the log were dropped: they were not read in time\n", n)
+	if err != nil {
+		return // a log that cannot be written has nowhere to say so
 	}
-	_ = err // a log that cannot be written has nowhere to say so
+	if n := q.dropped.Swap(0); n > 0 {
+		q.own.Warn("lines of the log were dropped: they were not read in time", "omitted", n)
+	}
 }
 
 // New returns a logger that writes to w: text for people, JSON for machines.

@@ -26,7 +26,7 @@ func (n *Node) tellRole(now election.Instant) {
 	}
 	n.said.role = st.Role
 	level := slog.LevelInfo
-	if st.Role == election.Candidate || was == election.Candidate && st.Role == election.Looking {
+	if st.Role == election.Candidate && was == election.Looking || st.Role == election.Looking && was == election.Candidate {
 		level = slog.LevelDebug
 	}
 	if omitted, ok := n.said.roles.take(now); ok || level < slog.LevelInfo {
