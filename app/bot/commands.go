@@ -141,8 +141,8 @@ func (b *Bot) switchover(ctx context.Context, chat int64, to string) (string, bo
 	if !b.isAdmin(chat) {
 		return "Only chats in ADMIN_CHAT_IDS may do that.", false
 	}
+	b.cfg.Logger.Info("switchover requested", "by", "admin chat", "chat_id", chat, "successor", to)
 	err := b.cfg.Cluster.Switchover(ctx, to)
-	b.cfg.Logger.Info("switchover requested", "by", "admin chat", "chat_id", chat, "successor", to, "error", err)
 	switch {
 	case errors.Is(err, election.ErrNoSuccessor):
 		return "Not done: no standby " + html.EscapeString(to) + " that could take over.", false

@@ -71,9 +71,8 @@ type operated struct {
 
 // Switchover implements web.Replica.
 func (o operated) Switchover(ctx context.Context, successor string) error {
-	err := o.replica.Switchover(ctx, successor)
-	o.log.Info("switchover requested", "by", "operator", "successor", successor, "error", err)
-	return err //nolint:wrapcheck // the server tells known errors apart
+	o.log.Info("switchover requested", "by", "operator", "successor", successor)
+	return o.replica.Switchover(ctx, successor) //nolint:wrapcheck // the server tells known errors apart
 }
 
 // The names of the servers among the parts.
