@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"habot/app/config"
+	"habot/app/logging"
 	"habot/app/simulator"
 )
 
@@ -111,7 +113,7 @@ func TestThreeReplicasHandOverWithoutALoss(t *testing.T) {
 		cfg := load(t, "INSTANCES="+strings.Join(peers, ","), "PEER_ADDR="+peer, "HTTP_ADDR="+freePort(t), "LEASE=4s", // long, for a busy machine is not what is tested here
 			"REPLICA_NAME="+name, "TELEGRAM_API_URL=http://"+sim.Addr().String(), "ADMIN_CHAT_IDS=1001", "LOG_LEVEL=debug")
 		go func() {
-			done <- Run(ctx, Options{Config: cfg, Version: "test", Logger: slog.New(slog.NewTextHandler(logs, nil)),
+			done <- Run(ctx, Options{Config: cfg, Version: "test", Logger: logging.New(logs, slog.LevelDebug, true),
 				Exit: func(int) { t.Error("a replica halted") }})
 		}()
 	}
@@ -125,6 +127,7 @@ func TestThreeReplicasHandOverWithoutALoss(t *testing.T) {
 	eventually(t, "a successor answers", func() bool { return sim.Report().Answered > before+20 })
 	sim.SetRate(0)
 	eventually(t, "everything is answered", func() bool { return sim.Report().Unanswered == 0 })
+	second := sim.Report().Poller
 	delete(ended, first)
 	for name, done := range ended {
 		stop[name]()
@@ -138,6 +141,19 @@ func TestThreeReplicasHandOverWithoutALoss(t *testing.T) {
 	}
 	if strings.Contains(logs.String(), config.DemoToken) {
 		t.Error("the token is in the log")
+	}
+	told := map[string]string{}
+	for line := range strings.Lines(logs.String()) {
+		var entry struct{ Msg, Replica, Text, Previous, Reason string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatalf("a line that is no JSON: %q", line)
+		}
+		if entry.Msg == "telling the admins" {
+			told[entry.Replica] += entry.Text
+		}
+	}
+	if !strings.Contains(told[first], "the first primary") || !strings.Contains(told[second], "after <b>"+first+"</b>: handover") {
+		t.Errorf("the admins were told of %s, then of %s: %v", first, second, told)
 	}
 }
 
