@@ -4,6 +4,7 @@ import (
 	"html"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,10 +140,10 @@ func TestAReplicaTellsOfNoPrimaryWithoutALease(t *testing.T) {
 
 // conflicts has another program poll, from now on until the time given: now and then a poll of ours is cut off.
 func (tg *telegram) conflicts(until time.Time, text string) {
-	n := 0
+	var n atomic.Int64
 	tg.answerWith(func(c call) (*http.Response, error) {
 		if c.method == "getUpdates" && c.at.Before(until) {
-			if n++; n%3 != 0 {
+			if n.Add(1)%3 != 0 {
 				return bad(409, text), nil
 			}
 		}
@@ -174,14 +175,14 @@ func TestARejectedTokenIsToldOnceItIsAcceptedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 41)
-		var accepted bool
-		refused := 0
+		var accepted atomic.Bool
+		var refused atomic.Int64
 		f.tg.answerWith(func(c call) (*http.Response, error) {
-			if accepted {
+			if accepted.Load() {
 				return nil, nil
 			}
 			if c.method == "sendMessage" {
-				refused++
+				refused.Add(1)
 			} else {
 				time.Sleep(time.Second) // the message leaves before the first poll is refused
 			}
@@ -190,11 +191,11 @@ func TestARejectedTokenIsToldOnceItIsAcceptedAgain(t *testing.T) {
 		f.telling()
 		f.become(election.Change{Name: "habot-bot-1", Reason: election.ReasonStart})
 		after(5 * time.Minute)
-		if refused == 0 || refused > 25 {
-			t.Errorf("%d messages were tried in five minutes of a rejected token", refused)
+		if n := refused.Load(); n == 0 || n > 25 {
+			t.Errorf("%d messages were tried in five minutes of a rejected token", n)
 		}
 		before := len(f.tg.texts(41))
-		accepted = true
+		accepted.Store(true)
 		after(10 * time.Minute)
 		got := f.tg.texts(41)[before:]
 		if len(got) != 2 || !strings.Contains(got[0], "is primary since") || !strings.HasPrefix(got[1], "Telegram rejected the token (401) from") {
@@ -214,9 +215,10 @@ func TestAnOutageDelaysAndMergesWhatIsTold(t *testing.T) {
 		f.standing()
 		f.telling()
 		after(time.Second)
-		failing := true
+		var failing atomic.Bool
+		failing.Store(true)
 		f.tg.answerWith(func(c call) (*http.Response, error) {
-			if failing {
+			if failing.Load() {
 				return nil, errDropped
 			}
 			return nil, nil
@@ -226,7 +228,7 @@ func TestAnOutageDelaysAndMergesWhatIsTold(t *testing.T) {
 			after(time.Minute)
 		}
 		before := len(f.tg.texts(41))
-		failing = false
+		failing.Store(false)
 		after(time.Hour)
 		got := f.tg.texts(41)[before:]
 		if len(got) != 1 || !strings.HasPrefix(got[0], "29 changes of primary in") {
@@ -242,9 +244,10 @@ func TestAChatThatRefusesIsNeitherRetriedNorReportedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 41)
-		refuses := true
+		var refuses atomic.Bool
+		refuses.Store(true)
 		f.tg.answerWith(func(c call) (*http.Response, error) {
-			if c.method == "sendMessage" && refuses {
+			if c.method == "sendMessage" && refuses.Load() {
 				return bad(400, "Bad Request: chat not found"), nil
 			}
 			return nil, nil
@@ -257,9 +260,9 @@ func TestAChatThatRefusesIsNeitherRetriedNorReportedAgain(t *testing.T) {
 		takeOver()
 		takeOver()
 		f.expectLogged("an admin could not be told", 1)
-		refuses = false
+		refuses.Store(false)
 		takeOver()
-		refuses = true
+		refuses.Store(true)
 		takeOver()
 		f.expectLogged("an admin could not be told", 2)
 		if n := len(f.tg.texts(41)); n != 4 {
