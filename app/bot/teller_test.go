@@ -218,7 +218,7 @@ func TestAReplicaThatIsCutOffTellsWhatItSeesAndThatItIsOver(t *testing.T) {
 	c.truth.cut["b"] = true
 	c.elect("a", time.Second)
 	c.pass(time.Minute)
-	c.expect("a", "<b>a</b> is primary since", "b", "as <b>b</b> sees it: nobody answers. 1 of 3 replicas reachable")
+	c.expect("a", "<b>a</b> is primary since", "b", "as <b>b</b> sees it: nobody answers users. 1 of 3 replicas reachable")
 	c.truth.cut["b"] = false
 	c.pass(time.Hour)
 	c.expect("b", "There is a primary again, as <b>b</b> sees it: <b>a</b>.")
@@ -430,6 +430,12 @@ func TestAConfigurationThatDiffersIsToldOnceByOne(t *testing.T) {
 	c.expect("b", "No configuration differs any more")
 
 	s := c.sight("b")
+	s.view.Peers, s.view.Expected = nil, 5
+	s.view.Mismatched = []election.Mismatched{{Name: "y", Reason: election.RefusedLease, Theirs: "2s"}}
+	if got := s.text(noPrimary, episode{}); !strings.HasSuffix(got, "\n<b>y</b> cannot take part: it has LEASE=2s, here it is 1s\n3 more missing, not heard for a minute or ever") {
+		t.Errorf("told %q", got)
+	}
+	s.view.Mismatched = nil
 	s.strangers = []string{"10.0.0.7:7175: <another> bot"}
 	if got := s.text(mismatch, episode{}); !strings.HasSuffix(got, "\n10.0.0.7:7175: &lt;another&gt; bot") {
 		t.Errorf("told %q", got)

@@ -35,7 +35,7 @@ func (s sight) text(k condition, e episode) string {
 	seen := fmt.Sprintf("since %s, as %s sees it", clock(e.since), bold(s.view.Self.Name))
 	switch k {
 	case noPrimary:
-		return fmt.Sprintf("No primary %s: nobody answers. %d of %d replicas reachable, %d are needed. Should others hear each other, they may have one.\n%s",
+		return fmt.Sprintf("No primary %s: nobody answers users. %d of %d replicas reachable, %d are needed. Should others hear each other, they may have one.\n%s",
 			seen, s.view.Reachable, s.view.Expected, s.view.Quorum, s.replicas())
 	case foreignPoller:
 		return "Another program polls with this token (409) " + seen + ". It takes updates away: stop it, or have BotFather make a new token."
@@ -74,8 +74,11 @@ func (s sight) replicas() string {
 			fmt.Fprintf(&b, "%s missing, not heard for %s\n", bold(p.Status.Name), span(p.Age))
 		}
 	}
-	if unknown := s.view.Expected - 1 - len(s.view.Peers); unknown > 0 {
-		fmt.Fprintf(&b, "%d more missing, not heard for longer than a minute\n", unknown)
+	for _, m := range s.view.Mismatched {
+		fmt.Fprintln(&b, s.difference(m))
+	}
+	if unknown := s.view.Expected - 1 - len(s.view.Peers) - len(s.view.Mismatched); unknown > 0 {
+		fmt.Fprintf(&b, "%d more missing, not heard for a minute or ever\n", unknown)
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
@@ -84,14 +87,17 @@ func (s sight) replicas() string {
 func (s sight) differences() string {
 	var lines []string
 	for _, m := range s.view.Mismatched {
-		line := bold(m.Name) + " cannot take part: it has " + html.EscapeString(m.Theirs)
-		if m.Reason == election.RefusedLease {
-			line = fmt.Sprintf("%s cannot take part: it has LEASE=%s, here it is %s", bold(m.Name), html.EscapeString(m.Theirs), s.view.Self.Lease)
-		}
-		lines = append(lines, line)
+		lines = append(lines, s.difference(m))
 	}
 	for _, stranger := range s.strangers {
 		lines = append(lines, html.EscapeString(stranger))
 	}
 	return strings.Join(lines, "\n")
+}
+
+func (s sight) difference(m election.Mismatched) string {
+	if m.Reason == election.RefusedLease {
+		return fmt.Sprintf("%s cannot take part: it has LEASE=%s, here it is %s", bold(m.Name), html.EscapeString(m.Theirs), s.view.Self.Lease)
+	}
+	return bold(m.Name) + " cannot take part: it has " + html.EscapeString(m.Theirs)
 }

@@ -125,8 +125,8 @@ func (t *transport) harmless(method string, req *http.Request) bool {
 		if err != nil {
 			return false
 		}
-		defer body.Close()
-		return json.NewDecoder(body).Decode(&message) == nil && slices.Contains(t.admins, message.Chat)
+		err = json.NewDecoder(body).Decode(&message)
+		return errors.Join(err, body.Close()) == nil && slices.Contains(t.admins, message.Chat)
 	default:
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -173,8 +174,20 @@ func TestAFailoverCanBeRetoldFromTheSurvivorsLogsAlone(t *testing.T) {
 				t.Errorf("%v, want timestamp_ns=%d and nobody_for_seconds", e, next.term.Change.Claim.Timestamp)
 			}
 		}
-		// Its own log, for whoever can still read it.
-		expectStory(t, all, old.name(), "stepping down reason=lease_lost drain=false", "stepped down reason=lease_lost", "role changed was=primary role=looking")
+		// Its own log, for whoever can still read it; its candidacies in vain leave out nothing.
+		expectStory(t, all, old.name(), "stepping down reason=lease_lost drain=false", "stepped down reason=lease_lost", "role changed was=primary role=looking",
+			"replica found", "replica found")
+		last := retold(all, old.name())
+		for _, e := range all {
+			if n, _ := e["omitted"].(float64); n != 0 {
+				t.Errorf("lines were left out before %v", e)
+			}
+		}
+		if !slices.ContainsFunc(last, func(s string) bool {
+			return strings.HasPrefix(s, "role changed") && strings.HasSuffix(s, "role=standby")
+		}) {
+			t.Errorf("%s does not tell that it stands by, but:\n\t%s", old.name(), strings.Join(last, "\n\t"))
+		}
 	})
 }
 

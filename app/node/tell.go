@@ -25,11 +25,13 @@ func (n *Node) tellRole(now election.Instant) {
 		return
 	}
 	n.said.role = st.Role
-	level := slog.LevelInfo
+	level, omitted, ok := slog.LevelInfo, 0, true
 	if st.Role == election.Candidate && was == election.Looking || st.Role == election.Looking && was == election.Candidate {
 		level = slog.LevelDebug
+	} else {
+		omitted, ok = n.said.roles.take(now)
 	}
-	if omitted, ok := n.said.roles.take(now); ok || level < slog.LevelInfo {
+	if ok {
 		n.cfg.Logger.Log(context.Background(), level, "role changed", "role", st.Role, "was", was, "primary", st.PrimaryName,
 			"timestamp_ns", st.Primary.Timestamp, "omitted", omitted)
 	}
