@@ -206,6 +206,13 @@ func TestARejectedTokenIsToldOnceItIsAcceptedAgain(t *testing.T) {
 	})
 }
 
+// takesOver is a term of a second.
+func (f *fixture) takesOver(why election.Reason) {
+	r := f.become(election.Change{Name: "habot-bot-1", Previous: "habot-bot-2", Reason: why, Gap: time.Second})
+	after(time.Second)
+	r.drained()
+}
+
 // An outage of Telegram in the middle of many changes: what waits is merged, what fails is given up and logged.
 func TestAnOutageDelaysAndMergesWhatIsTold(t *testing.T) {
 	t.Parallel()
@@ -224,7 +231,7 @@ func TestAnOutageDelaysAndMergesWhatIsTold(t *testing.T) {
 			return nil, nil
 		})
 		for range 30 {
-			f.become(election.Change{Name: "habot-bot-1", Previous: "habot-bot-2", Reason: election.ReasonCrash, Gap: time.Second}).drained()
+			f.takesOver(election.ReasonCrash)
 			after(time.Minute)
 		}
 		before := len(f.tg.texts(41))
@@ -254,7 +261,7 @@ func TestAChatThatRefusesIsNeitherRetriedNorReportedAgain(t *testing.T) {
 		})
 		f.telling()
 		takeOver := func() {
-			f.become(election.Change{Name: "habot-bot-1", Reason: election.ReasonCrash, Previous: "habot-bot-2"}).drained()
+			f.takesOver(election.ReasonCrash)
 			after(refillEvery)
 		}
 		takeOver()
