@@ -141,7 +141,7 @@ func (b *Bot) switchover(ctx context.Context, chat int64, to string) (string, bo
 	if !b.isAdmin(chat) {
 		return "Only chats in ADMIN_CHAT_IDS may do that.", false
 	}
-	b.cfg.Logger.Info("switchover requested", "by", "admin chat", "chat_id", chat, "successor", to)
+	b.cfg.Logger.Info("switchover requested", "by", "admin chat", "chat_id", chat)
 	err := b.cfg.Cluster.Switchover(ctx, to)
 	switch {
 	case errors.Is(err, election.ErrNoSuccessor):

@@ -156,6 +156,7 @@ func TestSwitchoverIsNotRepeatedForWantOfAnAnswer(t *testing.T) {
 		r := f.start(election.Change{})
 		after(time.Second)
 		r.drained()
+		f.expectLogged(`msg="switchover requested" by="admin chat" chat_id=99`, 1)
 		if len(f.cluster.asked) != 1 {
 			t.Errorf("asked %d times", len(f.cluster.asked))
 		}

@@ -374,7 +374,8 @@ func (m *Machine) meet(s Status) {
 	m.peers[s.Replica] = &peer{status: s, heard: m.now}
 }
 
-// mismatched reports a replica that cannot take part with this one, once until it changes.
+// mismatched reports a replica that cannot take part with this one, once until it changes, and keeps it for
+// the view.
 func (m *Machine) mismatched(s Status) bool {
 	var why Refusal
 	var theirs string

@@ -203,7 +203,7 @@ func TestAHandoverCanBeRetoldWithItsReason(t *testing.T) {
 		second.who.leave(nil)
 		third, _ := c.successor(second.who, lease)
 		all := j.entries(t)
-		expectStory(t, all, first.name(), "switchover begins successor=id-"+heir.name(), "stepping down reason=switchover drain=true", "stepped down reason=switchover")
+		expectStory(t, all, first.name(), "switchover begins successor="+heir.name(), "stepping down reason=switchover drain=true", "stepped down reason=switchover")
 		expectStory(t, all, heir.name(), "primary changed primary="+heir.name()+" previous="+first.name()+" reason=switchover self=true",
 			"leaving role=primary reason=shutdown", "stepping down reason=shutdown drain=true", "stepped down reason=shutdown", "role changed was=primary role=leaving")
 		expectStory(t, all, third.who.name(), "primary changed primary="+third.who.name()+" previous="+heir.name()+" reason=shutdown self=true")

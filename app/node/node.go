@@ -457,7 +457,7 @@ func (n *Node) SwitchoverHere(ctx context.Context, successor string) error {
 	refused, err := ask(ctx, n, func(r election.Reading) error {
 		id, err := n.machine.Successor(r.Now, successor)
 		if err == nil {
-			n.cfg.Logger.Info("switchover begins", "successor", id)
+			n.cfg.Logger.Info("switchover begins", "successor", cmp.Or(successor, string(id)))
 			n.step(election.Resign{Reason: election.ReasonSwitchover, Successor: id})
 		}
 		return err

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"habot/app/config"
 	"habot/app/election"
+	"habot/app/logging"
 	"habot/app/node"
 )
 
@@ -34,6 +36,16 @@ func (f *fakeReplica) Run(ctx context.Context) error {
 func (*fakeReplica) View() election.View                      { return election.View{} }
 func (*fakeReplica) Switchover(context.Context, string) error { return nil }
 func (*fakeReplica) SetHealth(election.Health)                {}
+
+func TestTheLogTellsThatAnOperatorAskedForASwitchover(t *testing.T) {
+	logs := &record{}
+	if err := (operated{&fakeReplica{}, logging.New(logs, slog.LevelInfo, false)}).Switchover(t.Context(), "r2"); err != nil {
+		t.Fatal(err)
+	}
+	if got := logs.String(); !strings.Contains(got, `msg="switchover requested" by=operator`) {
+		t.Errorf("logged %q", got)
+	}
+}
 
 func newService(r *fakeReplica, exit func(int), parts ...part) *service {
 	lease := time.Second

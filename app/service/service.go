@@ -71,7 +71,7 @@ type operated struct {
 
 // Switchover implements web.Replica.
 func (o operated) Switchover(ctx context.Context, successor string) error {
-	o.log.Info("switchover requested", "by", "operator", "successor", successor)
+	o.log.Info("switchover requested", "by", "operator")
 	return o.replica.Switchover(ctx, successor) //nolint:wrapcheck // the server tells known errors apart
 }
 
