@@ -203,7 +203,7 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 	case BotStopped:
 		m.onBotStopped()
 	case HealthChanged:
-		m.health = in.Health
+		m.health = in.Health.bounded()
 	case Resign:
 		m.resign(in.Reason, in.Successor, true)
 	case Leave:

@@ -2,12 +2,16 @@ package election
 
 import (
 	"cmp"
+	"strings"
 	"time"
 )
 
 // Protocol is the version of the messages replicas exchange. A message of another version is
 // refused and reported, never half understood.
 const Protocol = 1
+
+// MaxText bounds each text in a message, in bytes.
+const MaxText = 256
 
 // Instant is a reading of a local clock that nobody can set and that runs while the machine sleeps
 // (CLOCK_BOOTTIME on Linux), as the time since an arbitrary origin. Instants of two replicas MUST
@@ -140,8 +144,18 @@ type Change struct {
 type Health struct {
 	// OK: a primary's polls succeed, or a standby reaches Telegram.
 	OK bool `json:"ok"`
-	// Detail says what is wrong, for people. It never contains a token.
+	// Detail says what is wrong, for people. It never contains a token. It is UTF-8 of at most MaxText
+	// bytes in a Status; what else a Machine is given is cut.
 	Detail string `json:"detail,omitempty"`
+}
+
+// bounded is h as others take it: they refuse a message with a longer text, and its claim with it.
+func (h Health) bounded() Health {
+	h.Detail = strings.ToValidUTF8(h.Detail, "?")
+	if len(h.Detail) > MaxText {
+		h.Detail = strings.ToValidUTF8(h.Detail[:MaxText], "") // without half a character at its end
+	}
+	return h
 }
 
 // Status is what a replica says of itself in every message: the ancestor's timestamp broadcast.

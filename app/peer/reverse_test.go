@@ -1,12 +1,16 @@
 package peer
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -68,4 +72,50 @@ func TestTheHostsFileIsNotAskedForAddresses(t *testing.T) {
 	if names, err := r.LookupAddr(t.Context(), "127.0.0.1"); err == nil {
 		t.Errorf("found %v without a name server", names)
 	}
+}
+
+// Whatever a name server answers, only names in an answer to the question asked are taken, and what people
+// read of them is a bounded name that the log and HTTP headers can carry.
+func FuzzReverseNames(f *testing.F) {
+	question := dnsmessage.Question{Name: dnsmessage.MustNewName("3.0.19.172.in-addr.arpa."), Type: dnsmessage.TypePTR, Class: dnsmessage.ClassINET}
+	for _, name := range []string{"habot-bot-2.habot_default.", ".", "a\nb.c.", strings.Repeat("n", 63) + ".x."} {
+		m := dnsmessage.Message{
+			Header: dnsmessage.Header{ID: 7, Response: true}, Questions: []dnsmessage.Question{question},
+			Answers: []dnsmessage.Resource{
+				{Header: dnsmessage.ResourceHeader{Name: question.Name, Class: dnsmessage.ClassINET}, Body: &dnsmessage.AResource{A: [4]byte{172, 19, 0, 3}}},
+				{Header: dnsmessage.ResourceHeader{Name: question.Name, Class: dnsmessage.ClassINET}, Body: &dnsmessage.PTRResource{PTR: dnsmessage.MustNewName(name)}},
+			},
+		}
+		raw, err := m.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw, uint16(7))
+		f.Add(raw, uint16(8))
+		f.Add(raw[:len(raw)-3], uint16(7))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte, id uint16) {
+		names, err := reverseNames(raw, id)
+		if err != nil {
+			if names != nil {
+				t.Errorf("names and an error: %q, %v", names, err)
+			}
+			return
+		}
+		const response, rcode = 0x80, 0x0f // RFC 1035, 4.1.1
+		if binary.BigEndian.Uint16(raw) != id || raw[2]&response == 0 || raw[3]&rcode != 0 {
+			t.Errorf("took %q from what is no good answer to %d: % x", names, id, raw[:12])
+		}
+		if most := int(binary.BigEndian.Uint16(raw[6:])); len(names) > most {
+			t.Errorf("%d names in %d answers", len(names), most)
+		}
+		for _, n := range names {
+			if again, err := dnsmessage.NewName(n); err != nil || again.String() != n {
+				t.Errorf("%q is no name: %v", n, err)
+			}
+			if name := readable(n); len(name) > maxText || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+				t.Errorf("people are to read %q of %q", name, n)
+			}
+		}
+	})
 }

@@ -18,7 +18,7 @@ import (
 // Bounds of what one replica takes from another.
 const (
 	maxBody    = 64 << 10
-	maxText    = 256
+	maxText    = election.MaxText
 	maxHandled = 1000
 	// maxSpan bounds every duration in a message: no lease is longer than a minute.
 	maxSpan = 24 * time.Hour

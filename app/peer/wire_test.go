@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -119,6 +123,22 @@ func FuzzEndRequest(f *testing.F) {
 	})
 }
 
+// What a replica knows of its own health is some other program's error, of any length.
+func FuzzHealth(f *testing.F) {
+	f.Add("")
+	f.Add("Telegram was not reached 12 times: internal execution: http do request: Post \"https://api.telegram.org/bot0:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA/getMe\": " +
+		"dial tcp: lookup api.telegram.org on 127.0.0.11:53: read udp 172.18.0.15:41234->127.0.0.11:53: i/o timeout")
+	f.Add(strings.Repeat("x", maxText-1) + "\u00e4")
+	f.Add("\xff")
+	f.Fuzz(func(t *testing.T, detail string) {
+		m, r := machine()
+		sayable(t, m, r, m.Step(r, election.HealthChanged{Health: election.Health{Detail: detail}}))
+		if said := m.Status(r.Now).Health.Detail; utf8.ValidString(detail) && !strings.HasPrefix(detail, said) || (len(detail) <= maxText && utf8.ValidString(detail) && said != detail) {
+			t.Errorf("%q became %q", detail, said)
+		}
+	})
+}
+
 func FuzzProgress(f *testing.F) {
 	seeds(f, progress(), election.Progress{Claim: progress().Claim})
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -133,6 +153,24 @@ func FuzzSwitchover(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if s, ok := fuzzed(t, raw, checkSwitchover); ok && len(s.Successor) > maxText {
 			t.Fatalf("took %d bytes", len(s.Successor))
+		}
+	})
+}
+
+// FuzzRefusal is a refusal as the one who asked reads it: an error, bounded, and one the caller can tell from
+// others only if it says so exactly.
+func FuzzRefusal(f *testing.F) {
+	seeds(f, complaint{election.ErrNoSuccessor.Error()}, complaint{election.ErrNotPrimary.Error()}, complaint{"x"})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		said, ok := fuzzed(t, raw, checkComplaint)
+		err := refused(&http.Response{StatusCode: http.StatusConflict, Body: io.NopCloser(bytes.NewReader(raw))})
+		if err == nil || len(err.Error()) > maxText+64 {
+			t.Fatalf("the refusal is %v", err)
+		}
+		for _, known := range []error{election.ErrNotPrimary, election.ErrNoSuccessor} {
+			if errors.Is(err, known) != (ok && said.Error == known.Error()) {
+				t.Errorf("%q is read as %v", raw, err)
+			}
 		}
 	})
 }
