@@ -2,6 +2,7 @@ package bot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -58,6 +59,9 @@ type Term struct {
 	// Within promises the watcher that the bot calls it again, or returns, within d.
 	Within func(d time.Duration)
 }
+
+// errNoResult is an answer that says ok and nothing else.
+var errNoResult = errors.New("an answer without a result")
 
 // Bot is one replica's side towards Telegram. Its methods are safe for concurrent use, but
 // RunAsPrimary runs once at a time.
@@ -141,6 +145,9 @@ func (b *Bot) getMe(ctx context.Context, bound time.Duration) error {
 	me, err := b.api.GetMe(ctx)
 	if err != nil {
 		return err //nolint:wrapcheck // judged by the caller
+	}
+	if me == nil {
+		return errNoResult // judged transient: whatever answers there, it is not Telegram
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

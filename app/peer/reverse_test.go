@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -113,7 +112,7 @@ func FuzzReverseNames(f *testing.F) {
 			if again, err := dnsmessage.NewName(n); err != nil || again.String() != n {
 				t.Errorf("%q is no name: %v", n, err)
 			}
-			if name := readable(n); len(name) > maxText || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+			if name := readable(n); len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) }) {
 				t.Errorf("people are to read %q of %q", name, n)
 			}
 		}

@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -575,4 +577,49 @@ func cluster() election.View {
 			{Claim: now, Name: "habot-bot-1", Previous: "habot-bot-2", Reason: election.ReasonCrash, Gap: 1234567 * time.Microsecond},
 		},
 	}
+}
+
+// Whatever is posted, it is refused or names one successor of a bounded name, and says the same again when it
+// is written anew.
+func FuzzSuccessor(f *testing.F) {
+	for _, body := range []string{"", "{}", `{"to":"habot-bot-2"}`, `{"to":5}`, `{"TO":"x"}`, `{"to":"a"}{"to":"b"}`, `{"to":"a"} x`, "null", "\xff", `{"to":"\ud800"}`} {
+		f.Add("", []byte(body))
+		f.Add("to=other&to=more", []byte(body))
+	}
+	f.Fuzz(func(t *testing.T, query string, body []byte) {
+		read := func(query string, body []byte) (string, error) {
+			req := httptest.NewRequest(http.MethodPost, "/switchover", bytes.NewReader(body))
+			req.URL.RawQuery = query
+			return successor(req)
+		}
+		to, err := read(query, body)
+		if err != nil {
+			if to != "" || len(err.Error()) > 100 {
+				t.Errorf("%q, %v", to, err)
+			}
+			return
+		}
+		if len(to) > 256 || len(body) > maxBody {
+			t.Errorf("took a name of %d bytes from a body of %d", len(to), len(body))
+		}
+		var said map[string]any
+		if len(body) > 0 {
+			if err := json.Unmarshal(body, &said); err != nil || len(said) > 1 {
+				t.Errorf("took %q: %v", body, err)
+			}
+		}
+		if len(said) == 0 && utf8.ValidString(to) && to != (&url.URL{RawQuery: query}).Query().Get("to") {
+			t.Errorf("the query %q names %q", query, to)
+		}
+		if !utf8.ValidString(to) {
+			return // JSON cannot say it
+		}
+		anew, err := json.Marshal(map[string]string{"to": to})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := read("", anew); err != nil || again != to {
+			t.Errorf("%q comes back as %q, %v", to, again, err)
+		}
+	})
 }
