@@ -295,9 +295,8 @@ func (n *Node) startWork(ch election.Change) {
 		Drain:   t.drain,
 		Handled: n.inherited(),
 		Report: func(handled []int64) {
-			p := election.Progress{Claim: ch.Claim, Handled: handled}
-			n.learn(p) // the next term may be this replica's again
-			n.sender.progress(p)
+			// What is told is learnt too: the next term may be this replica's again.
+			n.learn(n.sender.progress(election.Progress{Claim: ch.Claim, Handled: handled}))
 		},
 	}
 	go func() {

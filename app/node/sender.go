@@ -157,8 +157,8 @@ func (s *sender) end(req election.EndRequest) {
 }
 
 // progress tells every standby the latest, one message at a time per address: what came meanwhile
-// is told by the next.
-func (s *sender) progress(p election.Progress) {
+// is told by the next. It returns what is told, with its place in the sequence.
+func (s *sender) progress(p election.Progress) election.Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
@@ -175,6 +175,7 @@ func (s *sender) progress(p election.Progress) {
 			s.keepTelling(addr)
 		}()
 	}
+	return p
 }
 
 func (s *sender) keepTelling(addr string) {
