@@ -218,3 +218,34 @@ func TestWorkThatEndsBadlyWhenToldToIsNoFailure(t *testing.T) {
 		}
 	})
 }
+
+// unheard is a transport whose claims get no answers.
+type unheard struct{ node.Transport }
+
+func (unheard) Claim(ctx context.Context, _ string, _ election.ClaimRequest) (election.ClaimAnswer, error) {
+	<-ctx.Done()
+	return election.ClaimAnswer{}, ctx.Err()
+}
+
+// A replica more than REPLICAS says makes a majority larger, and can end a lease from one moment to the next.
+func TestALeaseThatALargerQuorumEndsLeavesTheWorkItsMargin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		stopping := func(ctx context.Context, _ node.Term) error {
+			<-ctx.Done()
+			time.Sleep(settings.StopMargin() / 2)
+			return nil
+		}
+		alone := c.start("a", withWork(stopping), func(m *member) {
+			m.cfg.Election.Replicas, m.cfg.Transport = 1, unheard{m.cfg.Transport}
+		})
+		c.await(2*lease, "a primary", func() bool { return c.primary() == alone })
+		c.start("b")
+		c.await(8*lease, "the lease to end", func() bool { return c.primary() == nil })
+		time.Sleep(lease)
+		if closed(alone.exited) {
+			t.Errorf("it ended with %v", alone.err)
+		}
+	})
+}

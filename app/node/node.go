@@ -254,6 +254,10 @@ func (n *Node) arm(t *runningTerm) {
 	t.disarm()
 	t.cutOff = time.AfterFunc(n.lease.BotUntil.Sub(now), func() { n.cutTerm(t) })
 	end := n.lease.LeaseEnd
+	if end <= now { // a larger quorum has just ended it: the election allows a stop margin
+		t.guard = time.AfterFunc(n.cfg.Election.StopMargin(), func() { n.haltTerm(t, end) })
+		return
+	}
 	t.guard = time.AfterFunc(end.Sub(now), func() { n.guardTerm(t, end) })
 }
 
