@@ -1,0 +1,162 @@
+package clustertest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"habot/app/election"
+)
+
+// errNobody is a port where nobody listens.
+var errNobody = errors.New("connection refused")
+
+// hop is the least a message takes, one way.
+const hop = 200 * time.Microsecond
+
+// link is one process's way to the others; addresses are the names of hosts.
+type link struct{ from *process }
+
+func (l link) Addresses() []string {
+	var all []string
+	for _, h := range l.from.w.hosts {
+		all = append(all, h.name) // its own among them, as a scaled service's name resolves
+	}
+	return all
+}
+
+func (link) Complete() bool { return true }
+
+func (link) Refresh() {}
+
+// trip is one copy of a message and of its answer.
+type trip struct {
+	lost, lostBack bool
+	there, back    time.Duration
+}
+
+// trips draws what becomes of a message.
+func (w *world) trips(way string) []trip {
+	r := w.draw(way)
+	w.mu.Lock()
+	n := w.noise
+	w.mu.Unlock()
+	delay := func() time.Duration { return hop + time.Duration(r.Int64N(int64(max(n.delay, 1)))) }
+	one := func() trip {
+		return trip{lost: r.Float64() < n.loss, lostBack: r.Float64() < n.loss, there: delay(), back: delay()}
+	}
+	all := []trip{one()}
+	if r.Float64() < n.double {
+		w.count("message doubled")
+		all = append(all, one())
+	}
+	return all
+}
+
+// travel takes a message one way; false if it does not arrive.
+func (w *world) travel(from, to string, d time.Duration, lost bool) bool {
+	if lost {
+		w.disturbs("message lost")
+		return false
+	}
+	if d > w.opt.lease/2 {
+		w.disturbs("message later than a time-out")
+	}
+	if !w.pause(d) {
+		return false
+	}
+	if w.isCut(from, to) {
+		w.disturbs("message cut off")
+		return false
+	}
+	return true
+}
+
+type result[A any] struct {
+	answer A
+	err    error
+}
+
+// exchange takes a request to another replica and its answer back, over a connection to the process that is there when
+// it leaves: no other reads it. What has left arrives, or does not, whatever becomes of the sender; the sender waits
+// until ctx ends.
+func exchange[A any](ctx context.Context, l link, addr, kind string, ask func(context.Context, *process) (A, error)) (A, error) {
+	var none A
+	p, w := l.from, l.from.w
+	if err := p.door(); err != nil {
+		return none, err
+	}
+	from, to := p.host.name, w.at(w.byName(addr))
+	answers := make(chan result[A], 2)
+	for _, t := range w.trips(from + " to " + addr + " " + kind) {
+		w.wires.Go(func() {
+			if !w.travel(from, addr, t.there, t.lost) {
+				return
+			}
+			r := result[A]{err: errNobody}
+			if to != nil && to.door() == nil {
+				serving, done := context.WithTimeout(to.life, 5*time.Second)
+				defer done()
+				r.answer, r.err = ask(serving, to)
+				if to.door() != nil {
+					r.err = errReset
+				}
+			}
+			if w.travel(addr, from, t.back, t.lostBack) {
+				answers <- r
+			}
+		})
+	}
+	select {
+	case r := <-answers:
+		if err := p.door(); err != nil {
+			return none, err
+		}
+		return r.answer, r.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	case <-p.life.Done():
+		return none, errGone
+	}
+}
+
+func (l link) Status(ctx context.Context, addr string) (election.Status, error) {
+	return exchange(ctx, l, addr, "status", func(ctx context.Context, to *process) (election.Status, error) {
+		return to.node.Status(ctx)
+	})
+}
+
+func (l link) Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error) {
+	return exchange(ctx, l, addr, "claim", func(ctx context.Context, to *process) (election.ClaimAnswer, error) {
+		a, err := to.node.Claim(ctx, req)
+		if err == nil && a.Granted && to.id != req.Claim.Replica {
+			l.from.w.granted(to, req.Claim)
+		}
+		return a, err
+	})
+}
+
+func (l link) End(ctx context.Context, addr string, req election.EndRequest) error {
+	_, err := exchange(ctx, l, addr, "end", func(ctx context.Context, to *process) (struct{}, error) {
+		return struct{}{}, to.node.End(ctx, req)
+	})
+	return err
+}
+
+func (l link) Progress(ctx context.Context, addr string, p election.Progress) error {
+	_, err := exchange(ctx, l, addr, "progress", func(ctx context.Context, to *process) (struct{}, error) {
+		err := to.node.Progress(ctx, p)
+		if to.id != p.Claim.Replica { // it knows better itself
+			to.w.hears(to, p)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+func (l link) Switchover(ctx context.Context, addr, successor string) error {
+	_, err := exchange(ctx, l, addr, "switchover", func(ctx context.Context, to *process) (struct{}, error) {
+		return struct{}{}, to.node.SwitchoverHere(ctx, successor)
+	})
+	return err
+}

@@ -1,0 +1,172 @@
+package clustertest
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"habot/app/election"
+	"habot/app/simulator"
+)
+
+const (
+	token    = "123456789:AAFabcdefghijklmnopqrstuvwxyz-01234"
+	telegram = "telegram" // a party of the network like the hosts
+)
+
+// options are what a schedule is drawn to be.
+type options struct {
+	replicas int
+	lease    time.Duration
+	drift    bool
+	admins   []int64
+	noise    noise
+	rate     float64 // messages of users a second
+	restarts bool    // crashes and stops, so that memory is lost
+	orderly  bool    // nothing but stops, switchovers and wall clocks
+}
+
+// noise is what the network does all the time.
+type noise struct {
+	loss, double float64
+	delay        time.Duration // the longest, one way, between replicas
+	latency      time.Duration // the longest, one way, to Telegram
+	failing      float64       // of requests to Telegram
+}
+
+// world is one schedule: hosts, the network, Telegram, and the judge.
+type world struct {
+	seed  uint64
+	opt   options
+	level slog.Level
+	rng   *rand.Rand // of the schedule, used by its goroutine alone
+	start time.Time
+	sim   *simulator.Simulator
+	hosts []*host
+	over  context.Context // ends when the schedule does
+	end   context.CancelFunc
+	wires sync.WaitGroup // what is on its way
+	aside sync.WaitGroup // what is to happen later
+
+	mu           sync.Mutex
+	noise        noise
+	cut          map[[2]string]bool
+	numbers      map[string]uint64 // of messages, by their way
+	processes    []*process        // that have ended
+	disturbances []time.Time       // when something was lost, late or refused
+	judge        judge
+
+	tellMu   sync.Mutex
+	story    []string
+	counts   map[string]int
+	broken   error
+	recovery time.Duration // from the mending of all to a poll
+}
+
+func newWorld(seed uint64, opt options, rng *rand.Rand, level slog.Level) *world {
+	w := &world{
+		seed: seed, opt: opt, level: level, rng: rng, start: time.Now(), noise: opt.noise,
+		sim: simulator.New(simulator.Config{Token: token, Chats: chats, Logger: slog.New(slog.DiscardHandler)}),
+		cut: map[[2]string]bool{}, numbers: map[string]uint64{}, counts: map[string]int{},
+	}
+	w.judge.init()
+	w.over, w.end = context.WithCancel(context.Background())
+	for i := range opt.replicas {
+		h := &host{w: w, name: string(rune('a' + i)), origin: w.start.Add(-time.Duration(rng.Int64N(int64(1000 * time.Hour)))), rate: 1}
+		if opt.drift {
+			h.rate = 1 + (rng.Float64()*2-1)*0.49/election.DriftBound
+			if i < 2 { // two at the bound
+				h.rate = 1 + float64(2*i-1)*0.499/election.DriftBound
+			}
+		}
+		h.wall = time.Duration(rng.Int64N(int64(6*time.Hour))) - 3*time.Hour
+		w.hosts = append(w.hosts, h)
+	}
+	return w
+}
+
+// tell adds a line to the story.
+func (w *world) tell(format string, args ...any) {
+	w.tellMu.Lock()
+	defer w.tellMu.Unlock()
+	w.story = append(w.story, fmt.Sprintf("%10.4f  ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (w *world) count(what string) {
+	w.tellMu.Lock()
+	defer w.tellMu.Unlock()
+	w.counts[what]++
+}
+
+// breaks keeps the first broken guarantee.
+func (w *world) breaks(format string, args ...any) {
+	err := fmt.Errorf(format, args...)
+	w.tell("BROKEN: %v", err)
+	w.tellMu.Lock()
+	defer w.tellMu.Unlock()
+	if w.broken == nil {
+		w.broken = fmt.Errorf("at %v: %w", time.Since(w.start), err)
+	}
+}
+
+func (w *world) verdict() error {
+	w.tellMu.Lock()
+	defer w.tellMu.Unlock()
+	return w.broken
+}
+
+// pause waits; false if the schedule ended first.
+func (w *world) pause(d time.Duration) bool { return wait(w.over, d) }
+
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func hash(s string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(s)) // never fails
+	return h.Sum64()
+}
+
+// draw is the randomness of one message: of its way and its number there, so that the fate of one does not hang on the
+// order in which goroutines send others.
+func (w *world) draw(way string) *rand.Rand {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.numbers[way]++
+	return rand.New(rand.NewPCG(w.seed^hash(way), w.numbers[way]))
+}
+
+func (w *world) isCut(from, to string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cut[[2]string{from, to}]
+}
+
+// disturbs takes note that something did not go its way, and why.
+func (w *world) disturbs(what string) {
+	w.mu.Lock()
+	w.disturbances = append(w.disturbances, time.Now())
+	w.mu.Unlock()
+	w.count(what)
+}
+
+// at is the process that runs on a host, nil if none does.
+func (w *world) at(h *host) *process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return h.process
+}
+
+func (w *world) byName(name string) *host { return w.hosts[name[0]-'a'] }
