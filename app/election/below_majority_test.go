@@ -164,3 +164,21 @@ func TestClusterOfOneAsksEverybodyAllTheSame(t *testing.T) {
 		`)
 	})
 }
+
+// The higher primary's claim is the floor for good; the lower one's renewals count all the same, or it
+// could never hand over.
+func TestBelowAMajorityThePrimaryThatStayedIsGrantedUnderTheHigherOnesFloor(t *testing.T) {
+	t.Parallel()
+	story(t, two, `
+		100 status b role=primary primary=b/5000
+		  > primary is b/5000, start
+		200 release b/5000 reason=lower_primary
+		300 status c role=primary primary=c/900
+		  > primary is c/900, start
+		1050 claim c/900 role=primary
+		  > grant c/900
+		# but nobody else's below the floor
+		1100 claim d/4000
+		  > refuse d/4000 floor floor=b/5000
+	`)
+}

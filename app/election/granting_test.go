@@ -386,3 +386,24 @@ func TestGrantOfAReplicaThatDoesNotMatchIsNotCounted(t *testing.T) {
 		  > bot until 1910, lease ends 2010
 	`)
 }
+
+// The candidate b died, or its withdrawal was lost, after m had granted it; c has won with a lower claim.
+// Without m it might lose its lease as soon as another standby restarts.
+func TestPrimaryThatIsFollowedRenewsUnderAFloorThatNobodyWithdrew(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1000 status d primary=p/400
+		  > primary is p/400, start
+		1020 claim b/5000
+		  > grant b/5000
+		1100 status d primary=c/900
+		  > primary is c/900, start
+		1200 claim c/900 role=primary
+		  > refuse c/900 held holder=b/5000 remaining=820 floor=b/5000
+		2000 status c role=primary primary=c/900
+		2030 claim c/900 role=primary
+		  > grant c/900
+		2040 claim d/4000
+		  > refuse d/4000 floor floor=b/5000
+	`)
+}

@@ -355,8 +355,6 @@ func (m *Machine) hear(s Status, in heardIn) {
 	}
 }
 
-// meet keeps what was heard last of each replica. One that starts again has the same name and
-// another id: the old one is gone.
 // spare leaves a primary alone that runs under another lease: it cannot take part, but it is there, by
 // a promise that a shorter silence than its own may not have outlasted.
 func (m *Machine) spare(s Status) {
@@ -365,6 +363,8 @@ func (m *Machine) spare(s Status) {
 	}
 }
 
+// meet keeps what was heard last of each replica. One that starts again has the same name and
+// another id: the old one is gone.
 func (m *Machine) meet(s Status) {
 	for id, p := range m.peers {
 		if id != s.Replica && p.status.Name == s.Name && m.now.Sub(p.heard) > m.cfg.inquiry()/2 {
@@ -468,8 +468,10 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		// Whoever claims again has withdrawn or released what it claimed before: that was lost on its way.
 		m.promise.end(held, true)
 	}
-	// Below a majority a higher primary may have been met: the lower one keeps what it was promised.
-	renews := !m.safe() && c == m.promise.held && m.now < m.promise.until
+	// The primary that is followed renews under a higher floor too: a withdrawal that was lost would cost it
+	// this replica's support for good. Its term has begun, so ORDER has nothing to lose. Below a majority a
+	// higher primary may have been met: the lower one keeps what it was promised.
+	renews := (c == m.last.claim && m.following()) || (!m.safe() && c == m.promise.held && m.now < m.promise.until)
 	switch {
 	case req.From.Protocol != Protocol:
 		a.Refusal = RefusedProtocol
