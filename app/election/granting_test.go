@@ -407,3 +407,21 @@ func TestPrimaryThatIsFollowedRenewsUnderAFloorThatNobodyWithdrew(t *testing.T) 
 		  > refuse d/4000 floor floor=b/5000
 	`)
 }
+
+// A late word of f, whose term was before, raises the floor; c has won meanwhile.
+func TestPrimaryRenewsWhatItWasPromisedThoughTheFloorWasRaised(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1000 status d primary=p/400
+		  > primary is p/400, start
+		1020 claim c/900
+		  > grant c/900
+		1030 status f role=primary primary=f/5000 remaining=100
+		  > primary is f/5000, start
+		# of a candidate, the floor is the judge
+		1040 claim c/900
+		  > refuse c/900 floor floor=f/5000
+		1050 claim c/900 role=primary
+		  > grant c/900
+	`)
+}

@@ -468,10 +468,12 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		// Whoever claims again has withdrawn or released what it claimed before: that was lost on its way.
 		m.promise.end(held, true)
 	}
-	// The primary that is followed renews under a higher floor too: a withdrawal that was lost would cost it
-	// this replica's support for good. Its term has begun, so ORDER has nothing to lose. Below a majority a
-	// higher primary may have been met: the lower one keeps what it was promised.
-	renews := (c == m.last.claim && m.following()) || (!m.safe() && c == m.promise.held && m.now < m.promise.until)
+	// A primary renews under a higher floor too, where it is followed or has a promise: a withdrawal that
+	// was lost would cost it this replica's support for good. Its term has begun, so ORDER has nothing to
+	// lose. Below a majority a lower candidate that met a higher primary keeps what it was promised as well.
+	promised := c == m.promise.held && m.now < m.promise.until
+	followed := c == m.last.claim && m.following()
+	renews := followed || (promised && (!m.safe() || (req.From.Role == Primary && req.From.Primary == c)))
 	switch {
 	case req.From.Protocol != Protocol:
 		a.Refusal = RefusedProtocol
