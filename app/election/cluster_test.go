@@ -22,8 +22,8 @@ func cluster(t *testing.T, replicas, quorum int) *electiontest.Cluster {
 	t.Helper()
 	c := electiontest.New(electiontest.Options{
 		Seed: 1, Replicas: replicas, Quorum: quorum, Lease: lease,
-		Faults: electiontest.Faults{MaxDelay: time.Millisecond},
-		Trace:  func(line string) { t.Log(line) },
+		Noise: electiontest.Noise{MaxDelay: time.Millisecond},
+		Trace: func(line string) { t.Log(line) },
 	})
 	return c
 }

@@ -1,98 +1,145 @@
 package electiontest
 
 import (
-	"container/heap"
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"habot/app/election"
 )
 
-// Faults are probabilities in [0, 1] and bounds of what may go wrong.
-type Faults struct {
+// Noise is what the network does to each message: probabilities in [0, 1], and a bound.
+type Noise struct {
 	Loss, Duplicate float64
 	// MaxDelay bounds one message's way; delays are drawn evenly, so messages overtake each other.
 	MaxDelay time.Duration
-	// Drift lets every local clock run fast or slow by up to half the bound.
-	Drift bool
-	// WallJumps lets wall clocks be off by hours and jump.
-	WallJumps bool
 }
+
+// WallClocks says how wall clocks are set.
+type WallClocks string
+
+// Wall clocks.
+const (
+	// WallRight: all show true time.
+	WallRight WallClocks = ""
+	// WallApart: each is off by up to ten hours.
+	WallApart WallClocks = "apart"
+	// WallCoarse: all show the same hour for an hour, so that candidates use the same timestamp.
+	WallCoarse WallClocks = "coarse"
+)
 
 // Options describe one cluster.
 type Options struct {
 	Seed     uint64
 	Replicas int
-	Quorum   int // 0: majority
-	Lease    time.Duration
-	Faults   Faults
+	Quorum   int           // 0: majority
+	Lease    time.Duration // 0: a second
+	Noise    Noise
+	// Drift lets every local clock run fast or slow by up to half the bound, often by half the bound.
+	Drift bool
+	Wall  WallClocks
 	// Trace, if set, receives the story line by line.
 	Trace func(line string)
+	// Coverage, if set, counts what is reached; otherwise the cluster has one of its own.
+	Coverage *Coverage
 }
 
 // Term is one replica's time as primary, in true time.
 type Term struct {
 	Claim    election.Claim
 	Host     int
-	From, To time.Duration
+	From, To time.Duration // To is -1 as long as it lasts
 	Reason   election.Reason
 }
 
+// Stranger says what keeps a host's replica from taking part with the others.
+type Stranger string
+
+// Strangers.
+const (
+	NoStranger       Stranger = ""
+	StrangerLease    Stranger = "lease"    // it runs under twice the lease
+	StrangerProtocol Stranger = "protocol" // it speaks another version of the protocol
+)
+
 // host is a machine that runs one replica after another.
 type host struct {
-	index   int
-	name    string
+	index    int
+	name     string
+	stranger Stranger
+	// replicas and quorum are its own configuration where that differs from the cluster's; 0 if not.
+	replicas, quorum int
+
 	machine *election.Machine // nil while it is down
-	epoch   int               // counts processes; events of older ones are stale
+	id      election.ReplicaID
+	epoch   int // counts processes; what belongs to older ones is stale
+	dice    dice
 
 	rate        float64       // of its local clock against true time
 	clockAt     time.Duration // true time at which clockOffset was taken
 	clockOffset election.Instant
 	wallOffset  time.Duration
 	frozenUntil time.Duration
-	wakeups     int // numbers timers; older ones are stale
-	botRunning  bool
-	botUntil    election.Instant
-	leaseEnd    election.Instant
-	term        int // index into terms, -1 if none
+	late        bool          // its current step is the first after a freeze
+	wakeAt      time.Duration // when it wants a tick
+	timerAt     time.Duration // when its next timer fires; never if none is set
 	health      election.Health
 	leaving     bool
-	stranger    bool // it runs under another lease and must be left out by the others
 
-	// For ORDER, until the process ends: the claims it granted, its own included, and who acknowledged
-	// its current one until when.
-	granted map[election.Claim]bool
-	claim   election.Claim
-	acked   map[election.ReplicaID]election.Instant
+	botRunning bool
+	botUntil   election.Instant
+	leaseEnd   election.Instant
+	term       int // index into terms, -1 if none
+
+	account account
 }
 
 // Cluster is a simulated cluster. It is not safe for concurrent use.
 type Cluster struct {
-	opt   Options
-	rng   *rand.Rand
-	now   time.Duration // true time
-	queue events
-	seq   int
-	hosts []*host
-	cut   map[[2]int]bool // one-way: from, to
+	opt       Options
+	now       time.Duration // true time
+	queue     queue
+	hosts     []*host
+	links     [maxHosts][maxHosts]dice // from, to
+	cut       [maxHosts][maxHosts]bool // one-way: from, to
+	cuts      int                      // how many ways are cut
+	armed     []Fault                  // faults that wait for a moment
+	struck    []struck
+	members   int  // hosts that are no strangers and were not resized away
+	hasty     bool // see Plan
+	restarted bool // some host had a second process
+	peaceful  bool // no fault strikes any more
+	reviving  bool // hosts that leave or halt start again
 
 	// Terms are all roles so far, in the order in which they began.
 	Terms []Term
-	// Counts counts faults and outputs by kind (see Kinds), to see that each really occurred.
-	Counts map[string]int
+	// Coverage counts what has been reached.
+	Coverage *Coverage
 
-	// broken is the first broken guarantee that is seen in an output.
+	// broken is the first broken guarantee.
 	broken error
 }
 
-// storm is more events under way than a cluster could ever need: answers cause questions without end.
-const storm = 20_000
+const (
+	maxHosts = 16
+	never    = time.Duration(1<<63 - 1)
+	// storm is more that is under way than a cluster could ever need: answers cause questions without end.
+	storm = 20_000
+	// wallStart is the wall time at which simulations begin, in nanoseconds since the Unix epoch; a whole hour.
+	wallStart = int64(1_800_000_000_000_000_000)
+	// anyProcess stands for whichever process runs when something happens.
+	anyProcess = -1
+	// hop is the least time a message takes.
+	hop = 200 * time.Microsecond
+)
 
-// start of wall time in the simulation.
-const wallStart = int64(1_800_000_000_000_000_000)
+// What a stream of dice is for.
+const (
+	forClock uint64 = iota + 1
+	forHost
+	forLink
+	forPeace
+)
 
 // New returns a cluster whose hosts are all down.
 func New(opt Options) *Cluster {
@@ -100,59 +147,55 @@ func New(opt Options) *Cluster {
 		opt.Lease = time.Second
 	}
 	c := &Cluster{
-		opt:    opt,
-		rng:    rand.New(rand.NewPCG(opt.Seed, 0x9e3779b97f4a7c15)),
-		cut:    map[[2]int]bool{},
-		Counts: map[string]int{},
+		opt:      opt,
+		Coverage: opt.Coverage,
+	}
+	if c.Coverage == nil {
+		c.Coverage = NewCoverage()
 	}
 	for range opt.Replicas {
 		c.AddHost()
 	}
+	c.members = opt.Replicas
 	return c
 }
 
 // AddHost adds one more host, down, and returns its number.
 func (c *Cluster) AddHost() int {
 	i := len(c.hosts)
-	h := &host{index: i, name: fmt.Sprintf("r%d", i), rate: 1, term: -1, health: election.Health{OK: true}}
-	if c.opt.Faults.Drift {
-		bound := 0.5 / election.DriftBound * 0.99
-		h.rate = 1 + bound*(2*c.rng.Float64()-1)
-		if c.rng.IntN(2) == 0 { // often at the bound itself
-			h.rate = 1 + bound*float64(1-2*c.rng.IntN(2))
-		}
+	h := &host{
+		index: i, name: fmt.Sprintf("r%d", i), rate: 1, term: -1, timerAt: never,
+		health: election.Health{OK: true}, dice: newDice(c.opt.Seed, forHost, uint64(i)),
 	}
-	h.clockOffset = election.Instant(c.rng.Int64N(int64(time.Hour)))
-	if c.opt.Faults.WallJumps {
-		c.jumpWall(h)
+	d := newDice(c.opt.Seed, forClock, uint64(i))
+	h.clockOffset = election.Instant(d.within(time.Hour))
+	if c.opt.Drift {
+		h.rate = 1 + drift(&d)
+	}
+	if c.opt.Wall == WallApart {
+		c.Coverage.Counts["fault wall clock off"]++
+		h.wallOffset = d.around(10*time.Hour, 10*time.Hour) - 10*time.Hour
 	}
 	c.hosts = append(c.hosts, h)
+	for j := range c.hosts {
+		c.links[i][j] = newDice(c.opt.Seed, forLink, uint64(i), uint64(j))
+		c.links[j][i] = newDice(c.opt.Seed, forLink, uint64(j), uint64(i))
+	}
 	return i
 }
 
-// AddStranger adds a host, down, whose replica runs under another lease.
-func (c *Cluster) AddStranger() int {
-	i := c.AddHost()
-	c.hosts[i].stranger = true
-	return i
+// drift is how far a clock's rate is off: by up to half the bound either way, so that no two differ by
+// more than the bound; often by all of that.
+func drift(d *dice) float64 {
+	bound := 0.5 / election.DriftBound * 0.99
+	if d.chance(0.5) {
+		return bound * float64(1-2*d.below(2))
+	}
+	return bound * (2*d.float() - 1)
 }
-
-// Resize sets the number of replicas with which replicas are started from now on.
-func (c *Cluster) Resize(n int) {
-	c.Counts["fault resize"]++
-	c.opt.Replicas = n
-}
-
-// SetWall sets how far a host's wall clock is off.
-func (c *Cluster) SetWall(i int, off time.Duration) { c.hosts[i].wallOffset = off }
 
 // Now is true time since the beginning.
 func (c *Cluster) Now() time.Duration { return c.now }
-
-func (c *Cluster) jumpWall(h *host) {
-	h.wallOffset = time.Duration(c.rng.Int64N(int64(20*time.Hour))) - 10*time.Hour
-	c.Counts["fault wall clock jump"]++
-}
 
 func (h *host) local(now time.Duration) election.Instant {
 	return h.clockOffset + election.Instant(float64(now-h.clockAt)*h.rate)
@@ -164,7 +207,11 @@ func (h *host) trueTime(i election.Instant) time.Duration {
 }
 
 func (c *Cluster) reading(h *host) election.Reading {
-	return election.Reading{Now: h.local(c.now), Wall: wallStart + int64(c.now) + int64(h.wallOffset)}
+	wall := wallStart + int64(c.now) + int64(h.wallOffset)
+	if c.opt.Wall == WallCoarse {
+		wall -= wall % int64(time.Hour)
+	}
+	return election.Reading{Now: h.local(c.now), Wall: wall}
 }
 
 func (c *Cluster) trace(format string, args ...any) {
@@ -173,7 +220,7 @@ func (c *Cluster) trace(format string, args ...any) {
 	}
 }
 
-// --- what a story or a schedule can do ------------------------------------------------------------
+// --- what a story or a plan can do ---------------------------------------------------------------
 
 // Start boots a replica on a host that is down.
 func (c *Cluster) Start(i int) {
@@ -181,23 +228,30 @@ func (c *Cluster) Start(i int) {
 	if h.machine != nil {
 		return
 	}
-	c.Counts["fault start"]++
-	if h.stranger {
-		c.Counts["fault stranger"]++
+	c.Coverage.Counts["fault start"]++
+	if h.stranger != NoStranger {
+		c.Coverage.Counts["fault stranger, "+string(h.stranger)]++
 	}
 	h.epoch++
-	id := election.ReplicaID(fmt.Sprintf("%04x-%s.%d", c.rng.Uint32()&0xffff, h.name, h.epoch))
-	r := c.reading(h)
-	h.leaving = false
-	h.granted, h.claim = map[election.Claim]bool{}, election.Claim{}
+	c.restarted = c.restarted || h.epoch > 1
+	h.id = election.ReplicaID(fmt.Sprintf("%04x-%s.%d", h.dice.next()&0xffff, h.name, h.epoch))
+	h.leaving, h.late, h.frozenUntil, h.timerAt = false, false, 0, never
+	h.account = account{}
 	lease := c.opt.Lease
-	if h.stranger {
+	if h.stranger == StrangerLease {
 		lease *= 2
 	}
-	h.machine = election.New(election.Config{
-		Self: id, Name: h.name, Lease: lease, Replicas: c.opt.Replicas, Quorum: c.opt.Quorum,
-	}, r)
-	c.trace("%s starts", h.name)
+	replicas, quorum := c.opt.Replicas, c.opt.Quorum
+	if h.replicas != 0 {
+		replicas, quorum = h.replicas, h.quorum
+	}
+	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum}
+	began := c.reading(h)
+	if c.hasty {
+		began.Now = began.Now.Add(-cfg.JoinSilence())
+	}
+	h.machine = election.New(cfg, began)
+	c.trace("%s starts as %s", h.name, h.id)
 	c.step(h, election.HealthChanged{Health: h.health})
 }
 
@@ -207,8 +261,8 @@ func (c *Cluster) Crash(i int) {
 	if h.machine == nil {
 		return
 	}
-	c.Counts["fault crash"]++
-	c.trace("%s crashes (%s)", h.name, h.machine.Status(h.local(c.now)).Role)
+	c.Coverage.Counts["fault crash"]++
+	c.trace("%s crashes (%s)", h.name, c.Role(i))
 	c.kill(h, election.ReasonCrash)
 }
 
@@ -219,37 +273,61 @@ func (c *Cluster) kill(h *host, why election.Reason) {
 	h.frozenUntil = 0
 }
 
+// ended is the end of a process by its own will.
+func (c *Cluster) ended(h *host, why election.Reason) {
+	c.kill(h, why)
+	if c.reviving {
+		c.At(c.now+1, func() { c.Start(h.index) })
+	}
+}
+
 // Freeze stops a host for a while; its clocks go on, what arrives waits.
 func (c *Cluster) Freeze(i int, d time.Duration) {
 	h := c.hosts[i]
-	if h.machine == nil {
+	if h.machine == nil || d <= 0 {
 		return
 	}
-	c.Counts["fault freeze"]++
-	c.trace("%s freezes for %v", h.name, d)
+	c.Coverage.Counts["fault freeze"]++
+	c.trace("%s freezes for %v (%s)", h.name, d, c.Role(i))
 	h.frozenUntil = max(h.frozenUntil, c.now+d)
+	h.late = true
 }
 
 // Cut breaks the way from one host to another, in that direction only.
 func (c *Cluster) Cut(from, to int) {
-	c.Counts["fault cut"]++
-	c.cut[[2]int{from, to}] = true
+	if from == to {
+		return
+	}
+	c.Coverage.Counts["fault cut"]++
+	c.trace("nothing gets from r%d to r%d any more", from, to)
+	c.sever(from, to)
+}
+
+func (c *Cluster) sever(from, to int) {
+	if !c.cut[from][to] {
+		c.cut[from][to] = true
+		c.cuts++
+	}
 }
 
 // Heal mends every way.
 func (c *Cluster) Heal() {
+	if c.cuts == 0 {
+		return
+	}
+	c.Coverage.Counts["fault heal"]++
 	c.trace("the network heals")
-	clear(c.cut)
+	c.cut, c.cuts = [maxHosts][maxHosts]bool{}, 0
 }
 
 // Partition cuts every way between the group and the others, both ways.
 func (c *Cluster) Partition(group ...int) {
-	c.Counts["fault partition"]++
+	c.Coverage.Counts["fault partition"]++
 	c.trace("partition: %v against the rest", group)
 	for i := range c.hosts {
 		for j := range c.hosts {
 			if slices.Contains(group, i) != slices.Contains(group, j) {
-				c.cut[[2]int{i, j}] = true
+				c.sever(i, j)
 			}
 		}
 	}
@@ -261,8 +339,12 @@ func (c *Cluster) Resign(i int, why election.Reason) {
 	if h.machine == nil {
 		return
 	}
-	c.Counts["fault resign"]++
-	to, _ := h.machine.Successor(h.local(c.now), "")
+	c.Coverage.Counts["fault resign"]++
+	to, err := h.machine.Successor(h.local(c.now), "")
+	if err == nil {
+		c.trace("%s is asked to hand over to %s", h.name, to)
+	}
+	h.account.asked = true
 	c.step(h, election.Resign{Reason: why, Successor: to})
 }
 
@@ -272,9 +354,9 @@ func (c *Cluster) Stop(i int) {
 	if h.machine == nil {
 		return
 	}
-	c.Counts["fault leave"]++
-	c.trace("%s is told to stop", h.name)
-	h.leaving = true
+	c.Coverage.Counts["fault leave"]++
+	c.trace("%s is told to stop (%s)", h.name, c.Role(i))
+	h.leaving, h.account.asked = true, true
 	c.step(h, election.Leave{Reason: election.ReasonShutdown})
 }
 
@@ -284,7 +366,8 @@ func (c *Cluster) FailPart(i int) {
 	if h.machine == nil || !h.botRunning {
 		return
 	}
-	c.Counts["fault bot died"]++
+	c.Coverage.Counts["fault bot died"]++
+	c.trace("%s's bot dies", h.name)
 	c.silence(h, election.ReasonPartFailed)
 	c.step(h, election.BotStopped{})
 }
@@ -292,15 +375,49 @@ func (c *Cluster) FailPart(i int) {
 // SetHealth changes what a host's replica knows of its way to Telegram.
 func (c *Cluster) SetHealth(i int, ok bool) {
 	h := c.hosts[i]
+	if h.health.OK != ok {
+		c.Coverage.Counts["fault health"]++
+		c.trace("%s can reach Telegram: %v", h.name, ok)
+	}
 	h.health.OK = ok
 	if h.machine != nil {
-		c.Counts["fault health"]++
 		c.step(h, election.HealthChanged{Health: h.health})
 	}
 }
 
-// JumpWall sets a host's wall clock hours off.
-func (c *Cluster) JumpWall(i int) { c.jumpWall(c.hosts[i]) }
+// SetWall sets how far a host's wall clock is off.
+func (c *Cluster) SetWall(i int, off time.Duration) {
+	c.Coverage.Counts["fault wall clock jump"]++
+	c.trace("r%d's wall clock is off by %v", i, off)
+	c.hosts[i].wallOffset = off
+}
+
+// SetDrift draws another rate of a host's local clock.
+func (c *Cluster) SetDrift(i int) {
+	h := c.hosts[i]
+	c.Coverage.Counts["fault drift"]++
+	h.clockOffset, h.clockAt = h.local(c.now), c.now
+	h.rate = 1 + drift(&h.dice)
+	c.trace("%s's local clock runs at %.4f", h.name, h.rate)
+	if h.machine != nil {
+		h.wakeAt = max(h.trueTime(h.machine.Next()), c.now+1)
+		c.setTimer(h)
+	}
+}
+
+// Resize sets the number of replicas with which replicas are started from now on.
+func (c *Cluster) Resize(n int) {
+	c.Coverage.Counts["fault resize"]++
+	c.trace("REPLICAS is %d for those that start", n)
+	c.opt.Replicas = n
+}
+
+// Configure gives a host a configuration of its own from its next start on.
+func (c *Cluster) Configure(i, replicas, quorum int) {
+	c.Coverage.Counts["fault configuration differs"]++
+	c.trace("r%d is configured with REPLICAS=%d QUORUM=%d", i, replicas, quorum)
+	c.hosts[i].replicas, c.hosts[i].quorum = replicas, quorum
+}
 
 // Up tells whether a host's replica runs.
 func (c *Cluster) Up(i int) bool { return c.hosts[i].machine != nil }
@@ -322,8 +439,10 @@ func (c *Cluster) View(i int) election.View {
 
 // Primary is the first host that acts as primary now, -1 if none does.
 func (c *Cluster) Primary() int {
-	if p := c.Primaries(); len(p) > 0 {
-		return p[0]
+	for _, h := range c.hosts {
+		if c.acts(h) {
+			return h.index
+		}
 	}
 	return -1
 }
@@ -351,71 +470,33 @@ func (c *Cluster) holds(h *host) bool {
 	return h.machine != nil && h.botRunning && h.local(c.now) < h.leaseEnd
 }
 
-// --- running ------------------------------------------------------------------------------------
-
-type event struct {
-	at   time.Duration
-	seq  int
-	do   func()
-	host *host // if set, the event waits while the host is frozen and dies with its process
-	ep   int
-}
-
-type events []event
-
-func (q events) Len() int { return len(q) }
-func (q events) Less(i, j int) bool {
-	if q[i].at != q[j].at {
-		return q[i].at < q[j].at
-	}
-	return q[i].seq < q[j].seq
-}
-func (q events) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-
-// Push implements heap.Interface.
-func (q *events) Push(x any) { *q = append(*q, x.(event)) }
-
-// Pop implements heap.Interface.
-func (q *events) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return e
-}
+// --- running -------------------------------------------------------------------------------------
 
 // At has f done at a true time; f may call the cluster.
-func (c *Cluster) At(at time.Duration, f func()) { c.push(event{at: at, do: f}) }
-
-func (c *Cluster) push(e event) {
-	c.seq++
-	e.seq = c.seq
-	heap.Push(&c.queue, e)
-}
-
-func (c *Cluster) onHost(h *host, at time.Duration, f func()) {
-	c.push(event{at: at, do: f, host: h, ep: h.epoch})
-}
+func (c *Cluster) At(at time.Duration, f func()) { c.queue.push(at, thing{what: aCall, do: f}) }
 
 // Run lets true time pass until then, and returns the first broken guarantee.
 func (c *Cluster) Run(until time.Duration) error {
-	for len(c.queue) > 0 && c.queue[0].at <= until {
-		if len(c.queue) > storm {
-			c.breaks("STORM: %d messages and timers are under way", len(c.queue))
+	for c.queue.len() > 0 && c.queue.heap[0].at <= until {
+		if c.queue.len() > storm {
+			c.breaks(Storm, "%d messages and timers are under way", c.queue.len())
 			return c.broken
 		}
-		e := heap.Pop(&c.queue).(event)
+		e := c.queue.pop()
 		c.now = max(c.now, e.at)
-		if h := e.host; h != nil {
-			if h.machine == nil || h.epoch != e.ep {
+		if h := c.queue.things[e.place].host; h != nil {
+			if ep := c.queue.things[e.place].epoch; h.machine == nil || (ep != anyProcess && h.epoch != ep) {
+				c.queue.release(e.place)
 				continue
 			}
 			if c.now < h.frozenUntil {
-				e.at = h.frozenUntil
-				c.push(e)
+				c.queue.things[e.place].epoch = h.epoch // it has reached that process, and dies with it
+				c.queue.put(h.frozenUntil, e.place)
 				continue
 			}
 		}
-		e.do()
+		c.happens(c.queue.release(e.place))
+		c.strike()
 		if err := c.Check(); err != nil {
 			return err
 		}
@@ -424,130 +505,141 @@ func (c *Cluster) Run(until time.Duration) error {
 	return c.Check()
 }
 
-func (c *Cluster) step(h *host, in election.Input) {
+func (c *Cluster) happens(t thing) {
+	h := t.host
+	switch t.what {
+	case aCall:
+		t.do()
+	case aTimer:
+		if h.timerAt <= c.now {
+			h.timerAt = never
+		}
+		if c.now >= h.wakeAt {
+			c.step(h, election.Tick{})
+		} else {
+			c.setTimer(h)
+		}
+	case anArrival:
+		c.arrives(h, t.msg)
+	case aRoundsEnd:
+		c.endRound(h, t.round)
+	case aSilence:
+		if h.botRunning {
+			c.silence(h, h.account.stopping)
+			c.step(h, election.BotStopped{})
+		}
+	}
+}
+
+// step gives a host's machine one input and does what it wants done. It returns the answer to a claim.
+func (c *Cluster) step(h *host, in election.Input) (answer *election.ClaimAnswer) {
 	epoch := h.epoch
 	for _, out := range h.machine.Step(c.reading(h), in) {
 		if h.machine == nil || h.epoch != epoch {
-			return
+			return answer // a process that has ended does nothing more
 		}
-		c.carryOut(h, out)
+		if r, ok := out.(election.Reply); ok {
+			c.replied(h, in.(election.ClaimReceived).Request, r.Answer)
+			answer = &r.Answer
+			continue
+		}
+		c.carryOut(h, in, out)
 	}
 	if h.machine == nil || h.epoch != epoch {
-		return
+		return answer
 	}
+	c.reached(h)
 	c.wakeUp(h)
+	return answer
 }
 
-// wakeUp sets the host's timer, in place of the one before.
+// wakeUp sees to it that the host gets its next tick.
 func (c *Cluster) wakeUp(h *host) {
 	next := h.machine.Next()
 	if next <= h.local(c.now) {
-		c.breaks("TICK: %s asks for a tick that was due already: its caller would spin", h.name)
+		c.breaks(Spin, "%s asks for a tick that was due already: its caller would spin", h.name)
 	}
-	h.wakeups++
-	n := h.wakeups
-	c.onHost(h, max(h.trueTime(next), c.now+1), func() {
-		if h.wakeups == n {
-			c.step(h, election.Tick{})
-		}
-	})
+	h.wakeAt = max(h.trueTime(next), c.now+1)
+	c.setTimer(h)
 }
 
-func (c *Cluster) carryOut(h *host, out election.Output) {
+// setTimer sets a timer unless an earlier one is set, which will set the next.
+func (c *Cluster) setTimer(h *host) {
+	if h.wakeAt < h.timerAt {
+		h.timerAt = h.wakeAt
+		c.queue.push(h.wakeAt, thing{what: aTimer, host: h, epoch: h.epoch})
+	}
+}
+
+func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
+	counts := c.Coverage.Counts
 	switch out := out.(type) {
 	case election.SendQuery:
-		c.Counts["query"]++
-		c.broadcast(h, func(to *host) any { return c.statusOf(to) }, func(sentAt election.Instant, answer any) {
-			c.step(h, election.StatusReceived{Status: answer.(election.Status), SentAt: sentAt})
-		}, nil)
+		counts["query"]++
+		c.broadcast(h, message{kind: aQuestion}, nil)
 	case election.SendClaim:
-		c.Counts["claim"]++
-		c.sendsClaim(h, out.Request.Claim)
-		c.broadcast(h, func(to *host) any { return c.ask(to, out.Request) }, func(sentAt election.Instant, answer any) {
-			c.isAnswered(h, sentAt, answer.(election.ClaimAnswer))
-			c.step(h, election.AnswerReceived{Answer: answer.(election.ClaimAnswer), SentAt: sentAt})
-		}, func() { c.step(h, election.RoundDone{Round: out.Round}) })
+		counts["claim"]++
+		c.claims(h, out.Request.Claim)
+		c.broadcast(h, message{kind: aClaim, input: election.ClaimReceived{Request: out.Request}}, &round{number: out.Round})
 	case election.SendEnd:
-		if out.Request.Released {
-			c.Counts["release"]++
-			if out.Request.Successor != "" {
-				c.Counts["release to a successor"]++
-			}
-			if h.botRunning {
-				c.breaks("RELEASE: %s released %d while its bot ran", h.name, out.Request.Claim.Timestamp)
-			}
-		} else {
-			c.Counts["withdrawal"]++
-		}
-		c.broadcast(h, func(to *host) any {
-			c.step(to, election.EndReceived(out))
-			return nil
-		}, nil, nil)
+		c.ends(h, out.Request)
+		c.broadcast(h, message{kind: anEnd, input: election.EndReceived(out)}, nil)
 	case election.ExtendLease:
-		c.Counts["extend lease"]++
+		counts["extend lease"]++
 		h.botUntil, h.leaseEnd = out.BotUntil, out.LeaseEnd
 	case election.StartBot:
 		c.startBot(h, out.Change)
 	case election.StopBot:
-		if out.Drain {
-			c.Counts["stop bot, drain"]++
-		} else {
-			c.Counts["stop bot, now"]++
-		}
-		c.trace("%s stops its bot: %s (drain %v)", h.name, out.Reason, out.Drain)
-		took := time.Duration(c.rng.Int64N(int64(c.opt.Lease / 20)))
-		if out.Drain {
-			took = time.Duration(c.rng.Int64N(int64(c.opt.Lease)))
-		}
-		c.onHost(h, c.now+took, func() {
-			if h.botRunning {
-				c.silence(h, out.Reason)
-				c.step(h, election.BotStopped{})
-			}
-		})
+		c.stopBot(h, out)
 	case election.Halt:
-		c.Counts["halt"]++
+		counts["halt"]++
 		c.trace("%s halts", h.name)
-		c.kill(h, out.Reason)
+		if !h.account.told {
+			c.breaks(Duty, "%s halts and never told its bot to stop", h.name)
+		}
+		c.ended(h, out.Reason)
 	case election.Left:
-		c.Counts["left"]++
-		c.kill(h, election.ReasonShutdown)
+		counts["left"]++
+		c.trace("%s has left", h.name)
+		c.ended(h, election.ReasonShutdown)
 	case election.PrimaryChanged:
-		c.Counts["primary changed, "+string(out.Change.Reason)]++
+		counts["primary changed, "+string(out.Change.Reason)]++
 	case election.SteppedDown:
-		c.Counts["stepped down, "+string(out.Reason)]++
+		counts["stepped down, "+string(out.Reason)]++
 	case election.ElectionEnded:
-		c.Counts["election "+string(out.Result)]++
+		counts["election "+string(out.Result)]++
+		c.gaveUp(h, in, out)
 	case election.Mismatch:
-		c.Counts["mismatch"]++
+		counts["mismatch, "+string(out.Refusal)]++
 	case election.SizeChanged:
-		c.Counts["size changed"]++
-	}
-}
-
-// sendsClaim and isAnswered keep, for ORDER, who supports a host's claim until when.
-func (c *Cluster) sendsClaim(h *host, claim election.Claim) {
-	h.granted[claim] = true
-	if claim != h.claim {
-		h.claim, h.acked = claim, map[election.ReplicaID]election.Instant{}
-	}
-	h.acked[claim.Replica] = math.MaxInt64
-}
-
-func (c *Cluster) isAnswered(h *host, sentAt election.Instant, a election.ClaimAnswer) {
-	if a.Granted && a.Claim == h.claim {
-		until := sentAt.Add(c.opt.Lease - c.opt.Lease/election.DriftBound)
-		h.acked[a.From.Replica] = max(h.acked[a.From.Replica], until)
+		counts["size changed"]++
+		c.trace("%s counts %d replicas (configured %d)", h.name, out.Expected, out.Configured)
 	}
 }
 
 func (c *Cluster) startBot(h *host, ch election.Change) {
-	c.Counts["start bot"]++
-	c.checkOrder(h, ch.Claim)
+	c.Coverage.Counts["start bot"]++
 	c.trace("%s is primary: %d after %q, %s, gap %v", h.name, ch.Claim.Timestamp, ch.Previous, ch.Reason, ch.Gap)
+	c.begins(h, ch.Claim)
 	h.botRunning = true
 	h.term = len(c.Terms)
 	c.Terms = append(c.Terms, Term{Claim: ch.Claim, Host: h.index, From: c.now, To: -1})
+	c.moment(OnWin, h)
+}
+
+func (c *Cluster) stopBot(h *host, out election.StopBot) {
+	took := h.dice.within(c.opt.Lease / 20)
+	if out.Drain {
+		c.Coverage.Counts["stop bot, drain"]++
+		took = h.dice.within(c.opt.Lease)
+	} else {
+		c.Coverage.Counts["stop bot, now"]++
+	}
+	c.trace("%s stops its bot: %s (drain %v)", h.name, out.Reason, out.Drain)
+	c.told(h, out)
+	h.account.stopping = out.Reason
+	c.queue.push(c.now+took, thing{what: aSilence, host: h, epoch: h.epoch})
+	c.moment(OnStop, h)
 }
 
 // silence ends a host's acting in the account.
@@ -558,187 +650,4 @@ func (c *Cluster) silence(h *host, why election.Reason) {
 		h.term = -1
 	}
 	h.botRunning = false
-}
-
-func (c *Cluster) statusOf(to *host) any { return to.machine.Status(to.local(c.now)) }
-
-func (c *Cluster) ask(to *host, req election.ClaimRequest) (answer any) {
-	epoch := to.epoch
-	outs := to.machine.Step(c.reading(to), election.ClaimReceived{Request: req})
-	for _, out := range outs {
-		if r, ok := out.(election.Reply); ok {
-			answer = r.Answer
-			if r.Answer.Granted {
-				c.Counts["reply granted"]++
-				to.granted[req.Claim] = true
-			} else {
-				c.Counts["reply refused, "+string(r.Answer.Refusal)]++
-			}
-			continue
-		}
-		if to.machine != nil && to.epoch == epoch {
-			c.carryOut(to, out)
-		}
-	}
-	if to.machine != nil && to.epoch == epoch {
-		c.wakeUp(to)
-	}
-	return answer
-}
-
-// broadcast sends to every other host and brings the answers back. done is called when all have
-// answered or their time was up.
-func (c *Cluster) broadcast(h *host, at func(*host) any, answered func(election.Instant, any), done func()) {
-	sentAt, epoch := h.local(c.now), h.epoch
-	open := 0
-	timeout := c.now + c.opt.Lease/2
-	finish := func() {
-		if open--; open == 0 && done != nil {
-			done()
-		}
-	}
-	for _, to := range c.hosts {
-		if to == h {
-			continue
-		}
-		open++
-		replied := false
-		settle := func() {
-			if !replied {
-				replied = true
-				finish()
-			}
-		}
-		c.deliver(h.index, to, func() {
-			answer := at(to)
-			if answer == nil || answered == nil || h.epoch != epoch {
-				return // nobody waits for it
-			}
-			c.deliver(to.index, h, func() {
-				answered(sentAt, answer)
-				if h.machine != nil && h.epoch == epoch {
-					settle()
-				}
-			})
-		})
-		c.onHost(h, timeout, settle)
-	}
-	if open == 0 && done != nil {
-		c.onHost(h, c.now+1, done)
-	}
-}
-
-// deliver takes one message over the network: it may be lost, come late, come twice.
-func (c *Cluster) deliver(from int, to *host, f func()) {
-	f0, copies := c.opt.Faults, 1
-	if c.cut[[2]int{from, to.index}] {
-		c.Counts["fault message cut off"]++
-		return
-	}
-	if c.rng.Float64() < f0.Loss {
-		c.Counts["fault message lost"]++
-		return
-	}
-	if c.rng.Float64() < f0.Duplicate {
-		c.Counts["fault message duplicated"]++
-		copies = 2
-	}
-	for range copies {
-		d := 200 * time.Microsecond
-		if f0.MaxDelay > 0 {
-			d += time.Duration(c.rng.Int64N(int64(f0.MaxDelay)))
-		}
-		c.onHost(to, c.now+d, f)
-	}
-}
-
-// --- the guarantees -----------------------------------------------------------------------------
-
-// majority tells whether the quorum is a majority. Below it neither SAFETY nor ORDER is promised.
-func (c *Cluster) majority() bool {
-	return c.opt.Quorum == 0 || c.opt.Quorum > c.opt.Replicas/2
-}
-
-// breaks keeps the first broken guarantee for Check.
-func (c *Cluster) breaks(format string, args ...any) {
-	if c.broken == nil {
-		c.broken = fmt.Errorf("at %v "+format, append([]any{c.now}, args...)...)
-	}
-}
-
-// Check returns the first guarantee that is broken: SAFETY at this instant, and whatever the outputs
-// so far have broken.
-func (c *Cluster) Check() error {
-	if c.broken != nil || !c.majority() {
-		return c.broken
-	}
-	var acting, holding *host
-	for _, h := range c.hosts {
-		if c.acts(h) {
-			if acting != nil {
-				return fmt.Errorf("SAFETY: at %v both %s and %s act as primary", c.now, acting.name, h.name)
-			}
-			acting = h
-		}
-		if c.holds(h) {
-			if holding != nil {
-				return fmt.Errorf("SAFETY: at %v both %s and %s hold a lease", c.now, holding.name, h.name)
-			}
-			holding = h
-		}
-	}
-	return nil
-}
-
-// checkOrder sees that a claim that begins a term is above the last term's, if one of those that
-// support it granted the last one too and has not restarted since.
-func (c *Cluster) checkOrder(h *host, claim election.Claim) {
-	if len(c.Terms) == 0 || !c.majority() {
-		return
-	}
-	last := c.Terms[len(c.Terms)-1]
-	if claim.Timestamp > last.Claim.Timestamp {
-		return
-	}
-	for _, w := range c.hosts {
-		if w.machine == nil || !w.granted[last.Claim] {
-			continue
-		}
-		if h.acked[w.machine.Status(0).Replica] > h.local(c.now) {
-			c.breaks("ORDER: host %d becomes primary with %d after host %d with %d, and %s granted both",
-				h.index, claim.Timestamp, last.Host, last.Claim.Timestamp, w.name)
-		}
-	}
-}
-
-// CheckOrder returns the first pair of successive terms whose timestamps do not increase. It holds as
-// long as no replica has restarted.
-func (c *Cluster) CheckOrder() error {
-	for i := 1; i < len(c.Terms); i++ {
-		if a, b := c.Terms[i-1], c.Terms[i]; b.Claim.Timestamp <= a.Claim.Timestamp {
-			return fmt.Errorf("ORDER: at %v host %d became primary with %d after host %d with %d",
-				b.From, b.Host, b.Claim.Timestamp, a.Host, a.Claim.Timestamp)
-		}
-	}
-	return nil
-}
-
-// Kinds are the faults and outputs that Counts counts: over many schedules every one must occur.
-func Kinds() []string {
-	return []string{
-		"fault bot died", "fault crash", "fault cut", "fault freeze", "fault health", "fault leave",
-		"fault message cut off", "fault message duplicated", "fault message lost", "fault partition",
-		"fault resign", "fault resize", "fault start", "fault stranger", "fault wall clock jump",
-		"query", "claim", "withdrawal", "release", "release to a successor",
-		"reply granted", "reply refused, joining", "reply refused, floor", "reply refused, held",
-		"reply refused, ended", "reply refused, lease_mismatch",
-		"start bot", "extend lease", "stop bot, drain", "stop bot, now", "halt", "left",
-		"election won", "election yielded", "election refused", "election timed_out", "election abandoned",
-		"primary changed, start", "primary changed, crash", "primary changed, lease_lost",
-		"primary changed, shutdown", "primary changed, switchover", "primary changed, unhealthy",
-		"primary changed, lower_primary", "primary changed, part_failed",
-		"stepped down, lease_lost", "stepped down, shutdown", "stepped down, switchover",
-		"stepped down, unhealthy", "stepped down, lower_primary", "stepped down, part_failed",
-		"mismatch", "size changed",
-	}
 }

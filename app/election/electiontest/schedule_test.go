@@ -1,11 +1,14 @@
 package electiontest_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
-	"maps"
+	"os"
+	"path/filepath"
 	"runtime"
-	"slices"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,79 +19,99 @@ import (
 var (
 	schedules = flag.Uint64("schedules", 250, "how many random schedules to run, from -seed on or from 1")
 	seed      = flag.Uint64("seed", 0, "run this one seed and tell its story; with -schedules, begin there")
+	keep      = flag.Bool("keep", false, "with -seed: shrink that seed's failure and keep it in testdata/kept")
 )
 
+// demanding is how many schedules must reach everything there is to reach.
+const demanding = 5000
+
 // TestGuaranteesHoldInRandomSchedules runs schedules on all processors. It names the lowest seed that
-// breaks a guarantee, so that a failure is the same on every machine.
+// breaks a guarantee, so that a failure is the same on every machine, and its shortest form.
 func TestGuaranteesHoldInRandomSchedules(t *testing.T) {
 	if *seed != 0 && !given("schedules") {
-		if _, err := electiontest.Schedule(*seed, func(line string) { fmt.Println(line) }); err != nil {
-			t.Fatal(err)
-		}
+		one(t, *seed)
 		return
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // schedules live briefly and leave little
 	var (
 		next    atomic.Uint64
-		stop    atomic.Bool
+		lowest  atomic.Uint64 // seed that failed so far
 		workers sync.WaitGroup
 		mu      sync.Mutex
-		total   = map[string]int{}
-		broken  = map[uint64]error{}
+		total   = electiontest.NewCoverage()
 	)
 	first := max(*seed, 1)
+	lowest.Store(first + *schedules)
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
-			counts := map[string]int{}
-			for !stop.Load() {
-				n := next.Add(1) - 1
-				if n >= *schedules {
+			coverage := electiontest.NewCoverage()
+			for {
+				s := first + next.Add(1) - 1
+				if s >= lowest.Load() {
 					break
 				}
-				c, err := electiontest.Schedule(first+n, nil)
-				if err != nil {
-					stop.Store(true)
-					mu.Lock()
-					broken[first+n] = err
-					mu.Unlock()
-				}
-				for k, n := range c.Counts {
-					counts[k] += n
+				p := electiontest.Draw(s)
+				if _, err := p.Run(nil, coverage); err != nil {
+					for l := lowest.Load(); s < l && !lowest.CompareAndSwap(l, s); l = lowest.Load() {
+					}
 				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			for k, n := range counts {
-				total[k] += n
-			}
+			total.Add(coverage)
 		})
 	}
 	workers.Wait()
-	if len(broken) > 0 {
-		s := slices.Min(slices.Collect(maps.Keys(broken)))
-		t.Fatalf("seed %d: %v\nits story: go test ./app/election/electiontest -run Random -seed %d", s, broken[s], s)
+	if s := lowest.Load(); s < first+*schedules {
+		failed(t, s)
+		return
 	}
-	cover(t, total)
+	for _, line := range total.Report() {
+		t.Log(line)
+	}
+	if *schedules >= demanding {
+		for _, line := range total.Missing() {
+			t.Error(line)
+		}
+	}
 }
 
-// rare is counted, not demanded: a primary that gives way to a lower one leaves the role to that one, and
-// hardly ever to the next claim.
-const rare = "primary changed, lower_primary"
+// failed tells of a seed that breaks a guarantee, shrunk.
+func failed(t *testing.T, seed uint64) {
+	t.Helper()
+	p := electiontest.Draw(seed)
+	_, err := p.Run(nil, nil)
+	small, smallErr := electiontest.Shrink(p)
+	t.Errorf("seed %d: %v\n\nIts story:\n\tgo test ./app/election/electiontest -run Random -seed %d\n"+
+		"To keep it as a test, shrunk as below:\n\tgo test ./app/election/electiontest -run Random -seed %d -keep\n\n"+
+		"Shrunk from %d faults to %d, it is %v\n%s",
+		seed, err, seed, seed, len(p.Faults), len(small.Faults), smallErr, &small)
+}
 
-// cover reports how often every fault and every output occurred. One that never did is a failure:
-// nothing was learnt about it. A handful of schedules cannot have all.
-func cover(t *testing.T, total map[string]int) {
-	kinds := electiontest.Kinds()
-	for _, k := range kinds {
-		t.Logf("%-32s %d", k, total[k])
-		if total[k] == 0 && k != rare && *schedules >= 200 {
-			t.Errorf("%q never occurred", k)
-		}
+// one tells the story of one seed, and keeps it if it is to be kept.
+func one(t *testing.T, seed uint64) {
+	t.Helper()
+	p := electiontest.Draw(seed)
+	fmt.Print(&p)
+	_, err := p.Run(func(line string) { fmt.Println(line) }, nil)
+	if err == nil {
+		return
 	}
-	for k := range total {
-		if !slices.Contains(kinds, k) {
-			t.Errorf("%q occurred %d times and is not among the kinds", k, total[k])
-		}
+	t.Error(err)
+	if !*keep {
+		return
 	}
+	small, smallErr := electiontest.Shrink(p)
+	var broken *electiontest.Broken
+	if !errors.As(smallErr, &broken) {
+		t.Fatalf("it does not fail again: %v", smallErr)
+	}
+	name := fmt.Sprintf("%s-%d.txt", strings.ToLower(strings.ReplaceAll(string(broken.Guarantee), " ", "-")), seed)
+	text := fmt.Sprintf("# Broke %v\n# when: SAY WHAT WAS WRONG\n%s", broken, &small)
+	if err := os.WriteFile(filepath.Join(kept, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("kept as %s", filepath.Join(kept, name))
 }
 
 func given(name string) bool {

@@ -1,0 +1,373 @@
+package electiontest
+
+import (
+	"fmt"
+	"time"
+
+	"habot/app/election"
+)
+
+// Plan is one schedule: a cluster, a network, and a list of faults. Everything that is random is drawn
+// from the seed, from a stream of its own for each link and host, so that the same plan is the same
+// story, and a plan with one fault less is the same story without it, as far as can be. It has a text form;
+// see ParsePlan.
+type Plan struct {
+	Seed     uint64
+	Replicas int
+	Quorum   int // 0: majority
+	// Hosts is how many there are, at least Replicas. The last one is the stranger, if there is one.
+	Hosts    int
+	Stranger Stranger
+	Noise    Noise
+	// NoiseFrom and NoiseUntil bound, in true time, when there is noise.
+	NoiseFrom, NoiseUntil time.Duration
+	Drift                 bool
+	Wall                  WallClocks
+	// Hasty replicas keep no silence when they start. It stands for a broken build, to test the tests:
+	// nothing draws it.
+	Hasty bool
+	// Trouble is when the faults end and peace begins.
+	Trouble time.Duration
+	Faults  []Fault
+}
+
+// Fault is one thing done to one host at one time.
+type Fault struct {
+	At time.Duration
+	// On, if set, has the fault wait from At on for the first such moment, and then for After.
+	On    Moment
+	After time.Duration
+	Kind  FaultKind
+	// Who it is done to; Whom is the other end of what is cut.
+	Who, Whom Target
+	// For is how long a freeze lasts, or how far a wall clock is off.
+	For time.Duration
+	// N and Q are REPLICAS and QUORUM.
+	N, Q int
+}
+
+// FaultKind is what is done.
+type FaultKind string
+
+// The kinds of faults.
+const (
+	DoStart     FaultKind = "start"
+	DoCrash     FaultKind = "crash"
+	DoStop      FaultKind = "stop"      // in order
+	DoFreeze    FaultKind = "freeze"    // for a while
+	DoCut       FaultKind = "cut"       // one way
+	DoPartition FaultKind = "partition" // one host, or two, against the rest
+	DoHeal      FaultKind = "heal"
+	DoWall      FaultKind = "wall"  // sets a wall clock off
+	DoDrift     FaultKind = "drift" // another rate of a local clock
+	DoAil       FaultKind = "ail"   // Telegram cannot be reached
+	DoRecover   FaultKind = "recover"
+	DoResign    FaultKind = "resign"
+	DoDie       FaultKind = "die"       // the bot, by itself
+	DoResize    FaultKind = "resize"    // REPLICAS of those that start later
+	DoConfigure FaultKind = "configure" // REPLICAS and QUORUM of one host from its next start on
+)
+
+// Moment is something a host does, at which a fault may strike it.
+type Moment string
+
+// The moments.
+const (
+	OnClaim      Moment = "claim"      // it has made a claim that it had not made before
+	OnGrant      Moment = "grant"      // it has granted another's claim
+	OnWithdrawal Moment = "withdrawal" // it has withdrawn its claim
+	OnWin        Moment = "win"        // it has become primary
+	OnStop       Moment = "stop"       // its bot has been told to stop
+	OnRelease    Moment = "release"    // it has released its lease
+)
+
+func allMoments() []Moment {
+	return []Moment{OnClaim, OnGrant, OnWithdrawal, OnWin, OnStop, OnRelease}
+}
+
+// Target is a host: its number, or who it is when the fault strikes.
+type Target int
+
+// The targets that are not numbers.
+const (
+	ThePrimary Target = -1 - iota // host 0 if there is none
+	TheStandby                    // the first, host 0 if there is none
+	TheOne                        // of the moment
+)
+
+// --- carrying a plan out -------------------------------------------------------------------------
+
+// cluster is the plan's, before anything has happened.
+func (p *Plan) cluster(trace func(string), coverage *Coverage) *Cluster {
+	c := New(Options{
+		Seed: p.Seed, Replicas: p.Replicas, Quorum: p.Quorum, Drift: p.Drift, Wall: p.Wall,
+		Trace: trace, Coverage: coverage,
+	})
+	for len(c.hosts) < p.Hosts {
+		c.AddHost()
+	}
+	c.members = p.Hosts
+	if p.Stranger != NoStranger {
+		c.members--
+		c.hosts[c.members].stranger = p.Stranger
+	}
+	c.hasty = p.Hasty
+	c.opt.Noise.MaxDelay = time.Millisecond
+	if p.Noise != c.opt.Noise && p.NoiseFrom < p.NoiseUntil {
+		c.At(p.NoiseFrom, func() { c.opt.Noise = p.Noise })
+		c.At(p.NoiseUntil, c.quiet)
+	}
+	for _, f := range p.Faults {
+		if f.At < p.Trouble {
+			c.At(f.At, func() { c.arm(f) })
+		}
+	}
+	return c
+}
+
+func (c *Cluster) quiet() { c.opt.Noise = Noise{MaxDelay: time.Millisecond} }
+
+// Run carries the plan out: the trouble, then peace. It returns the cluster and the first broken
+// guarantee, a *Broken.
+func (p *Plan) Run(trace func(string), coverage *Coverage) (*Cluster, error) {
+	c := p.cluster(trace, coverage)
+	if err := c.Run(p.Trouble); err != nil {
+		return c, err
+	}
+	return c, c.peace(p.Noise.MaxDelay)
+}
+
+// arm has a fault strike now, or at its moment.
+func (c *Cluster) arm(f Fault) {
+	if f.On != "" {
+		c.armed = append(c.armed, f)
+		return
+	}
+	c.do(f, 0)
+}
+
+// moment tells that something has happened at a host. Faults that waited for it strike once the step is
+// over.
+func (c *Cluster) moment(on Moment, h *host) {
+	for i, f := range c.armed {
+		if f.On == on {
+			c.Coverage.Counts["moment "+string(on)]++
+			c.armed = append(c.armed[:i:i], c.armed[i+1:]...)
+			c.struck = append(c.struck, struck{f, h.index})
+			return
+		}
+	}
+}
+
+// struck is a fault whose moment has come, at a host.
+type struck struct {
+	fault Fault
+	it    int
+}
+
+// strike does what moments have called for.
+func (c *Cluster) strike() {
+	for len(c.struck) > 0 {
+		s := c.struck[0]
+		c.struck = c.struck[1:]
+		if s.fault.After > 0 {
+			c.At(c.now+s.fault.After, func() { c.do(s.fault, s.it) })
+			continue
+		}
+		c.do(s.fault, s.it)
+	}
+}
+
+func (c *Cluster) who(t Target, it int) int {
+	switch t {
+	case TheOne:
+		return it
+	case ThePrimary:
+		return max(0, c.Primary())
+	case TheStandby:
+		for i := range c.members {
+			if c.Role(i) == election.Standby {
+				return i
+			}
+		}
+		return 0
+	}
+	return int(t)
+}
+
+func (c *Cluster) do(f Fault, it int) {
+	if c.peaceful {
+		return // it was late
+	}
+	i := c.who(f.Who, it)
+	switch f.Kind {
+	case DoStart:
+		c.Start(i)
+	case DoCrash:
+		c.Crash(i)
+	case DoStop:
+		c.Stop(i)
+	case DoFreeze:
+		c.Freeze(i, f.For)
+	case DoCut:
+		c.Cut(i, c.who(f.Whom, it))
+	case DoPartition:
+		c.Partition(i, c.who(f.Whom, it))
+	case DoHeal:
+		c.Heal()
+	case DoWall:
+		c.SetWall(i, f.For)
+	case DoDrift:
+		if c.opt.Drift {
+			c.SetDrift(i)
+		}
+	case DoAil:
+		c.SetHealth(i, false)
+	case DoRecover:
+		c.SetHealth(i, true)
+	case DoResign:
+		c.Resign(i, election.ReasonSwitchover)
+	case DoDie:
+		c.FailPart(i)
+	case DoResize:
+		c.Resize(f.N)
+		c.members = min(c.members, f.N) // those that are resized away do not come back
+	case DoConfigure:
+		c.Configure(i, f.N, f.Q)
+	}
+}
+
+// --- peace ---------------------------------------------------------------------------------------
+
+const (
+	// Recovery is, in leases, within how long after the last message of the trouble has arrived there is
+	// one primary and everybody else follows it, if everybody is up and can be heard: whoever was
+	// shutting down ends within a lease for its bot and a quarter for a successor, and starts again; then
+	// a joining silence; then at most one lease more, of a promise that the trouble's last messages may have
+	// brought a claim whose claimant has gone; then a candidacy, with two rounds of half a lease
+	// each below a majority, and the question by which standbys learn of it.
+	Recovery = 5
+	// Takeover is, in tenths of a lease, within how long after a primary crashed in peace there is another: a
+	// lease, the drift bound, and a few round trips. Below a majority a candidate has to wait for everybody,
+	// the dead one included, so each round takes half a lease, and a candidacy that a lower one ends has
+	// others wait for its promises: the slowest seen took 3.5 leases.
+	Takeover, TakeoverBelowMajority = 11, 60
+	// HandOver is, in tenths of a lease, how long nobody is primary when one hands over in peace, after its bot
+	// has stopped: a few round trips. Below a majority the successor asks everybody too, but all answer.
+	HandOver = 1
+	// stay is, in leases, for how long a primary is watched for staying.
+	stay = 5
+)
+
+// peace mends everything and checks LIVENESS and, while nothing goes wrong, NO PREEMPTION.
+func (c *Cluster) peace(late time.Duration) error {
+	lease := c.opt.Lease
+	c.trace("peace")
+	c.quiet()
+	c.Heal()
+	c.armed, c.struck, c.peaceful, c.reviving = nil, nil, true, true
+	for i, h := range c.hosts {
+		if h.stranger != NoStranger {
+			c.Crash(i)
+		}
+	}
+	for i, h := range c.hosts[:c.members] {
+		late = max(late, h.frozenUntil-c.now) // what waits for it has been put off until then
+		h.frozenUntil = 0
+		c.SetHealth(i, true)
+		if h.machine != nil && h.replicas == 0 && c.View(i).Expected > c.opt.Replicas {
+			c.Crash(i) // a cluster that was made smaller ends with a restart of all
+		}
+		c.Start(i)
+	}
+	began := c.now + late
+	if err := c.Run(began + Recovery*lease); err != nil {
+		return err
+	}
+	p := c.Primaries()
+	if len(p) != 1 {
+		return &Broken{Liveness, c.now, fmt.Sprintf("%d leases after peace the primaries are %v", Recovery, p)}
+	}
+	for i := range c.members {
+		if i != p[0] && c.Role(i) != election.Standby {
+			return &Broken{Liveness, c.now, fmt.Sprintf("%d leases after peace r%d is %q", Recovery, i, c.Role(i))}
+		}
+	}
+	c.Coverage.Recovery = max(c.Coverage.Recovery, c.Terms[c.hosts[p[0]].term].From-began)
+	if err := c.stays(p[0]); err != nil {
+		return err
+	}
+	return c.goes(p[0])
+}
+
+// stays sees that the primary is displaced by nobody, newcomers with any clock included.
+func (c *Cluster) stays(p int) error {
+	d := newDice(c.opt.Seed, forPeace, 1)
+	terms := len(c.Terms)
+	if i := d.below(c.members); i != p && c.spares(p) && d.chance(0.5) {
+		c.Coverage.Counts["peace newcomer"]++
+		c.SetWall(i, d.around(10*time.Hour, 10*time.Hour)-10*time.Hour)
+		c.Crash(i)
+		c.At(c.now+d.within(c.opt.Lease), func() { c.Start(i) })
+	}
+	if err := c.Run(c.now + stay*c.opt.Lease); err != nil {
+		return err
+	}
+	if now := c.Primaries(); len(c.Terms) != terms || len(now) != 1 || now[0] != p {
+		return &Broken{NoPreemption, c.now, fmt.Sprintf("r%d was displaced in peace, now %v", p, now)}
+	}
+	return nil
+}
+
+// spares tells whether one host can be missed: the others are a quorum to each of them.
+func (c *Cluster) spares(p int) bool {
+	for i, h := range c.hosts[:c.members] {
+		if h.machine == nil || c.View(i).Quorum > c.members-1 {
+			return false
+		}
+	}
+	return c.members > 1 && c.Up(p)
+}
+
+// goes sees that the role is taken over in time when the primary goes.
+func (c *Cluster) goes(p int) error {
+	if !c.spares(p) {
+		return nil
+	}
+	lease := c.opt.Lease
+	terms, term := len(c.Terms), c.hosts[p].term
+	bound, from := Takeover*lease/10, c.now
+	if !c.majority() {
+		bound = TakeoverBelowMajority * lease / 10
+	}
+	d := newDice(c.opt.Seed, forPeace, 2)
+	c.reviving = false
+	crash := false
+	switch d.below(3) {
+	case 0:
+		crash = true
+		c.Coverage.Counts["peace crash"]++
+		c.Crash(p)
+	case 1:
+		c.Coverage.Counts["peace hand-over"]++
+		c.Resign(p, election.ReasonSwitchover)
+		bound = lease + HandOver*lease/10
+	case 2:
+		c.Coverage.Counts["peace shutdown"]++
+		c.Stop(p)
+		bound = lease + HandOver*lease/10
+	}
+	if err := c.Run(c.now + bound); err != nil {
+		return err
+	}
+	if now := c.Primaries(); len(now) != 1 || now[0] == p || len(c.Terms) != terms+1 {
+		return &Broken{Liveness, c.now, fmt.Sprintf("%v after r%d went the primaries are %v, after %d terms more", bound, p, now, len(c.Terms)-terms)}
+	}
+	last, next := c.Terms[term], c.Terms[terms]
+	if crash {
+		c.Coverage.Takeover = max(c.Coverage.Takeover, next.From-from)
+	} else if gap := next.From - last.To; gap > HandOver*lease/10 {
+		return &Broken{Liveness, c.now, fmt.Sprintf("nobody was primary for %v when r%d handed over", gap, p)}
+	}
+	return nil
+}
