@@ -19,6 +19,7 @@ import (
 var (
 	schedules = flag.Uint64("schedules", 250, "how many random schedules to run, from -seed on or from 1")
 	seed      = flag.Uint64("seed", 0, "run this one seed and tell its story; with -schedules, begin there")
+	shrink    = flag.Bool("shrink", true, "shrink the schedule that failed")
 	keep      = flag.Bool("keep", false, "with -seed: shrink that seed's failure and keep it in testdata/kept")
 )
 
@@ -81,6 +82,10 @@ func failed(t *testing.T, seed uint64) {
 	t.Helper()
 	p := electiontest.Draw(seed)
 	_, err := p.Run(nil, nil)
+	if !*shrink {
+		t.Errorf("seed %d: %v", seed, err)
+		return
+	}
 	small, smallErr := electiontest.Shrink(p)
 	t.Errorf("seed %d: %v\n\nIts story:\n\tgo test ./app/election/electiontest -run Random -seed %d\n"+
 		"To keep it as a test, shrunk as below:\n\tgo test ./app/election/electiontest -run Random -seed %d -keep\n\n"+

@@ -8,18 +8,16 @@ type mutant struct {
 	edits []edit
 }
 
-// edit replaces a text that occurs once in a file of the election.
+// edit replaces a text that occurs once in a file below app.
 type edit struct{ file, old, new string }
 
-func (e edit) path(dir string) string { return filepath.Join(dir, "app", "election", e.file) }
+func (e edit) path(dir string) string { return filepath.Join(dir, "app", filepath.FromSlash(e.file)) }
 
-func machine(rule, from, to string) mutant {
-	return mutant{rule, []edit{{"machine.go", from, to}}}
-}
+func machine(rule, from, to string) mutant { return in("election/machine.go", rule, from, to) }
 
-func config(rule, from, to string) mutant {
-	return mutant{rule, []edit{{"config.go", from, to}}}
-}
+func config(rule, from, to string) mutant { return in("election/config.go", rule, from, to) }
+
+func in(file, rule, from, to string) mutant { return mutant{rule, []edit{{file, from, to}}} }
 
 // mutants are the rules, broken one at a time.
 var mutants = []mutant{
@@ -38,11 +36,17 @@ var mutants = []mutant{
 	machine("refusal counted as an acknowledgement", "		if a.Granted {\n			delete(", "		if a.Granted || m.role == Primary {\n			delete("),
 	machine("late answer takes an acknowledgement back",
 		"max(m.acks[a.From.Replica], sentAt.Add(m.cfg.GrantedFor()))", "sentAt.Add(m.cfg.GrantedFor())"),
+	machine("each answer counts, also two of one replica",
+		"m.acks[a.From.Replica] = max(", "m.acks[a.From.Replica+ReplicaID(rune('a'+len(m.acks)))] = max("),
+	in("node/sender.go", "acknowledgements counted by address", "		s.met(a.From.Replica, addr)\n",
+		"		s.met(a.From.Replica, addr)\n		a.From.Replica = election.ReplicaID(addr)\n"),
+	in("node/sender.go", "acknowledgement counted from when its answer came",
+		"			s.n.step(election.AnswerReceived{Answer: a, SentAt: sentAt})", "			s.n.step(election.AnswerReceived{Answer: a, SentAt: s.n.cfg.Clock.Read().Now + 0*sentAt})"),
 	machine("majority off by one", "	q := m.quorum()\n", "	q := max(1, m.quorum()-1)\n"),
 	machine("majority is half", "return m.expected()/2 + 1", "return (m.expected() + 1) / 2"),
 	machine("deadline is the latest expiry", "return ends[len(ends)-q], true", "return ends[len(ends)-1], true"),
 	machine("answers to a withdrawn claim counted", "if a.Claim == m.own && !m.own.IsZero() {", "if !m.own.IsZero() {"),
-	machine("grants of a mismatched replica counted", "	if m.mismatched(a.From) {\n		if m.role", "	if m.mismatched(a.From) && !a.Granted {\n		if m.role"),
+	machine("grants of a mismatched replica counted", "	if m.mismatched(a.From) {\n		m.spare(a.From)\n", "	if m.mismatched(a.From) && !a.Granted {\n		m.spare(a.From)\n"),
 
 	// Granting.
 	machine("candidate grants without withdrawing", "		m.withdraw(ElectionYielded)\n		a.Granted = above(c, m.promise.floor())", "		a.Granted = true"),
@@ -56,9 +60,9 @@ var mutants = []mutant{
 
 	// The floor.
 	{"floor ignored", []edit{
-		{"machine.go", "case !above(c, m.promise.base) && !renews:", "case false && !renews:"},
-		{"machine.go", "case !above(c, m.promise.floor()) && !renews:", "case false && !renews:"},
-		{"machine.go", "a.Granted = above(c, m.promise.floor())", "a.Granted = true"},
+		{"election/machine.go", "case !above(c, m.promise.base) && !renews:", "case false && !renews:"},
+		{"election/machine.go", "case !above(c, m.promise.floor()) && !renews:", "case false && !renews:"},
+		{"election/machine.go", "a.Granted = above(c, m.promise.floor())", "a.Granted = true"},
 	}},
 	machine("floor not raised by a grant", "		p.raise(p.held)\n		p.held = c", "		p.held = c"),
 	machine("floor not raised by a release", "	if released {\n		p.raise(c)", "	if false {\n		p.raise(c)"),
@@ -68,6 +72,10 @@ var mutants = []mutant{
 	machine("floor lowered by a grant", "	if c.Compare(p.base) > 0 {\n		p.base = c", "	if true {\n		p.base = c"),
 	machine("floors compared without the replica", "return c.Timestamp > f.Timestamp || c == f", "return c.Timestamp >= f.Timestamp"),
 	machine("floor's own claim not renewed", "return c.Timestamp > f.Timestamp || c == f", "return c.Timestamp > f.Timestamp"),
+
+	machine("primary that is followed does not renew under a higher floor", "renews := followed || (", "renews := (followed && false) || ("),
+	machine("a primary's promise is not renewed under a higher floor", "(!m.safe() || (req.From.Role == Primary && req.From.Primary == c))", "!m.safe()"),
+	machine("a candidate's promise is renewed under a higher floor", "(!m.safe() || (req.From.Role == Primary && req.From.Primary == c))", "true"),
 
 	// Claims that have ended.
 	machine("ended claims forgotten", "return c.Timestamp <= p.ended[c.Replica] }", "return false }"),
@@ -103,6 +111,14 @@ var mutants = []mutant{
 	machine("lease extended while the bot falls silent", "end == m.leaseEnd || m.hard {", "end == m.leaseEnd {"),
 	machine("release before the bot has stopped", "	m.emit(StopBot{Drain: drain, Reason: why})\n",
 		"	m.emit(StopBot{Drain: drain, Reason: why})\n	m.onBotStopped()\n"),
+	in("node/node.go", "release before the work has ended", "		return\n	}\n	t.cancel()\n}", "		return\n	}\n	t.cancel()\n	n.step(election.BotStopped{})\n}"),
+	in("node/node.go", "lease not checked after a freeze, before a request",
+		"n.working.Load() == number && n.cfg.Clock.Read().Now < election.Instant(n.botUntil.Load())", "n.working.Load() == number"),
+	in("bot/transport.go", "lease not checked before a request leaves", "		if !held() {", "		if false {"),
+	in("bot/transport.go", "lease not checked after a freeze, while a request leaves", "	if !b.held() {", "	if false {"),
+	in("bot/poller.go", "lease not checked after a freeze, before an update is handled",
+		"	if ctx.Err() != nil || !r.term.Held() {\n		return false\n", "	if ctx.Err() != nil {\n		return false\n"),
+	machine("lease not checked after a freeze, by the machine", "	case m.now >= m.botUntil():\n		m.resign(ReasonLeaseLost, \"\", false)\n		return\n	}\n", "	}\n"),
 	machine("draining bot outlives its lease", "(m.stopping && drain)", "m.stopping"),
 	machine("hands over to nobody in particular", "		m.successor = m.heir(false)\n", ""),
 	machine("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now ||", "p.status.Role != Standby || m.acks[id] < 0 ||"),
@@ -126,12 +142,14 @@ var mutants = []mutant{
 	// Below a majority.
 	machine("below a majority not all are asked", "return m.roundWas && len(m.refused) == 0 }", "return len(m.refused) == 0 }"),
 	machine("below a majority refusals do not count", "return m.roundWas && len(m.refused) == 0 }", "return m.roundWas }"),
-	machine("below a majority a higher primary takes the lower one's promises", "renews := !m.safe() && ", "renews := false && "),
+	machine("below a majority a higher primary takes the lower one's promises", "(!m.safe() || (req.From.Role", "(false || (req.From.Role"),
 	machine("round not told from the current one", "if in.Round == m.round {", "{"),
 	machine("lower primary steps down", "s.Primary.Compare(m.own) < 0 {", "s.Primary.Compare(m.own) > 0 {"),
 	machine("no primary steps down", "		m.resign(ReasonLowerPrimary, \"\", false)\n", ""),
 	machine("steps down on an answer older than its term", "in.sentAt >= m.ownSince && ", ""),
 	machine("below a majority the newer primary is followed", "	return a.Compare(b) < 0\n}", "	return a.Compare(b) > 0\n}"),
+
+	machine("primary under another lease is not spared", "		m.claimAt = max(m.claimAt, m.now.Add(min(s.Remaining, sparing)))\n", ""),
 
 	// What is told.
 	machine("mismatch told again and again", "			m.mismatchTold[s.Name] = why\n", ""),

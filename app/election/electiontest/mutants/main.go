@@ -1,11 +1,11 @@
-// Command mutants checks the election's tests: it breaks one rule of the election at a time in a copy
-// of the sources and expects the tests to notice.
+// Command mutants checks the election's tests: it breaks one rule of the election at a time, or of the
+// node and the bot where a rule is theirs, in a copy of the sources and expects the tests to notice.
 //
-//	go run ./app/election/electiontest/mutants [-schedules 200] [-run regexp]
+//	go run ./app/election/electiontest/mutants [-schedules 300] [-run regexp] [-all]
 //
-// It prints which test killed each mutant. It exits with 1 if one survived, and with 2 if it could not
-// tell: a mutation whose text does not match the source, sources that do not compile, tests that fail
-// without any mutation.
+// It prints which test killed each mutant: the first, or with -all both a story and a random schedule where
+// they do. It exits with 1 if one survived, and with 2 if it could not tell: a mutation whose text does
+// not match the source, sources that do not compile, tests that fail without any mutation.
 package main
 
 import (
@@ -15,15 +15,18 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 )
@@ -35,18 +38,22 @@ var errCannotTell = errors.New("the mutation check cannot tell")
 var errSurvived = errors.New("mutants survived")
 
 const (
-	storyTests    = "./app/election"
+	electionTests = "./app/election"
 	scheduleTests = "./app/election/electiontest"
+	nodeTests     = "./app/node"
+	botTests      = "./app/bot"
 )
 
 func main() {
-	schedules := flag.Int("schedules", 200, "how many random schedules each mutant must get through")
+	schedules := flag.Int("schedules", 300, "how many random schedules each mutant must get through")
+	all := flag.Bool("all", false, "let random schedules judge also what another test has killed")
+	jobs := flag.Int("jobs", runtime.GOMAXPROCS(0), "how many mutants to judge at once")
 	timeout := flag.Duration("timeout", 2*time.Minute, "bounds each run of the tests; running into it kills the mutant")
 	run := flag.String("run", "", "only the mutants whose rule matches this regular expression")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := check(ctx, *schedules, *timeout, *run)
+	err := check(ctx, bench{schedules: *schedules, timeout: *timeout, all: *all}, *jobs, *run)
 	stop()
 	switch {
 	case errors.Is(err, errSurvived):
@@ -58,103 +65,120 @@ func main() {
 	}
 }
 
-func check(ctx context.Context, schedules int, timeout time.Duration, run string) error {
+func check(ctx context.Context, b bench, jobs int, run string) error {
 	only, err := regexp.Compile(run)
 	if err != nil {
 		return fmt.Errorf("reading -run: %w", err)
 	}
+	var chosen []mutant
+	for _, m := range mutants {
+		if only.MatchString(m.rule) {
+			chosen = append(chosen, m)
+		}
+	}
+	if len(chosen) == 0 {
+		return fmt.Errorf("%w: no rule matches -run %q", errCannotTell, run)
+	}
 	dir, err := os.MkdirTemp("", "mutants")
 	if err != nil {
-		return fmt.Errorf("making a directory for the copy: %w", err)
+		return fmt.Errorf("making a directory for the copies: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // a temporary directory
-	if err := copyElection(ctx, dir); err != nil {
-		return fmt.Errorf("copying the election: %w", err)
+	benches := make([]bench, max(1, jobs))
+	for i := range benches {
+		benches[i] = b
+		benches[i].dir = filepath.Join(dir, strconv.Itoa(i))
+		if err := copySources(ctx, benches[i].dir); err != nil {
+			return fmt.Errorf("copying the sources: %w", err)
+		}
 	}
-	b := bench{dir: dir, schedules: schedules, timeout: timeout}
-	if err := matchAll(dir); err != nil {
+	if err := matchAll(benches[0].dir); err != nil {
 		return err
 	}
-	switch v, err := b.judge(ctx); {
-	case err != nil:
-		return err
-	case v.killed():
-		return fmt.Errorf("%w: without any mutation %s fails", errCannotTell, v)
+	for _, pkg := range []string{electionTests, nodeTests, botTests} {
+		switch v, err := benches[0].judge(ctx, pkg); {
+		case err != nil:
+			return err
+		case v.killed():
+			return fmt.Errorf("%w: without any mutation %s fails", errCannotTell, v)
+		}
 	}
+	verdicts, err := tryAll(ctx, benches, chosen)
+	if err != nil {
+		return err
+	}
+	return report(chosen, verdicts)
+}
 
+// tryAll judges the mutants, on every bench one at a time.
+func tryAll(ctx context.Context, benches []bench, chosen []mutant) ([]verdict, error) {
+	verdicts := make([]verdict, len(chosen))
+	errs := make([]error, len(benches))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for w, b := range benches {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(chosen); i = int(next.Add(1)) - 1 {
+				m := chosen[i]
+				v, err := b.try(ctx, m)
+				if err != nil {
+					errs[w] = fmt.Errorf("%q: %w", m.rule, err)
+					cancel()
+					return
+				}
+				verdicts[i] = v
+				fmt.Fprintf(os.Stderr, "%s: %s\n", m.rule, v)
+			}
+		})
+	}
+	workers.Wait()
+	return verdicts, errors.Join(errs...)
+}
+
+func report(chosen []mutant, verdicts []verdict) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "RULE THAT IS BROKEN\tSTORIES\tRANDOM SCHEDULES")
 	var survivors []string
-	tried := 0
-	for _, m := range mutants {
-		if !only.MatchString(m.rule) {
-			continue
-		}
-		tried++
-		v, err := b.try(ctx, m)
-		if err != nil {
-			return fmt.Errorf("%q: %w", m.rule, err)
-		}
-		verdict := v.stories
+	for i, m := range chosen {
+		v := verdicts[i]
 		if !v.killed() {
 			survivors = append(survivors, m.rule)
-			verdict = "SURVIVED"
+			v.stories = "SURVIVED"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\n", m.rule, verdict, v.schedules)
-		fmt.Fprintf(os.Stderr, "%s: %s\n", m.rule, v)
+		fmt.Fprintf(table, "%s\t%s\t%s\n", m.rule, v.stories, v.schedules)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("printing the table: %w", err)
 	}
-	fmt.Println("\nNot expressible here: acknowledgements counted by address instead of replica. The machine never sees an address.")
-	if tried == 0 {
-		return fmt.Errorf("%w: no rule matches -run %q", errCannotTell, run)
-	}
+	fmt.Printf("\n%d mutants, %d survived\n", len(chosen), len(survivors))
 	if len(survivors) > 0 {
 		return fmt.Errorf("%w: %s", errSurvived, strings.Join(survivors, ", "))
 	}
 	return nil
 }
 
-// copyElection copies the election's packages, tests included, into a module of their own: they import
-// the standard library only, so it needs nothing else.
-func copyElection(ctx context.Context, dir string) error {
+// copySources copies the module's packages, tests included.
+func copySources(ctx context.Context, dir string) error {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {
 		return fmt.Errorf("asking for the module: %w", err)
 	}
-	mod := strings.TrimSpace(string(out))
-	text, err := os.ReadFile(mod)
-	if err != nil {
-		return fmt.Errorf("reading the module: %w", err)
-	}
-	var kept []string
-	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "module ") || strings.HasPrefix(line, "go ") {
-			kept = append(kept, line)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(strings.Join(kept, "")), 0o600); err != nil {
+	root := filepath.Dir(strings.TrimSpace(string(out)))
+	if err := os.CopyFS(filepath.Join(dir, "app"), os.DirFS(filepath.Join(root, "app"))); err != nil {
 		return err
 	}
-	from := os.DirFS(filepath.Dir(mod))
-	return fs.WalkDir(from, "app/election", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && d.Name() == "mutants":
-			return fs.SkipDir
-		case d.IsDir():
-			return os.MkdirAll(filepath.Join(dir, path), 0o700)
-		case filepath.Ext(path) != ".go":
-			return nil
-		}
-		b, err := fs.ReadFile(from, path)
+	for _, name := range []string{"go.mod", "go.sum"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(dir, path), b, 0o600)
-	})
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // matchAll sees that every mutation finds its text, before any time is spent on one of them.
@@ -179,6 +203,7 @@ type bench struct {
 	dir       string
 	schedules int
 	timeout   time.Duration
+	all       bool
 }
 
 // verdict is what killed a mutant, of either kind of test; "-" if nothing did.
@@ -200,14 +225,18 @@ func (b bench) try(ctx context.Context, m mutant) (v verdict, err error) {
 		}
 		defer func() { err = errors.Join(err, os.WriteFile(e.path(b.dir), text, 0o600)) }()
 	}
-	return b.judge(ctx)
+	return b.judge(ctx, "./"+path.Dir("app/"+m.edits[0].file))
 }
 
-func (b bench) judge(ctx context.Context) (v verdict, err error) {
-	if v.stories, err = b.test(ctx, storyTests); err != nil {
+// judge runs the tests of the package that was changed and, if it was the election, random schedules.
+func (b bench) judge(ctx context.Context, pkg string) (v verdict, err error) {
+	v.schedules = "-"
+	if v.stories, err = b.test(ctx, pkg); err != nil {
 		return v, err
 	}
-	v.schedules, err = b.test(ctx, scheduleTests, "-schedules", strconv.Itoa(b.schedules))
+	if pkg == electionTests && (b.all || !v.killed()) {
+		v.schedules, err = b.test(ctx, scheduleTests, "-run", "Random|Kept", "-shrink=false", "-schedules", strconv.Itoa(b.schedules))
+	}
 	return v, err
 }
 
