@@ -350,7 +350,7 @@ func (m *Machine) hear(s Status, in heardIn) {
 	if remaining > 0 {
 		m.follow(s, remaining)
 	}
-	if direct && in.answer && m.role == Primary && in.sentAt >= m.ownSince && s.Primary.Compare(m.own) < 0 {
+	if direct && in.answer && m.role == Primary && in.sentAt > m.ownSince && s.Primary.Compare(m.own) < 0 {
 		m.resign(ReasonLowerPrimary, "", false)
 	}
 }

@@ -388,3 +388,22 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 		`)
 	})
 }
+
+// The status of an old primary, asked for before this replica won, can arrive after: with a clock that
+// reads the same at both, its age tells nothing. A clock may be that coarse.
+func TestWordOfAnOldPrimaryAskedForInTheInstantOfWinningDisplacesNobody(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1030 status c role=primary primary=c/900 sent=1020
+		1030 state
+		  > primary follows=m/1000 remaining=970 floor=m/1000
+	`)
+}

@@ -146,7 +146,7 @@ var mutants = []mutant{
 	machine("round not told from the current one", "if in.Round == m.round {", "{"),
 	machine("lower primary steps down", "s.Primary.Compare(m.own) < 0 {", "s.Primary.Compare(m.own) > 0 {"),
 	machine("no primary steps down", "		m.resign(ReasonLowerPrimary, \"\", false)\n", ""),
-	machine("steps down on an answer older than its term", "in.sentAt >= m.ownSince && ", ""),
+	machine("steps down on an answer older than its term", "in.sentAt > m.ownSince && ", ""),
 	machine("below a majority the newer primary is followed", "	return a.Compare(b) < 0\n}", "	return a.Compare(b) > 0\n}"),
 
 	machine("primary under another lease is not spared", "		m.claimAt = max(m.claimAt, m.now.Add(min(s.Remaining, sparing)))\n", ""),
