@@ -75,16 +75,37 @@ func TestTimestampIsNeverUsedTwice(t *testing.T) {
 		  > election m/1000 yielded after 10
 		  > withdraw m/1000
 		  > grant b/900
-		1030 withdraw b/900
+		1070 withdraw b/900
 		  > claim m/1001 as candidate, round 2
 		# the wall clock has gone back
-		1030 claim c/800 wall=500
+		1070 claim c/800 wall=500
 		  > election m/1001 yielded after 0
 		  > withdraw m/1001
 		  > grant c/800
-		1040 withdraw c/800
+		1120 withdraw c/800
 		  > claim m/1002 as candidate, round 3
-		1040 tick
+		1120 tick
+	`)
+}
+
+// Two that yield to each other's claims, withdrawn long since, and claim again at once, would chase each
+// other for as long as their messages take equally long.
+func TestCandidateThatYieldedLetsWithdrawnClaimsArriveBeforeItClaimsAgain(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 claim b/900
+		  > election m/1000 yielded after 10
+		  > withdraw m/1000
+		  > grant b/900
+		1021 withdraw b/900
+		1022 claim b/901
+		  > grant b/901
+		1023 withdraw b/901
+		1069 tick
+		1070 tick
+		  > claim m/1001 as candidate, round 2
 	`)
 }
 
@@ -99,16 +120,16 @@ func TestLateAnswersToAWithdrawnClaimCountForNothing(t *testing.T) {
 		  > grant b/900
 		# while it has no claim
 		1025 granted c m/1000 sent=1010
-		1030 withdraw b/900
+		1070 withdraw b/900
 		  > claim m/1001 as candidate, round 2
-		1030 tick
-		1040 granted b m/1000 sent=1010
-		1040 granted c m/1000 sent=1010
-		1040 refused d m/1000 floor sent=1010
-		1050 granted c m/1001 sent=1030
+		1070 tick
+		1080 granted b m/1000 sent=1010
+		1080 granted c m/1000 sent=1010
+		1080 refused d m/1000 floor sent=1010
+		1090 granted c m/1001 sent=1070
 		  > election m/1001 won after 20
 		  > primary is m/1001, start
-		  > bot until 1920, lease ends 2020
+		  > bot until 1960, lease ends 2060
 		  > start bot m/1001
 		  > claim m/1001 as primary, round 3
 	`)

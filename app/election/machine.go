@@ -488,6 +488,8 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 	case m.role == Candidate && c.Compare(m.own) < 0:
 		m.withdraw(ElectionYielded)
 		a.Granted = above(c, m.promise.floor()) // the base was checked, the candidacy is gone
+		// Two that yield to each other's withdrawn claims and claim again at once could do so for ever.
+		m.claimAt = max(m.claimAt, m.now.Add(m.cfg.Retry()))
 	case m.role == Primary || (m.promise.held != c && m.now < m.promise.until):
 		a.Refusal, a.Holder, a.Remaining = RefusedHeld, m.promise.held, m.promise.until.Sub(m.now)
 	case !above(c, m.promise.floor()) && !renews:
