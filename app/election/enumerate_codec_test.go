@@ -130,6 +130,7 @@ func (c *coder) machine(m *Machine) {
 		c.claiming(m)
 	}
 	if m.role == Primary {
+		c.ago(&m.roundAt, m.cfg.Lease)
 		c.ahead(&m.leaseEnd)
 		c.flag(&m.stopping)
 		if m.stopping {
@@ -393,6 +394,7 @@ var kept = map[string]string{
 	"refusal.holder":        "",
 	"refusal.until":         "",
 	"Machine.sendAt":        "until it has come",
+	"Machine.roundAt":       "of a primary, up to a lease: by then no grant of that round counts; sendClaim sets it",
 	"Machine.leaseEnd":      "of a primary, until it has come; win sets it",
 	"Machine.stopping":      "of a primary; win clears it",
 	"Machine.silentBy":      "once it must be silent: resign sets it",
@@ -439,6 +441,7 @@ var leftOut = map[string]string{
 	"Machine.since":        "as size",
 	"Machine.growing":      "as size",
 	"Machine.sizeSeen":     "as size",
+	"Machine.misfits":      "all have one configuration",
 	"Machine.mismatchTold": "all have one configuration: nothing is ever told",
 	"peer.heard":           "for people and for size; that an earlier process of a host lingers among the peers is for size too",
 	"Status.Protocol":      "one for all",
