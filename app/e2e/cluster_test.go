@@ -3,24 +3,14 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
-	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"habot/app/election"
 	"habot/app/simulator"
 )
 
@@ -30,263 +20,105 @@ var (
 )
 
 const (
-	project   = "habote2e"
-	simulated = "http://127.0.0.1:8081"
-	load      = 50 // updates a second
+	project = "habote2e"
+	load    = 50 // updates a second
 )
 
-// TestMain starts the stack once, for all tests, and removes it.
+// common is the stack that most tests share, started as its users start it, ports and all, by the first test
+// that needs it.
+var common = stack{project: project, telegram: "http://127.0.0.1:8081"}
+
+var startCommon = sync.OnceValues(func() (string, error) {
+	common.down()
+	return compose(context.Background(), "up", "--detach", "--build", "telegram", "bot", "prometheus")
+})
+
+// commonStack is the common stack, running.
+func commonStack(t *testing.T) *stack {
+	t.Helper()
+	if out, err := startCommon(); err != nil {
+		t.Fatalf("start the stack: %v\n%s", err, out)
+	}
+	return &common
+}
+
+// TestMain removes the common stack, if there was one.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(func() int {
-		down := func() { _, _ = compose(context.Background(), "down", "--volumes", "--timeout", "15") }
-		down()
-		defer down()
-		if out, err := compose(context.Background(), "up", "--detach", "--build", "telegram", "bot", "prometheus"); err != nil {
-			fmt.Fprintln(os.Stderr, out, err)
-			return 1
-		}
-		return m.Run()
-	}())
+	code := m.Run()
+	common.down()
+	os.Exit(code)
 }
 
-func root() string {
-	dir, err := filepath.Abs("../..")
-	if err != nil {
-		panic(err)
-	}
-	return dir
-}
+// What follows is what tests of the common stack say.
 
-// compose runs Docker Compose on the stack as it is in the repository.
 func compose(ctx context.Context, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "docker", append([]string{"compose", "-p", project}, args...)...)
-	cmd.Dir = root()
-	cmd.Env = append(os.Environ(), "SIMULATOR_RATE="+strconv.Itoa(load), "ADMIN_CHAT_IDS=1001")
-	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
-
-// docker runs one docker command and returns what it prints.
-func docker(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "docker", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// inNetwork runs a command in a container's network, from outside: what a cable does.
-func inNetwork(t *testing.T, pid int, args ...string) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "nsenter", append([]string{"-t", strconv.Itoa(pid), "-n"}, args...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-}
-
-// replica is one container of the service bot.
-type replica struct {
-	container string // its id
-	name      string // habote2e-bot-2: what people read, and what the simulator keeps account by
-	pid       int
+	return common.compose(ctx, args...)
 }
 
 func replicas(t *testing.T) []replica {
 	t.Helper()
-	ids := strings.Fields(docker(t, "ps", "--no-trunc", "-q", "--filter", "label=com.docker.compose.project="+project,
-		"--filter", "label=com.docker.compose.service=bot"))
-	var all []replica
-	for _, id := range ids {
-		fields := strings.Fields(docker(t, "inspect", "-f", "{{.Name}} {{.State.Pid}}", id))
-		pid, err := strconv.Atoi(fields[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, replica{id, strings.TrimPrefix(fields[0], "/"), pid})
-	}
-	slices.SortFunc(all, func(a, b replica) int { return strings.Compare(a.name, b.name) })
-	return all
+	return commonStack(t).replicas(t)
 }
 
-// ask gets JSON from the simulator.
 func ask[T any](t *testing.T, path string) T {
 	t.Helper()
-	v, err := get[T](t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
-func get[T any](ctx context.Context, path string) (v T, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, simulated+path, nil)
-	if err != nil {
-		return v, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return v, err
-	}
-	raw, err := io.ReadAll(resp.Body)
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return v, err
-	}
-	return v, json.Unmarshal(raw, &v)
+	return askAt[T](t, commonStack(t), path)
 }
 
 func control(t *testing.T, c simulator.Control) {
 	t.Helper()
-	raw, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.Post(simulated+"/control", "application/json", bytes.NewReader(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("control: %s", resp.Status)
-	}
+	commonStack(t).control(t, c)
 }
 
-func setRate(t *testing.T, perSecond float64) { control(t, simulator.Control{Rate: &perSecond}) }
-
-// eventually waits until f is content; what it is not content with is the failure.
-func eventually(t *testing.T, within time.Duration, f func() error) {
+func setRate(t *testing.T, perSecond float64) {
 	t.Helper()
-	deadline := time.Now().Add(within)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %v", within, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	commonStack(t).setRate(t, perSecond)
 }
 
-// view is what a replica knows of the cluster, over its own command line.
-func view(t *testing.T, r replica) (election.View, error) {
-	t.Helper()
-	var v election.View
-	out, err := exec.CommandContext(t.Context(), "nsenter", "-t", strconv.Itoa(r.pid), "-n",
-		"curl", "-sS", "--max-time", "2", "http://127.0.0.1:8080/cluster").Output()
-	if err != nil {
-		return v, fmt.Errorf("ask %s: %w", r.name, err)
-	}
-	return v, json.Unmarshal(out, &v)
-}
-
-// settled waits until all replicas see each other, one of them is primary and polls, and returns it.
 func settled(t *testing.T, n int) (primary replica, others []replica) {
 	t.Helper()
-	eventually(t, 60*time.Second, func() error {
-		all := replicas(t)
-		if len(all) != n {
-			return fmt.Errorf("%d of %d replicas run", len(all), n)
-		}
-		primary, others = replica{}, nil
-		for _, r := range all {
-			v, err := view(t, r)
-			switch {
-			case err != nil:
-				return err
-			case v.Reachable < n:
-				return fmt.Errorf("%s reaches %d of %d", r.name, v.Reachable, n)
-			case v.Self.Role == election.Primary:
-				primary = r
-			case v.Self.Role == election.Standby:
-				others = append(others, r)
-			default:
-				return fmt.Errorf("%s is %s", r.name, v.Self.Role)
-			}
-		}
-		if len(others) != n-1 {
-			return fmt.Errorf("%d standbys", len(others))
-		}
-		if poller := ask[simulator.Report](t, "/report").Poller; poller != primary.name {
-			return fmt.Errorf("%s polls, %s is primary", poller, primary.name)
-		}
-		return nil
-	})
-	return primary, others
+	return commonStack(t).settled(t, n)
 }
 
-// lastPoll is the number of the newest poll.
-func lastPoll(t *testing.T) int64 { return ask[simulator.Report](t, "/report").Polls }
-
-// takeover waits for the first poll, begun since a moment, of anyone but old.
 func takeover(t *testing.T, old string, from int64, since time.Time) simulator.PollRecord {
 	t.Helper()
-	var first simulator.PollRecord
-	eventually(t, 60*time.Second, func() error {
-		polls, err := get[[]simulator.PollRecord](t.Context(), fmt.Sprintf("/report/polls?from=%d", from))
-		if err != nil {
-			return err
-		}
-		for _, p := range polls {
-			if p.Poller != old && p.Start.After(since) {
-				first = p
-				return nil
-			}
-		}
-		return errors.New("nobody else polls")
-	})
-	return first
+	return commonStack(t).takeover(t, old, from, since)
 }
 
-// nothingFrom fails if old began a poll, or answered anyone, after the new primary's first poll.
 func nothingFrom(t *testing.T, old string, first simulator.PollRecord) {
 	t.Helper()
-	for _, p := range ask[[]simulator.PollRecord](t, fmt.Sprintf("/report/polls?from=%d", first.Number)) {
-		if p.Poller == old && p.Start.After(first.Start) {
-			t.Errorf("%s began a poll %v after its successor's first", old, p.Start.Sub(first.Start))
-		}
-	}
-	from := max(1, ask[simulator.Report](t, "/report").Sent-2000)
-	for _, u := range ask[[]simulator.Record](t, fmt.Sprintf("/report/updates?from=%d", from)) {
-		for _, a := range u.Answered {
-			if a.Poller == old && a.At.After(first.Start) {
-				t.Errorf("%s answered %q %v after its successor's first poll", old, u.Text, a.At.Sub(first.Start))
-			}
-		}
-	}
+	commonStack(t).nothingFrom(t, old, first)
 }
 
 // nothingLost waits, without load, until everything has been answered.
 func nothingLost(t *testing.T) simulator.Report {
 	t.Helper()
-	setRate(t, 0)
-	defer setRate(t, load)
-	var r simulator.Report
-	eventually(t, 30*time.Second, func() error {
-		r = ask[simulator.Report](t, "/report")
-		if r.Unanswered > 0 {
-			return fmt.Errorf("%d updates are not answered", r.Unanswered)
-		}
-		return nil
-	})
-	if r.Lost != 0 || r.Dropped != 0 || r.Confirmed < r.Answered-200 {
-		t.Errorf("lost %d, dropped %d, confirmed %d of %d answered", r.Lost, r.Dropped, r.Confirmed, r.Answered)
-	}
-	return r
+	return commonStack(t).answered(t, 30*time.Second, load)
+}
+
+// lastPoll is the number of the newest poll.
+func lastPoll(t *testing.T) int64 {
+	t.Helper()
+	return commonStack(t).report(t).Polls
 }
 
 // figures are measured durations.
 type figures []time.Duration
 
+// median of figures; 0 of none. They get sorted.
+func (f figures) median() time.Duration {
+	if len(f) == 0 {
+		return 0
+	}
+	slices.Sort(f)
+	return f[len(f)/2]
+}
+
 // tell prints them; with -strict it fails if a bound is missed.
 func (f figures) tell(t *testing.T, what string, median, most time.Duration) {
 	t.Helper()
-	slices.Sort(f)
-	mid, worst := f[len(f)/2], f[len(f)-1]
+	mid, worst := f.median(), slices.Max(f)
 	t.Logf("FIGURE %s: median %.0f ms, max %.0f ms, min %.0f ms, n=%d", what,
 		ms(mid), ms(worst), ms(f[0]), len(f))
 	if *strict && (mid > median || worst > most) {
