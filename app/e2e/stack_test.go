@@ -235,18 +235,30 @@ func (s *stack) report(t *testing.T) simulator.Report {
 
 func (s *stack) control(t *testing.T, c simulator.Control) {
 	t.Helper()
-	raw, err := json.Marshal(c)
-	if err != nil {
+	if err := s.tellSimulator(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.Post(s.telegram+"/control", "application/json", bytes.NewReader(raw))
+}
+
+func (s *stack) tellSimulator(ctx context.Context, c simulator.Control) error {
+	raw, err := json.Marshal(c)
 	if err != nil {
-		t.Fatal(err)
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.telegram+"/control", bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("control: %s", resp.Status)
+		return fmt.Errorf("control: %s", resp.Status)
 	}
+	return nil
 }
 
 func (s *stack) setRate(t *testing.T, perSecond float64) {
