@@ -76,7 +76,13 @@ func newStack(t *testing.T, project string, env ...string) *stack {
 	}
 	s := &stack{project: project, files: []string{file}, env: env}
 	s.down()
-	t.Cleanup(s.down)
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, err := s.compose(context.Background(), "logs", "--timestamps", "--no-color", "--tail", "200", "bot")
+			t.Logf("what the replicas of %s logged (%v):\n%s", s.project, err, out)
+		}
+		s.down()
+	})
 	s.up(t)
 	return s
 }

@@ -3,12 +3,10 @@
 package e2e
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -70,7 +68,6 @@ func TestTorture(t *testing.T) {
 	}
 	b.lease = v.Self.Lease
 	b.witness = s.witness(t, b.lease, b.say)
-	t.Cleanup(b.showLogs)
 
 	random := rand.New(rand.NewPCG(*seed, 0))
 	rounds := 0
@@ -288,17 +285,5 @@ func (b *battle) tellChanges(terms []term) {
 	}
 	if b.missed > max(2, len(b.blows)/5) {
 		b.t.Errorf("%d of %d blows could not be struck", b.missed, b.missed+len(b.blows))
-	}
-}
-
-// showLogs shows what the replicas logged, if the test failed.
-func (b *battle) showLogs() {
-	if !b.t.Failed() {
-		return
-	}
-	for i := range size {
-		name := fmt.Sprintf("%s-bot-%d", b.s.project, i+1)
-		out, err := exec.CommandContext(context.Background(), "docker", "logs", "--timestamps", "--tail", "200", name).CombinedOutput()
-		b.t.Logf("--- the log of %s (%v)\n%s", name, err, out)
 	}
 }
