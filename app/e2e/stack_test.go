@@ -78,8 +78,7 @@ func newStack(t *testing.T, project string, env ...string) *stack {
 	s.down()
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, err := s.compose(context.Background(), "logs", "--timestamps", "--no-color", "--tail", "200", "bot")
-			t.Logf("what the replicas of %s logged (%v):\n%s", s.project, err, out)
+			t.Logf("what the replicas of %s logged:\n%s", s.project, s.logs())
 		}
 		s.down()
 	})
@@ -100,6 +99,15 @@ func (s *stack) up(t *testing.T) {
 		_, err := get[simulator.Report](t.Context(), s.telegram+"/report")
 		return err
 	})
+}
+
+// logs are the last things that the replicas logged.
+func (s *stack) logs() string {
+	out, err := s.compose(context.Background(), "logs", "--timestamps", "--no-color", "--tail", "200", "bot")
+	if err != nil {
+		return err.Error()
+	}
+	return out
 }
 
 func (s *stack) down() {
