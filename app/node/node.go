@@ -493,15 +493,19 @@ func (n *Node) Switchover(ctx context.Context, successor string) error {
 func (n *Node) View() election.View {
 	ctx, cancel := context.WithTimeout(context.Background(), min(n.cfg.Election.Lease, time.Second))
 	defer cancel()
-	seen, err := ask(ctx, n, func(r election.Reading) election.View {
+	look := func(r election.Reading) election.View {
 		v := n.machine.View(r.Now)
 		v.Mode = "primary-backup"
 		return v
-	})
+	}
+	seen, err := ask(ctx, n, look)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err == nil {
+	switch {
+	case err == nil:
 		n.lastView = seen
+	case errors.Is(err, errLeft): // nobody else uses the machine any more
+		n.lastView = look(n.cfg.Clock.Read())
 	}
 	return n.lastView
 }

@@ -388,3 +388,19 @@ func closed(ch <-chan struct{}) bool {
 		return false
 	}
 }
+
+// Load balancers, and whoever judges that there is one primary, must not be told what was true before.
+func TestAReplicaThatHasLeftIsNotCalledPrimary(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, p := three(t)
+		if v := p.node.View(); !v.IsPrimary() {
+			t.Fatalf("it is %s", v.Self.Role)
+		}
+		p.leave(nil)
+		<-p.exited
+		if v := p.node.View(); v.IsPrimary() || v.Mode != "primary-backup" || v.Expected != 3 {
+			t.Errorf("having left it says %+v", v)
+		}
+	})
+}
