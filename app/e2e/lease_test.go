@@ -26,8 +26,7 @@ type row struct {
 	lease time.Duration
 	s     *stack
 	took  figures // from kill -9 to the next poll
-	// idle is the share of a core, in percent, and resident the memory in MiB, of each replica; the primary first.
-	idle, resident []float64
+	idle []usage // the primary's first
 	// changes of primary, by reason, in each way of starving.
 	changes map[string][]election.Reason
 }
@@ -130,11 +129,12 @@ func (r *row) measureAlone(t *testing.T) {
 	r.s.setRate(t, 0)
 	primary, others := r.s.settled(t, size)
 	for _, u := range idle(t, append([]replica{primary}, others...)) {
-		r.idle, r.resident = append(r.idle, u.percent), append(r.resident, u.mib)
-		t.Logf("FIGURE LEASE %v, idle, %s: %.2f %% of a core, %.1f MiB resident", r.lease, u.name, u.percent, u.mib)
-		if u.mib == 0 {
-			t.Errorf("%s did not live through a time in which nothing happened\n%s", u.name, r.s.logs())
+		r.idle = append(r.idle, u)
+		if u.afresh {
+			t.Errorf("LEASE %v, idle: %s did not live through a time in which nothing happened\n%s", r.lease, u.name, r.s.logs())
+			continue
 		}
+		t.Logf("FIGURE LEASE %v, idle, %s: %.2f %% of a core, %.1f MiB resident", r.lease, u.name, u.percent, u.mib)
 	}
 }
 
@@ -217,7 +217,17 @@ func table(rows []*row, ways []starving) string {
 			n := len(r.changes[w.name])
 			fmt.Fprintf(&b, " %.0f (%d%s) |", float64(n)/span.Hours(), n, reasons(r.changes[w.name]))
 		}
-		fmt.Fprintf(&b, " %.2f %%, %.2f %% | %.1f MiB |\n", r.idle[0], slices.Max(r.idle[1:]), slices.Max(r.resident))
+		var cost []string
+		resident := 0.0
+		for _, u := range r.idle {
+			if u.afresh {
+				cost = append(cost, "restarted")
+				continue
+			}
+			cost = append(cost, fmt.Sprintf("%.2f %%", u.percent))
+			resident = max(resident, u.mib)
+		}
+		fmt.Fprintf(&b, " %s | %.1f MiB |\n", strings.Join(cost, ", "), resident)
 	}
 	fmt.Fprintf(&b, "\nChanges of primary without a cause are per hour, as counted in %v (in brackets: the count, and the reasons). %d stacks of %d replicas, "+
 		"with a simulator and %d updates a second each, ran side by side on %d cores for that, and add to the load themselves; \"busy\" is %d "+

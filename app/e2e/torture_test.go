@@ -220,6 +220,9 @@ func (b *battle) collect() {
 // it sends ever more seldom.
 const excuse = time.Minute
 
+// longEnough is how long blows are drawn until each kind must have been.
+const longEnough = 20 * time.Minute
+
 // judge fails the test for what must not be, and tells the rest.
 func (b *battle) judge(r simulator.Report, rounds int) {
 	t := b.t
@@ -232,6 +235,9 @@ func (b *battle) judge(r simulator.Report, rounds int) {
 	t.Logf("FIGURE torture: seed %d, LEASE %v, %.1f min, %d rounds, %d blows (%d more could not be struck)", *seed, b.lease, lasted.Minutes(), rounds, count, b.missed)
 	for _, k := range kinds() {
 		t.Logf("FIGURE blows: %s %d", k.name, b.struck[k.name])
+		if b.struck[k.name] == 0 && lasted > longEnough {
+			t.Errorf("no blow was struck of the kind: %s", k.name)
+		}
 	}
 	t.Logf("FIGURE updates: sent %d, answered %d, lost %d, dropped %d, answered twice %d (%.3f %%), out of order %d", r.Sent, r.Answered,
 		r.Lost, r.Dropped, r.AnsweredTwice, 100*float64(r.AnsweredTwice)/float64(max(1, r.Answered)), r.OutOfOrder)
