@@ -26,7 +26,7 @@ type row struct {
 	lease time.Duration
 	s     *stack
 	took  figures // from kill -9 to the next poll
-	idle []usage // the primary's first
+	idle  []usage // the primary's first
 	// changes of primary, by reason, in each way of starving.
 	changes map[string][]election.Reason
 }
