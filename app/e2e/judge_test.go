@@ -48,6 +48,19 @@ func bothAtOnce(terms []term) (proofs []string) {
 	return proofs
 }
 
+// outOfOrder are the terms that surely began after one with a higher timestamp.
+func outOfOrder(terms []term) (proofs []string) {
+	for _, earlier := range terms {
+		for _, later := range terms {
+			if later.first().asked.After(earlier.first().told) && later.claim < earlier.claim {
+				proofs = append(proofs, fmt.Sprintf("%s with %d at %s, after %s with %d", later.name, later.claim,
+					later.first().told.Format(clock), earlier.name, earlier.claim))
+			}
+		}
+	}
+	return proofs
+}
+
 // clock is how instants are told.
 const clock = "15:04:05.000"
 
@@ -170,6 +183,19 @@ func TestJudgeSeesTwoPrimaries(t *testing.T) {
 		if proofs := bothAtOnce(c.terms); len(proofs) != c.two {
 			t.Errorf("%s: %q", c.name, proofs)
 		}
+	}
+}
+
+func TestJudgeSeesTimestampsOutOfOrder(t *testing.T) {
+	t.Parallel()
+	if proofs := outOfOrder([]term{told(1, "a", 1, 2), told(2, "b", 3), told(3, "a", 4)}); len(proofs) != 0 {
+		t.Errorf("in order: %q", proofs)
+	}
+	if proofs := outOfOrder([]term{told(2, "a", 1, 2), told(1, "b", 3)}); len(proofs) != 1 {
+		t.Errorf("out of order: %q", proofs)
+	}
+	if proofs := outOfOrder([]term{told(2, "a", 1), told(1, "b", 1.05)}); len(proofs) != 0 {
+		t.Errorf("answers that cross prove nothing: %q", proofs)
 	}
 }
 

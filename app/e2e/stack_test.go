@@ -41,40 +41,22 @@ type stack struct {
 
 var imageName = flag.String("image", "habot:e2e", "what the image of stacks that publish no ports is called")
 
-// besides makes the image of stacks that publish no ports, once, and returns the file that makes them so.
-var besides = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "habot-e2e-")
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	b.WriteString("services:\n")
-	for _, service := range []string{"bot", "telegram", "prometheus", "grafana"} {
-		fmt.Fprintf(&b, "  %s:\n    ports: !reset []\n", service)
-		if service == "bot" || service == "telegram" {
-			fmt.Fprintf(&b, "    image: %s\n", *imageName)
-		}
-	}
-	file := filepath.Join(dir, "besides.yml")
-	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
-		return "", err
-	}
-	builder := &stack{project: "habote2e-build", files: []string{file}}
-	if out, err := builder.compose(context.Background(), "build", "bot"); err != nil {
-		return "", fmt.Errorf("build the image: %w\n%s", err, out)
-	}
-	return file, nil
+// besides has a stack publish no ports.
+const besides = "app/e2e/testdata/besides.yml"
+
+// buildBesides makes the image of stacks that publish no ports.
+var buildBesides = sync.OnceValues(func() (string, error) {
+	return (&stack{project: "habote2e-build", files: []string{besides}}).compose(context.Background(), "build", "bot")
 })
 
 // newStack starts replicas and a simulator that publish no ports, so that stacks can run side by side, and
 // has them removed when the test ends.
 func newStack(t *testing.T, project string, env ...string) *stack {
 	t.Helper()
-	file, err := besides()
-	if err != nil {
-		t.Fatal(err)
+	if out, err := buildBesides(); err != nil {
+		t.Fatalf("build the image: %v\n%s", err, out)
 	}
-	s := &stack{project: project, files: []string{file}, env: env}
+	s := &stack{project: project, files: []string{besides}, env: env}
 	s.down()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -124,7 +106,7 @@ func (s *stack) compose(ctx context.Context, args ...string) (string, error) {
 	}
 	cmd := exec.CommandContext(ctx, "docker", append(whole, args...)...)
 	cmd.Dir = root()
-	cmd.Env = append(append(os.Environ(), "SIMULATOR_RATE="+strconv.Itoa(load), "ADMIN_CHAT_IDS=1001"), s.env...)
+	cmd.Env = append(append(os.Environ(), "SIMULATOR_RATE="+strconv.Itoa(load), "ADMIN_CHAT_IDS=1001", "E2E_IMAGE="+*imageName), s.env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -181,7 +163,7 @@ func enterNetwork(pid int) error {
 		return err
 	}
 	defer ns.Close()
-	return unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET) //nolint:gosec // a file descriptor
+	return unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
 }
 
 // replica is one container of the service bot.

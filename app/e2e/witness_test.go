@@ -53,6 +53,7 @@ func (w *witness) listen(ctx context.Context, r replica) {
 	for ctx.Err() == nil {
 		next := time.After(listenEvery)
 		if err := w.ask(ctx, client, r.name); err != nil {
+			next = time.After(3 * listenEvery) // to look for another process is not cheap
 			if pid, err := pidOf(ctx, r.container); err == nil && pid != 0 && pid != r.pid {
 				client.CloseIdleConnections()
 				r.pid, client = pid, inside(pid)
