@@ -72,6 +72,9 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 type gauges struct {
 	view  func() election.View
 	table []gauge
+	// changeTime and changeGap tell the last change alone: however often the role moves, a replica has
+	// one series of each.
+	changeTime, changeGap *prometheus.Desc
 }
 
 // gauge is one of them: its name, what it means, and how it is read.
@@ -92,7 +95,8 @@ func truth(b bool) float64 {
 }
 
 func newGauges(view func() election.View) gauges {
-	return gauges{view, []gauge{
+	change := []string{"primary", "previous", "reason"}
+	return gauges{view: view, table: []gauge{
 		newGauge("habot_primary", "1 if this replica is primary.", func(v election.View) float64 { return truth(v.IsPrimary()) }),
 		newGauge("habot_primary_known", "1 if this replica knows a primary.", func(v election.View) float64 { return truth(v.Known()) }),
 		newGauge("habot_primary_timestamp_seconds", "Timestamp of the primary this replica knows; 0 if none.",
@@ -112,7 +116,12 @@ func newGauges(view func() election.View) gauges {
 		newGauge("habot_lease_seconds", "The configured lease.", func(v election.View) float64 { return v.Self.Lease.Seconds() }),
 		newGauge("habot_healthy", "1 if this replica reaches Telegram, or polls it with success.",
 			func(v election.View) float64 { return truth(v.Self.Health.OK) }),
-	}}
+	},
+		changeTime: prometheus.NewDesc("habot_last_change_timestamp_seconds",
+			"Timestamp of the last change of primary this replica knows: to whom, from whom (empty: nobody known), why.", change, nil),
+		changeGap: prometheus.NewDesc("habot_last_change_gap_seconds",
+			"How long nobody was primary at the last change this replica knows, as the new primary knows it.", change, nil),
+	}
 }
 
 // Describe implements prometheus.Collector.
@@ -120,6 +129,8 @@ func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, x := range g.table {
 		ch <- x.desc
 	}
+	ch <- g.changeTime
+	ch <- g.changeGap
 }
 
 // Collect implements prometheus.Collector.
@@ -127,5 +138,10 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	v := g.view()
 	for _, x := range g.table {
 		ch <- prometheus.MustNewConstMetric(x.desc, prometheus.GaugeValue, x.read(v))
+	}
+	if c := v.Self.Change; !c.Claim.IsZero() {
+		labels := []string{c.Name, c.Previous, string(c.Reason)}
+		ch <- prometheus.MustNewConstMetric(g.changeTime, prometheus.GaugeValue, float64(c.Claim.Timestamp)/1e9, labels...)
+		ch <- prometheus.MustNewConstMetric(g.changeGap, prometheus.GaugeValue, c.Gap.Seconds(), labels...)
 	}
 }

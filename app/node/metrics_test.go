@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,6 +121,63 @@ func TestMetricsFollowTheRole(t *testing.T) {
 	})
 }
 
+// lastChange is the labels and the value of a metric of the last change; nil if there is none.
+func lastChange(t *testing.T, g prometheus.Gatherer, name string) (labels map[string]string, value float64) {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		if n := len(f.GetMetric()); n != 1 {
+			t.Fatalf("%s has %d series: only the last change may be told, or they grow without end", name, n)
+		}
+		labels = map[string]string{}
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels[l.GetName()] = l.GetValue()
+		}
+		return labels, f.GetMetric()[0].GetGauge().GetValue()
+	}
+	return nil, 0
+}
+
+// Every replica tells of the last change, so that whoever survives can be asked.
+func TestMetricsTellTheLastChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(lease)
+		for _, m := range c.all() {
+			if labels, _ := lastChange(t, m.reg, "habot_last_change_timestamp_seconds"); labels["primary"] != p.name() || labels["previous"] != "" || labels["reason"] != "start" {
+				t.Errorf("%s tells %v of the first primary", m.name(), labels)
+			}
+		}
+		c.sever(p, true)
+		next, _ := c.successor(p, 2*lease)
+		time.Sleep(2 * lease)
+		for _, m := range c.all() {
+			if m == p {
+				continue
+			}
+			labels, at := lastChange(t, m.reg, "habot_last_change_timestamp_seconds")
+			if labels["primary"] != next.who.name() || labels["previous"] != p.name() || labels["reason"] != "crash" {
+				t.Errorf("%s tells %v", m.name(), labels)
+			}
+			if want := float64(next.term.Change.Claim.Timestamp) / 1e9; at != want {
+				t.Errorf("%s tells the time %v, want %v", m.name(), at, want)
+			}
+			gapOf, gap := lastChange(t, m.reg, "habot_last_change_gap_seconds")
+			if !maps.Equal(gapOf, labels) || gap != next.term.Change.Gap.Seconds() || gap <= 0 {
+				t.Errorf("%s tells %v: nobody for %v s, want %v s", m.name(), gapOf, gap, next.term.Change.Gap.Seconds())
+			}
+			lint(t, m.reg)
+		}
+	})
+}
+
 func TestMetricsOfAReplicaAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -133,6 +191,9 @@ func TestMetricsOfAReplicaAlone(t *testing.T) {
 			sample{"habot_primary_changes_total", "", 0},
 			sample{"habot_replicas_reachable", "", 1},
 		)
+		if labels, _ := lastChange(t, m.reg, "habot_last_change_timestamp_seconds"); labels != nil {
+			t.Errorf("it tells of a change to %v", labels)
+		}
 		if n := metric(t, m.reg, "habot_elections_total", "timed_out"); n == 0 {
 			t.Error("no candidacy timed out")
 		}
