@@ -94,7 +94,7 @@ func New(cfg Config) (*Bot, error) {
 		base: cfg.Transport, token: cfg.Token, redact: redact, userAgent: userAgent(cfg.Version, cfg.Name), metrics: b.metrics,
 		admins: cfg.AdminChatIDs,
 	}}
-	caller := &caller{Caller: telegoapi.HTTPCaller{Client: client}, redact: redact, logger: cfg.Logger}
+	caller := &caller{Caller: telegoapi.HTTPCaller{Client: client}, redact: redact, logger: cfg.Logger, metrics: b.metrics}
 	api, err := telego.NewBot(placeholder, telego.WithAPICaller(caller), telego.WithAPIServer(cfg.APIURL), telego.WithDiscardLogger())
 	if err != nil {
 		return nil, fmt.Errorf("make a Telegram client: %w", err)

@@ -26,6 +26,7 @@ type metrics struct {
 	requests       *prometheus.CounterVec
 	requestSeconds *prometheus.HistogramVec
 	conflicts      prometheus.Counter
+	retryAfter     prometheus.Histogram
 	trouble        *prometheus.GaugeVec
 	adminMessages  *prometheus.CounterVec
 }
@@ -53,6 +54,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "habot_telegram_conflicts_total", Help: "Polls refused with 409: another program polls with this token, or a webhook is set.",
 		}),
+		retryAfter: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "habot_telegram_retry_after_seconds", Help: "How long Telegram told the bot to wait (429), five minutes at most.",
+			Buckets: []float64{1, 2, 5, 10, 30, 60, 300},
+		}),
 		trouble: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "habot_telegram_trouble", Help: "1 while Telegram refuses this bot for a reason that no other replica could mend.",
 		}, []string{"kind"}),
@@ -69,6 +74,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, o := range []string{outcomeSent, outcomeRefused, outcomeFailed} {
 		m.adminMessages.WithLabelValues(o)
 	}
-	reg.MustRegister(m.adminMessages, m.updates, m.updateSeconds, m.updateAge, m.requests, m.requestSeconds, m.conflicts, m.trouble)
+	reg.MustRegister(m.adminMessages, m.updates, m.updateSeconds, m.updateAge, m.requests, m.requestSeconds, m.conflicts, m.retryAfter, m.trouble)
 	return m
 }

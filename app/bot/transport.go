@@ -173,10 +173,12 @@ func redaction(token string) func(string) string {
 
 // caller makes of answers what telego can take: without the token, that a proxy may repeat in an error,
 // and without an update of a kind that telego cannot read, that would keep all others from being read.
+// It measures how long Telegram wants the bot to wait.
 type caller struct {
 	telegoapi.Caller
-	redact func(string) string
-	logger *slog.Logger
+	redact  func(string) string
+	logger  *slog.Logger
+	metrics *metrics
 }
 
 // Call implements telegoapi.Caller.
@@ -187,6 +189,9 @@ func (c *caller) Call(ctx context.Context, url string, data *telegoapi.RequestDa
 	}
 	if resp.Error != nil {
 		resp.Description = c.redact(resp.Description)
+		if resp.ErrorCode == http.StatusTooManyRequests {
+			c.metrics.retryAfter.Observe(retryAfter(resp.Error).Seconds())
+		}
 	}
 	if resp.Ok && path.Base(url) == "getUpdates" {
 		resp.Result = c.readable(resp.Result)

@@ -331,6 +331,15 @@ func TestRetryAfterIsBounded(t *testing.T) {
 		if got := retryAfter(err); got != want {
 			t.Errorf("retry_after %d gives %v, want %v", seconds, got, want)
 		}
+		reg := prometheus.NewRegistry()
+		reg.MustRegister(b.metrics.retryAfter)
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := families[0].GetMetric()[0].GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() != want.Seconds() {
+			t.Errorf("retry_after %d is measured as %v, want %v once", seconds, h, want)
+		}
 	}
 }
 
@@ -399,7 +408,7 @@ func TestMetricsKeepTheirNamesAndFormAndClosedLabels(t *testing.T) {
 		}
 		want := []string{
 			"habot_admin_messages_total", "habot_telegram_conflicts_total", "habot_telegram_request_seconds", "habot_telegram_requests_total",
-			"habot_telegram_trouble", "habot_update_age_seconds", "habot_update_seconds", "habot_updates_total",
+			"habot_telegram_retry_after_seconds", "habot_telegram_trouble", "habot_update_age_seconds", "habot_update_seconds", "habot_updates_total",
 		}
 		if !slices.Equal(names, want) {
 			t.Errorf("metrics are %v, want %v", names, want)
