@@ -119,7 +119,7 @@ func (w *watched) change(t *testing.T, reason string, cause, heal func(*testing.
 	})
 	w.shows(t, skew, `habot:last_change_timestamp_seconds{previous="`+old.name+`", reason="`+reason+`"}`, "replica",
 		func(got map[string]float64) bool { return len(got) == 1 && got[successor] > 0 })
-	w.shows(t, skew, `habot:last_change_gap_seconds <= 2 * habot:lease_seconds + 0.5`, "replica", func(got map[string]float64) bool {
+	w.shows(t, skew, `habot:last_change_gap_seconds <= on () group_left () (2 * habot:lease_seconds + 0.5)`, "replica", func(got map[string]float64) bool {
 		_, told := got[successor]
 		return len(got) == 1 && told
 	})
