@@ -19,6 +19,9 @@ import (
 // maxDataPoints is how many points a panel of usual width asks for.
 const maxDataPoints = 1000
 
+// Dashboard is one as Grafana reads it from a file; the later schema is for its API.
+type Dashboard = dashboard.Dashboard //nolint:staticcheck // deprecated for the later schema
+
 // Query is one question that the dashboard puts to Prometheus.
 type Query struct {
 	// Of is the panel's title, or the annotation's name.
@@ -35,9 +38,9 @@ type Query struct {
 
 // Read decodes a dashboard strictly: a field that Grafana does not know is an error, and so is one that
 // it cannot do without. Not safe for concurrent use: Grafana's types keep a registry of panels.
-func Read(raw []byte) (dashboard.Dashboard, error) {
+func Read(raw []byte) (Dashboard, error) {
 	plugins.RegisterDefaultPlugins()
-	var d dashboard.Dashboard
+	var d Dashboard
 	if err := strict(&d, raw); err != nil {
 		return d, fmt.Errorf("decode the dashboard strictly: %w", err)
 	}
@@ -72,7 +75,7 @@ func strict(into interface{ UnmarshalJSONStrict(raw []byte) error }, raw []byte)
 }
 
 // Panels are the dashboard's panels without its rows, in order.
-func Panels(d dashboard.Dashboard) []dashboard.Panel {
+func Panels(d Dashboard) []dashboard.Panel {
 	var all []dashboard.Panel
 	for _, p := range d.Panels {
 		switch {
@@ -86,7 +89,7 @@ func Panels(d dashboard.Dashboard) []dashboard.Panel {
 }
 
 // Queries are all questions of panels and annotations, in order.
-func Queries(d dashboard.Dashboard) ([]Query, error) {
+func Queries(d Dashboard) ([]Query, error) {
 	var all []Query
 	add := func(of string, annotation bool, target variants.Dataquery, interval *string) error {
 		// Where the kind of data source is only known by its variable, Grafana's types give a value or a pointer.

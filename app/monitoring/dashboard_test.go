@@ -23,7 +23,7 @@ func read(t *testing.T, name string) string {
 	return string(raw)
 }
 
-func readDashboard(t *testing.T) dashboard.Dashboard {
+func readDashboard(t *testing.T) monitoring.Dashboard {
 	t.Helper()
 	d, err := monitoring.Read([]byte(read(t, "grafana/dashboards/habot.json")))
 	if err != nil {
@@ -127,17 +127,20 @@ func TestEveryPanelExplainsItself(t *testing.T) {
 	}
 }
 
+// titleOf is the title of a panel or row, and where it is.
+func titleOf(p dashboard.PanelOrRowPanel) (string, *dashboard.GridPos) {
+	if p.RowPanel != nil {
+		return *p.RowPanel.Title, p.RowPanel.GridPos
+	}
+	return *p.Panel.Title, p.Panel.GridPos
+}
+
 // Panels stand side by side within 24 columns, and none on another.
 func TestPanelsDoNotOverlap(t *testing.T) {
 	d := readDashboard(t)
 	taken := map[[2]uint32]string{}
 	for _, p := range d.Panels {
-		title, at := "", (*dashboard.GridPos)(nil)
-		if p.RowPanel != nil {
-			title, at = *p.RowPanel.Title, p.RowPanel.GridPos
-		} else {
-			title, at = *p.Panel.Title, p.Panel.GridPos
-		}
+		title, at := titleOf(p)
 		if at == nil || at.X+at.W > 24 {
 			t.Fatalf("%s is at %+v", title, at)
 		}

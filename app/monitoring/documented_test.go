@@ -127,6 +127,26 @@ func TestEveryPanelIsDocumented(t *testing.T) {
 	}
 }
 
+// What the runbook and the document tell people to look at is there, under that name.
+func TestPanelsThatPeopleAreSentToExist(t *testing.T) {
+	var titles []string
+	for _, p := range readDashboard(t).Panels {
+		title, _ := titleOf(p)
+		titles = append(titles, title)
+	}
+	intro, _, _ := strings.Cut(read(t, "grafana/README.md"), "\n# Panels\n")
+	sent := first(`[^*]\*([A-Z][^*]+)\*[^*]`, read(t, "prometheus/RUNBOOK.md")+intro)
+	if len(sent) < 10 {
+		t.Fatalf("people are sent to %v only", sent)
+	}
+	for _, title := range sent {
+		// What ends with a colon begins a paragraph: "*No standby reaches Telegram:*".
+		if title = unwrapped(title); !slices.Contains(titles, title) && !strings.HasSuffix(title, ":") {
+			t.Errorf("people are sent to *%s*, which does not exist", title)
+		}
+	}
+}
+
 // alerts are those that must be there.
 func alerts() []string {
 	return []string{

@@ -189,8 +189,8 @@ func get[T any](ctx context.Context, url string) (v T, err error) {
 	if err != nil {
 		return v, fmt.Errorf("ask the simulator: %w", err)
 	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
+	err = json.NewDecoder(resp.Body).Decode(&v)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return v, fmt.Errorf("read what the simulator says: %w", err)
 	}
 	return v, nil
