@@ -10,5 +10,6 @@
 // Most tests share one stack, with its ports as its users have it. Others bring stacks of their own, which
 // publish no ports and so run side by side.
 //
-// It owns nothing of the product, and imports only the simulator's report types and the election's view.
+// It owns nothing of the product. Of ours it imports what the simulator and the election report, and what the
+// room monitoring reads from the dashboard.
 package e2e
