@@ -17,7 +17,7 @@ type Recording struct {
 	Reason   string    `json:"reason"`
 	Lease    float64   `json:"lease_seconds"`
 	Unpolled float64   `json:"unpolled_seconds"` // as Telegram saw it
-	Gap      float64   `json:"gap_seconds"`      // as the new primary knew it
+	Gap      float64   `json:"gap_seconds"`      // in which nobody was primary, as the new one knows it
 	Start    float64   `json:"start_seconds"`    // of the picture
 	End      float64   `json:"end_seconds"`
 	Lost     int64     `json:"lost"`
@@ -78,8 +78,9 @@ func Draw(r Recording) string {
 	p.printf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" font-family="sans-serif" font-size="13" fill="#24292f">`, width, height)
 	p.printf(`<rect width="%g" height="%g" fill="#ffffff"/>`, width, height)
 	p.text(left, 24, "start", `font-size="17" font-weight="bold"`, fmt.Sprintf("%s: from %s to %s", r.Reason, cmp.Or(r.From, "nobody"), r.To))
-	p.text(left, 46, "start", "", fmt.Sprintf("LEASE %gs. Telegram was not polled for %.2f s. Updates lost: %d; answered twice: %d. %s",
-		r.Lease, r.Unpolled, r.Lost, r.Twice, r.At.UTC().Format("2006-01-02 15:04:05 UTC")))
+	p.text(left, 46, "start", "", fmt.Sprintf("LEASE %gs. Nobody was primary for %.2f s, nobody polled for %.2f s. Updates lost: %d, answered twice: %d.",
+		r.Lease, r.Gap, r.Unpolled, r.Lost, r.Twice))
+	p.text(width-right, 24, "end", `fill="#57606a"`, r.At.UTC().Format("2006-01-02 15:04:05 UTC"))
 	p.rows()
 	p.updates()
 	p.axis()
