@@ -10,6 +10,5 @@
 // Most tests share one stack, with its ports as its users have it. Others bring stacks of their own, which
 // publish no ports and so run side by side.
 //
-// It owns nothing of the product. Of ours it imports what the simulator and the election report, and what the
-// room monitoring reads from the dashboard.
+// It owns nothing of the product, and imports only the simulator's report types.
 package e2e
