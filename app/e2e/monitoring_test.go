@@ -51,8 +51,8 @@ func prometheusAPI(t *testing.T) promapi.API {
 	return promapi.NewAPI(client)
 }
 
-// now asks about a moment, and gives what it answers by one label; "" for all without it.
-func now(ctx context.Context, p promapi.API, expr string, label model.LabelName) (map[string]float64, error) {
+// atOnce asks about this moment, and gives what it answers by one label; "" for all without it.
+func atOnce(ctx context.Context, p promapi.API, expr string, label model.LabelName) (map[string]float64, error) {
 	v, _, _, err := p.Query(ctx, expr, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", expr, err)
@@ -68,8 +68,8 @@ func now(ctx context.Context, p promapi.API, expr string, label model.LabelName)
 	return all, nil
 }
 
-// span asks about a time.
-func span(t *testing.T, p promapi.API, expr string, from, to time.Time, step time.Duration) model.Matrix {
+// overTime asks about a stretch of time.
+func overTime(t *testing.T, p promapi.API, expr string, from, to time.Time, step time.Duration) model.Matrix {
 	t.Helper()
 	v, warnings, _, err := p.QueryRange(t.Context(), expr, promapi.Range{Start: from, End: to, Step: step})
 	if err != nil {
@@ -101,7 +101,7 @@ type watched struct {
 func (w *watched) shows(t *testing.T, within time.Duration, expr string, by model.LabelName, want func(map[string]float64) bool) {
 	t.Helper()
 	eventually(t, within, func() error {
-		got, err := now(t.Context(), w.p, expr, by)
+		got, err := atOnce(t.Context(), w.p, expr, by)
 		if err == nil && !want(got) {
 			err = fmt.Errorf("%s is %v", expr, got)
 		}
@@ -205,7 +205,7 @@ func (w *watched) prometheusRestarts(t *testing.T) {
 	t.Helper()
 	changes := w.query(t, "Changes in 24 h").Expr
 	value := func(expr string) map[string]float64 {
-		got, err := now(t.Context(), w.p, expr, "replica")
+		got, err := atOnce(t.Context(), w.p, expr, "replica")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +262,7 @@ func (w *watched) query(t *testing.T, of string) monitoring.Query {
 func (w *watched) onePrimary(t *testing.T, end time.Time) {
 	t.Helper()
 	primaries := map[time.Time]int{}
-	for _, s := range span(t, w.p, w.query(t, "Roles").Expr, w.begun, end, scrapeEvery) {
+	for _, s := range overTime(t, w.p, w.query(t, "Roles").Expr, w.begun, end, scrapeEvery) {
 		name := string(s.Metric["replica"])
 		if !slices.Contains(w.names, name) {
 			t.Errorf("the roles show %q, which is no replica's name", name)
@@ -280,7 +280,7 @@ func (w *watched) onePrimary(t *testing.T, end time.Time) {
 	}
 	// On a busy machine a replica may be asked in vain.
 	asked := map[time.Time]bool{}
-	for _, s := range span(t, w.p, fmt.Sprintf("min_over_time(habot:replicas_live[3s]) == %d", size), w.begun, end, scrapeEvery) {
+	for _, s := range overTime(t, w.p, fmt.Sprintf("min_over_time(habot:replicas_live[3s]) == %d", size), w.begun, end, scrapeEvery) {
 		for _, v := range s.Values {
 			asked[v.Timestamp.Time()] = true
 		}
@@ -319,9 +319,9 @@ func (w *watched) noPanelIsEmpty(t *testing.T, end time.Time) {
 		expr, step := q.Substitute(scrapeEvery, shown), q.Step(scrapeEvery, shown)
 		var series model.Matrix
 		if q.Instant {
-			series = span(t, w.p, expr, end, end, step)
+			series = overTime(t, w.p, expr, end, end, step)
 		} else {
-			series = span(t, w.p, expr, w.begun, end, step)
+			series = overTime(t, w.p, expr, w.begun, end, step)
 		}
 		drawn := 0
 		for _, s := range series {
@@ -358,7 +358,7 @@ func (w *watched) answers(t *testing.T, end time.Time, shown time.Duration) {
 	total := func(of, label string) map[string]float64 {
 		sums := map[string]float64{}
 		q := w.query(t, of)
-		for _, s := range span(t, w.p, q.Substitute(scrapeEvery, shown), w.begun, end, q.Step(scrapeEvery, shown)) {
+		for _, s := range overTime(t, w.p, q.Substitute(scrapeEvery, shown), w.begun, end, q.Step(scrapeEvery, shown)) {
 			for _, v := range s.Values {
 				if !math.IsNaN(float64(v.Value)) {
 					sums[string(s.Metric[model.LabelName(label)])] += float64(v.Value)
@@ -405,7 +405,7 @@ func (w *watched) annotations(t *testing.T, end time.Time) {
 		t.Fatal("changes of primary are no annotation")
 	}
 	var at []time.Time
-	for _, s := range span(t, w.p, q.Substitute(scrapeEvery, shown), w.begun, end, q.Step(scrapeEvery, shown)) {
+	for _, s := range overTime(t, w.p, q.Substitute(scrapeEvery, shown), w.begun, end, q.Step(scrapeEvery, shown)) {
 		if s.Metric["replica"] == "" || s.Metric["previous"] == "" || s.Metric["reason"] == "" {
 			t.Errorf("a change does not say who, from whom, why: %s", s.Metric)
 		}
@@ -429,12 +429,12 @@ func (w *watched) annotations(t *testing.T, end time.Time) {
 func (w *watched) alerts(t *testing.T, end time.Time) {
 	t.Helper()
 	fired := map[string]bool{}
-	for _, s := range span(t, w.p, `ALERTS{alertstate="firing"}`, w.begun, end, scrapeEvery) {
+	for _, s := range overTime(t, w.p, `ALERTS{alertstate="firing"}`, w.begun, end, scrapeEvery) {
 		fired[string(s.Metric["alertname"])] = true
 	}
 	delete(fired, "TelegramUnreachable")
 	delete(fired, "FailoverFlapping") // changes of tests that ran before count too
-	for _, s := range span(t, w.p, `ALERTS{alertstate="firing"}`, w.begun, w.begun, scrapeEvery) {
+	for _, s := range overTime(t, w.p, `ALERTS{alertstate="firing"}`, w.begun, w.begun, scrapeEvery) {
 		delete(fired, string(s.Metric["alertname"]))
 	}
 	for name := range fired {
@@ -450,9 +450,9 @@ func (w *watched) alerts(t *testing.T, end time.Time) {
 			n++
 			switch r := r.(type) {
 			case promapi.RecordingRule:
-				err = healthy(r.Name, r.Health, r.LastError)
+				err = ruleIsGood(r.Name, r.Health, r.LastError)
 			case promapi.AlertingRule:
-				err = healthy(r.Name, r.Health, r.LastError)
+				err = ruleIsGood(r.Name, r.Health, r.LastError)
 			}
 			if err != nil {
 				t.Error(err)
@@ -464,7 +464,7 @@ func (w *watched) alerts(t *testing.T, end time.Time) {
 	}
 }
 
-func healthy(rule string, h promapi.RuleHealth, lastError string) error {
+func ruleIsGood(rule string, h promapi.RuleHealth, lastError string) error {
 	if h != promapi.RuleHealthGood {
 		return errors.New(rule + " is " + string(h) + ": " + lastError)
 	}
