@@ -119,7 +119,7 @@ func (w *watched) change(t *testing.T, reason string, cause, heal func(*testing.
 	successor := takeover(t, old.name, polls, start).Poller
 	// The three panels that answer at once.
 	w.shows(t, shownWithin, `habot:primary_since_timestamp_seconds`, "replica", func(got map[string]float64) bool {
-		return len(got) == 1 && math.Abs(got[successor]-unix(start)) < 30
+		return len(got) == 1 && math.Abs(got[successor]-unixSeconds(start)) < 30
 	})
 	w.shows(t, shownWithin, `habot:last_change_timestamp_seconds{previous="`+old.name+`", reason="`+reason+`"}`, "replica",
 		func(got map[string]float64) bool { return len(got) == 1 && got[successor] > 0 })
@@ -138,7 +138,7 @@ func (w *watched) change(t *testing.T, reason string, cause, heal func(*testing.
 	w.upsets = append(w.upsets, upset{start, time.Now()})
 }
 
-func unix(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
+func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
 
 // TestMonitoring takes the stack through a kill, a handover, a partition and an outage of Telegram while the
 // real Prometheus looks on, and then puts every question of the dashboard to it.
