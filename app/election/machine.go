@@ -469,11 +469,10 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		m.promise.end(held, true)
 	}
 	// A primary renews under a higher floor too, where it is followed or has a promise: a withdrawal that
-	// was lost would cost it this replica's support for good. Its term has begun, so ORDER has nothing to
-	// lose. Below a majority a lower candidate that met a higher primary keeps what it was promised as well.
-	promised := c == m.promise.held && m.now < m.promise.until
-	followed := c == m.last.claim && m.following()
-	renews := followed || (promised && (!m.safe() || (req.From.Role == Primary && req.From.Primary == c)))
+	// was lost, or below a majority the meeting with a higher primary, would cost it this replica's support
+	// for good. Its term has begun, so ORDER has nothing to lose.
+	promised := c == m.promise.held && m.now < m.promise.until && req.From.Role == Primary && req.From.Primary == c
+	renews := promised || (c == m.last.claim && m.following())
 	switch {
 	case req.From.Protocol != Protocol:
 		a.Refusal = RefusedProtocol

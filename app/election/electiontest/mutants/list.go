@@ -73,9 +73,9 @@ var mutants = []mutant{
 	machine("floors compared without the replica", "return c.Timestamp > f.Timestamp || c == f", "return c.Timestamp >= f.Timestamp"),
 	machine("floor's own claim not renewed", "return c.Timestamp > f.Timestamp || c == f", "return c.Timestamp > f.Timestamp"),
 
-	machine("primary that is followed does not renew under a higher floor", "renews := followed || (", "renews := (followed && false) || ("),
-	machine("a primary's promise is not renewed under a higher floor", "(!m.safe() || (req.From.Role == Primary && req.From.Primary == c))", "!m.safe()"),
-	machine("a candidate's promise is renewed under a higher floor", "(!m.safe() || (req.From.Role == Primary && req.From.Primary == c))", "true"),
+	machine("primary that is followed does not renew under a higher floor", "renews := promised || (c == m.last.claim && m.following())", "renews := promised"),
+	machine("a primary's promise is not renewed under a higher floor", "renews := promised || (", "renews := (promised && false) || ("),
+	machine("a candidate's promise is renewed under a higher floor", " && req.From.Role == Primary && req.From.Primary == c\n", "\n"),
 
 	// Claims that have ended.
 	machine("ended claims forgotten", "return c.Timestamp <= p.ended[c.Replica] }", "return false }"),
@@ -142,7 +142,6 @@ var mutants = []mutant{
 	// Below a majority.
 	machine("below a majority not all are asked", "return m.roundWas && len(m.refused) == 0 }", "return len(m.refused) == 0 }"),
 	machine("below a majority refusals do not count", "return m.roundWas && len(m.refused) == 0 }", "return m.roundWas }"),
-	machine("below a majority a higher primary takes the lower one's promises", "(!m.safe() || (req.From.Role", "(false || (req.From.Role"),
 	machine("round not told from the current one", "if in.Round == m.round {", "{"),
 	machine("lower primary steps down", "s.Primary.Compare(m.own) < 0 {", "s.Primary.Compare(m.own) > 0 {"),
 	machine("no primary steps down", "		m.resign(ReasonLowerPrimary, \"\", false)\n", ""),
