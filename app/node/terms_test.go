@@ -401,6 +401,20 @@ func TestAReplicaThatHasLeftIsNotCalledPrimary(t *testing.T) {
 		<-p.exited
 		if v := p.node.View(); v.IsPrimary() || v.Mode != "primary-backup" || v.Expected != 3 {
 			t.Errorf("having left it says %+v", v)
+
+// The way there and back is no part of what is promised.
+func TestAcknowledgementCountsFromWhenItsRequestLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, p := three(t)
+		time.Sleep(3 * lease)
+		var longest time.Duration
+		for range 8 * int(settings.Heartbeat()/hop) {
+			time.Sleep(hop / 4)
+			longest = max(longest, p.node.View().Self.Remaining)
+		}
+		if most := settings.GrantedFor() - 2*hop; longest > most {
+			t.Errorf("%v of the lease remained when an answer came, want %v at most", longest, most)
 		}
 	})
 }
