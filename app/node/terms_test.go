@@ -401,6 +401,9 @@ func TestAReplicaThatHasLeftIsNotCalledPrimary(t *testing.T) {
 		<-p.exited
 		if v := p.node.View(); v.IsPrimary() || v.Mode != "primary-backup" || v.Expected != 3 {
 			t.Errorf("having left it says %+v", v)
+		}
+	})
+}
 
 // The way there and back is no part of what is promised.
 func TestAcknowledgementCountsFromWhenItsRequestLeft(t *testing.T) {

@@ -248,10 +248,11 @@ const (
 	// each below a majority, and the question by which standbys learn of it.
 	Recovery = 5
 	// Takeover is, in tenths of a lease, within how long after a primary crashed in peace there is another: a
-	// lease, the drift bound, and a few round trips. Below a majority a candidate has to wait for everybody,
+	// lease, the drift bound, and a few tries of a twentieth where many claim at once: the slowest seen
+	// in 25,000 schedules took 1.1013 leases. Below a majority a candidate has to wait for everybody,
 	// the dead one included, so each round takes half a lease, and a candidacy that a lower one ends has
 	// others wait for its promises: the slowest seen took 3.5 leases.
-	Takeover, TakeoverBelowMajority = 11, 60
+	Takeover, TakeoverBelowMajority = 12, 60
 	// HandOver is, in tenths of a lease, how long nobody is primary when one hands over in peace, after its bot
 	// has stopped: a few round trips. Below a majority the successor asks everybody too, but all answer.
 	HandOver = 1
