@@ -19,9 +19,9 @@ type Config struct {
 	Quorum int
 }
 
-// Heartbeat is how often a primary renews: three tenths of the lease. A renewal that a quorum has not
+// Heartbeat is how often a primary renews: two fifths of the lease. A renewal that a quorum has not
 // granted within Resend is sent again, so that a lost one costs little and the others need not be many.
-func (c Config) Heartbeat() time.Duration { return 3 * c.Lease / 10 }
+func (c Config) Heartbeat() time.Duration { return 2 * c.Lease / 5 }
 
 // Resend is how long a renewal may stay without a quorum's grants before it is sent again.
 func (c Config) Resend() time.Duration { return c.Lease / 10 }

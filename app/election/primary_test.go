@@ -16,14 +16,14 @@ func TestPrimaryRenewsEveryHeartbeatAndItsLeaseMoves(t *testing.T) {
 		1030 granted b m/1000 sent=1020
 		  > bot until 1910, lease ends 2010
 		1030 next
-		  > next 1320
-		1319 tick
-		1320 tick
+		  > next 1420
+		1419 tick
+		1420 tick
 		  > claim m/1000 as primary, round 3
-		1330 granted c m/1000 sent=1320
-		  > bot until 2210, lease ends 2310
-		1330 next
-		  > next 1620
+		1430 granted c m/1000 sent=1420
+		  > bot until 2310, lease ends 2410
+		1430 next
+		  > next 1820
 	`)
 }
 
@@ -49,10 +49,10 @@ func TestRenewalThatNoQuorumGrantsIsSentAgainSoon(t *testing.T) {
 		  > bot until 2010, lease ends 2110
 		# from then on it goes on as if the first had come through
 		1140 next
-		  > next 1420
-		1420 tick
-		  > claim m/1000 as primary, round 4
+		  > next 1520
 		1520 tick
+		  > claim m/1000 as primary, round 4
+		1620 tick
 		  > claim m/1000 as primary, round 5
 	`)
 }

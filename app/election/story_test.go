@@ -14,7 +14,7 @@ import (
 )
 
 // replica is the one a story is told of: its id and name are m. The lease is 1000 ms, so it is silent
-// for 1010, an acknowledgement counts for 990, it renews every 300 and again after 100 without a quorum's
+// for 1010, an acknowledgement counts for 990, it renews every 400 and again after 100 without a quorum's
 // grants, asks again after 50, holds back for 250, and its bot stops 100 before the end of the lease.
 type replica struct {
 	Replicas, Quorum int

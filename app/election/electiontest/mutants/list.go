@@ -103,6 +103,10 @@ var mutants = []mutant{
 
 	// Being primary.
 	machine("bot starts without a lease", "	m.emit(ExtendLease{BotUntil: m.botUntil(), LeaseEnd: m.leaseEnd})\n	m.emit(StartBot", "	m.emit(StartBot"),
+	machine("renewal that failed not sent again", "	if m.now >= m.sendAt {\n		m.sendClaim(m.cfg.Resend())\n	}\n", "	if m.now >= m.sendAt {\n		m.sendClaim(m.cfg.Heartbeat())\n	}\n"),
+	machine("renewal sent again though a quorum has granted it", "	if end >= m.roundAt.Add(m.cfg.GrantedFor()) {\n", "	if false {\n"),
+	machine("grants of an earlier round keep a renewal from being sent again", "	if end >= m.roundAt.Add(m.cfg.GrantedFor()) {\n", "	if true {\n"),
+	machine("yielding candidate claims again at once", "		m.claimAt = max(m.claimAt, m.now.Add(m.cfg.Retry()))\n", ""),
 	machine("no renewal", "	if m.now >= m.sendAt {\n		m.sendClaim(m.cfg.Resend())\n	}\n", ""),
 	machine("no stop margin", "return m.leaseEnd.Add(-m.cfg.StopMargin()) }", "return m.leaseEnd }"),
 	machine("wins though the stop margin has begun", "!ok || m.now >= end.Add(-m.cfg.StopMargin())", "!ok || m.now >= end"),
