@@ -14,11 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mymmrac/telego"
 	"github.com/mymmrac/telego/telegoapi"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 )
 
 // ErrLeaseLost says that the lease ended before the request could leave. Nothing was sent.
@@ -53,14 +55,20 @@ type transport struct {
 	admins    []int64
 }
 
+// unacknowledgedFor is how long the kernel sends again what Telegram does not acknowledge, where it would take a
+// quarter of an hour: what a process sent that is frozen while its way out is cut may arrive that late, not later.
+// It is also how long a connection may be silent for keep-alive (2 s, then three probes), which this option governs
+// too: a shorter one would end a waiting poll for one lost probe.
+const unacknowledgedFor = 5 * time.Second
+
 // newBase is a transport that keeps a connection warm, so that a takeover needs no handshake.
 func newBase() http.RoundTripper {
 	dialer := &net.Dialer{
 		Timeout:         2 * time.Second,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3},
+		Control:         func(_, _ string, conn syscall.RawConn) error { return forgetful(conn) },
 	}
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dialer.DialContext,
 		TLSHandshakeTimeout:   3 * time.Second,
 		MaxIdleConns:          64,
@@ -68,6 +76,22 @@ func newBase() http.RoundTripper {
 		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
 	}
+}
+
+// forgetful makes a connection throw away what was not delivered when it is closed, as it is when the lease
+// ends; otherwise the kernel would go on sending it, and it would arrive when the way out is mended.
+func forgetful(conn syscall.RawConn) error {
+	var failed error
+	err := conn.Control(func(fd uintptr) {
+		failed = errors.Join(
+			unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0}),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledgedFor.Milliseconds())),
+		)
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return fmt.Errorf("set a connection's options: %w", err)
+	}
+	return nil
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -162,18 +186,32 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p) //nolint:wrapcheck // io.EOF must stay what it is
 }
 
-// redaction returns what takes the token out of a text, also if its colon was escaped there.
+// redaction returns what takes the token out of a text, also if its colon was escaped there, and the
+// placeholder, which looks like a wrong token.
 func redaction(token string) func(string) string {
-	if token == "" {
-		return func(s string) string { return s }
+	hidden := []string{placeholder, "<token>"}
+	if token != "" {
+		_, secret, _ := strings.Cut(token, ":")
+		hidden = append(hidden, token, "<token>", cmp.Or(secret, token), "<token>")
 	}
-	_, secret, _ := strings.Cut(token, ":")
-	return strings.NewReplacer(token, "<token>", cmp.Or(secret, token), "<token>").Replace
+	return strings.NewReplacer(hidden...).Replace
 }
 
-// caller makes of answers what telego can take: without the token, that a proxy may repeat in an error,
-// and without an update of a kind that telego cannot read, that would keep all others from being read.
-// It measures how long Telegram wants the bot to wait.
+// redacted is an error without the token, and still the same error.
+type redacted struct {
+	error
+	text string
+}
+
+// Error implements error.
+func (r redacted) Error() string { return r.text }
+
+// Unwrap gives what the error is, for errors.Is.
+func (r redacted) Unwrap() error { return r.error }
+
+// caller makes of answers what telego can take: without the token, that a proxy may repeat in an error, or the
+// placeholder, that net/http does, and without an update of a kind that telego cannot read, that would keep
+// all others from being read. It measures how long Telegram wants the bot to wait.
 type caller struct {
 	telegoapi.Caller
 	redact  func(string) string
@@ -185,7 +223,7 @@ type caller struct {
 func (c *caller) Call(ctx context.Context, url string, data *telegoapi.RequestData) (*telegoapi.Response, error) {
 	resp, err := c.Caller.Call(ctx, url, data)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // judged by the bot
+		return nil, redacted{err, c.redact(err.Error())}
 	}
 	if resp.Error != nil {
 		resp.Description = c.redact(resp.Description)
