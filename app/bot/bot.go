@@ -75,6 +75,7 @@ type Bot struct {
 	mu       sync.Mutex
 	tracker  tracker
 	health   election.Health
+	later    *time.Timer // looks at health when it turns bad by itself
 	trouble  string
 	username string
 	deaf     map[int64]bool // admins' chats that refused the last message
@@ -103,12 +104,6 @@ func New(cfg Config) (*Bot, error) {
 	return b, nil
 }
 
-// Times of probes.
-const (
-	probeEvery   = 5 * time.Second
-	probeTimeout = 3 * time.Second
-)
-
 // RunProbe watches the way to Telegram while this replica is not primary, with getMe: a standby must
 // never poll. It also keeps the connection warm. It returns nil when ctx ends.
 func (b *Bot) RunProbe(ctx context.Context) error {
@@ -116,7 +111,10 @@ func (b *Bot) RunProbe(ctx context.Context) error {
 		if !b.running.Load() {
 			b.probe(ctx)
 		}
-		if !sleep(ctx, backOff(0, probeEvery, probeEvery, rand.Float64())) { //nolint:gosec // jitter
+		b.mu.Lock()
+		d := b.tracker.nextProbe()
+		b.mu.Unlock()
+		if !sleep(ctx, backOff(0, d, d, rand.Float64())) { //nolint:gosec // jitter
 			return nil
 		}
 	}
@@ -162,12 +160,25 @@ func message(err error) string {
 	return err.Error()
 }
 
-// note lets f take note in the tracker and tells of a change of health.
+// reachesTelegram tells whether the way to Telegram works, as far as is known.
+func (b *Bot) reachesTelegram() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.health.OK
+}
+
+// note lets f take note in the tracker and tells of a change of health, also of one that is due later.
 func (b *Bot) note(f func(*tracker, time.Time)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
 	f(&b.tracker, now)
+	if b.later != nil {
+		b.later.Stop()
+	}
+	if at := b.tracker.turnsBad(); at.After(now) {
+		b.later = time.AfterFunc(at.Sub(now), func() { b.note(func(*tracker, time.Time) {}) })
+	}
 	h := b.tracker.health(now)
 	if h.OK == b.health.OK {
 		return

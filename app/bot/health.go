@@ -7,16 +7,27 @@ import (
 	"habot/app/election"
 )
 
-// Times of health.
+// Times of health. When Telegram itself is down nothing may move: a standby must have said so before a primary
+// looks for a healthy one. A standby notices after probeEvery + probeTimeout + probeAgain + probeTimeout = 10 s at
+// the latest: its last good answer came just before, and the next probes hang. A primary says nothing before
+// failingFor = 12 s: its failing counts from an answer that came, or was due, when Telegram was down. The difference
+// is for the standby's word, which comes with its next grant: three tenths of a lease, so leases of up to 6 s are
+// surely safe. A longer one may see the role move once.
+//
+// A primary that alone is cut off is replaced when the poll that waited then was due, longTimeout later at the
+// most, and failingFor has passed: 12 s to 17 s, and a takeover by agreement.
 const (
-	// failingFor is how long a primary's polls fail before it counts as unhealthy: longer than a
-	// standby needs to find out that Telegram itself is down, so that nothing moves then.
-	failingFor = 15 * time.Second
+	// failingFor is how long a primary's polls fail before it counts as unhealthy.
+	failingFor = 12 * time.Second
 	// coolDown is how long a replica that was unhealthy as primary stays so, whatever getMe says:
 	// getMe works where polling does not, and the role must not go round in circles.
 	coolDown = time.Minute
 	// probeFailures in a row make a standby unhealthy.
 	probeFailures = 2
+	// probeEvery is between probes, probeAgain after a failed one while it is in doubt what that means.
+	probeEvery   = 5 * time.Second
+	probeAgain   = time.Second
+	probeTimeout = 2 * time.Second
 )
 
 // tracker judges the way to Telegram from what was seen of it. It is pure.
@@ -29,22 +40,28 @@ type tracker struct {
 
 func (t *tracker) pollSucceeded() { *t = tracker{} }
 
-func (t *tracker) pollFailed(now time.Time, why string) {
+// pollFailed takes in, at now, a poll that failed. One whose answer was due earlier had failed by then.
+func (t *tracker) pollFailed(now, due time.Time, why string) {
 	if t.failingSince.IsZero() {
 		t.failingSince = now
+		if due.Before(now) {
+			t.failingSince = due
+		}
 	}
 	t.detail = why
-	if now.Sub(t.failingSince) >= failingFor {
-		t.coolUntil = now.Add(coolDown)
-	}
 }
 
 // pollRefused says that Telegram was reached and does not want to be polled now: polls that failed before
 // and those that fail later are not one failure.
 func (t *tracker) pollRefused() { t.failingSince = time.Time{} }
 
-// roleEnded forgets polls that fail no longer because there are none.
-func (t *tracker) roleEnded() { t.failingSince = time.Time{} }
+// roleEnded forgets polls that fail no longer because there are none; but not at once that they did.
+func (t *tracker) roleEnded(now time.Time) {
+	if t.failing(now) {
+		t.coolUntil = now.Add(coolDown)
+	}
+	t.failingSince = time.Time{}
+}
 
 func (t *tracker) probed(ok bool, why string) {
 	if ok {
@@ -55,9 +72,30 @@ func (t *tracker) probed(ok bool, why string) {
 	t.detail = why
 }
 
+// nextProbe is how long after a probe to make the next.
+func (t *tracker) nextProbe() time.Duration {
+	if t.probesFailed > 0 && t.probesFailed < probeFailures {
+		return probeAgain
+	}
+	return probeEvery
+}
+
+// failing tells whether polls fail for so long that it matters.
+func (t *tracker) failing(now time.Time) bool {
+	return !t.failingSince.IsZero() && now.Sub(t.failingSince) >= failingFor
+}
+
+// turnsBad is when health turns bad unless a poll succeeds; zero if polls do not fail.
+func (t *tracker) turnsBad() time.Time {
+	if t.failingSince.IsZero() {
+		return time.Time{}
+	}
+	return t.failingSince.Add(failingFor)
+}
+
 func (t *tracker) health(now time.Time) election.Health {
 	switch {
-	case now.Before(t.coolUntil):
+	case t.failing(now), now.Before(t.coolUntil):
 		return election.Health{Detail: "polling Telegram fails: " + t.detail}
 	case t.probesFailed >= probeFailures:
 		return election.Health{Detail: fmt.Sprintf("Telegram was not reached %d times: %s", t.probesFailed, t.detail)}

@@ -19,6 +19,8 @@ type ledger struct {
 	told int
 	// handled since the last confirmation, the predecessor's included.
 	handled map[int]bool
+	// fetched are, in Telegram's order, the oldest update in hand and all that came after it, in hand or handled.
+	fetched []int
 }
 
 func newLedger(inherited []int64) *ledger {
@@ -29,27 +31,50 @@ func newLedger(inherited []int64) *ledger {
 	return l
 }
 
-// seen tells whether an update was handled before and only waits to be confirmed.
-func (l *ledger) seen(id int) bool { return l.handled[id] }
+// knows tells whether an update came before in this term, and is in hand or handled: polls bring it again until
+// it is confirmed.
+func (l *ledger) knows(id int) bool { return id < l.offset || slices.Contains(l.fetched, id) }
 
-// done takes note that an update is handled.
-func (l *ledger) done(id int) { l.handled[id] = true }
-
-// through says, at now, that the next poll may confirm everything before offset.
-func (l *ledger) through(offset int, now time.Time) {
-	l.offset, l.known, l.knownSince = offset, offset, now
+// take takes in, at now, an update that is not known, the next in Telegram's order. It tells whether a
+// predecessor has handled it.
+func (l *ledger) take(id int, now time.Time) (handled bool) {
+	l.fetched = append(l.fetched, id)
+	l.advance(now)
+	return l.handled[id]
 }
 
+// done takes note, at now, that an update in hand is handled.
+func (l *ledger) done(id int, now time.Time) {
+	l.handled[id] = true
+	l.advance(now)
+}
+
+// advance moves the offset to the oldest update in hand: nothing that is not handled is ever confirmed.
+func (l *ledger) advance(now time.Time) {
+	for len(l.fetched) > 0 && l.handled[l.fetched[0]] {
+		l.offset = l.fetched[0] + 1
+		l.known, l.knownSince = l.offset, now
+		l.fetched = l.fetched[1:]
+	}
+}
+
+// idle tells whether nothing is in hand.
+func (l *ledger) idle() bool { return len(l.fetched) == 0 }
+
 // polled says that a poll with this offset was answered: what it confirmed is over. What was handled
-// beyond it still waits; but only as far as a batch reaches, for ids may start again lower. From then on polls
-// carry no offset until there is something to confirm again, for a server whose ids have started again
-// lower takes an old offset for the end of its queue and would drop what waits.
+// beyond it still waits; but of what the predecessor handled only as far as a batch reaches, for ids may start
+// again lower. From then on polls carry no offset until there is something to confirm again, for a server whose
+// ids have started again lower takes an old offset for the end of its queue and would drop what waits.
 func (l *ledger) polled(offset int) {
-	if offset == 0 || offset != l.offset {
+	if offset == 0 {
 		return
 	}
-	l.offset = 0
-	maps.DeleteFunc(l.handled, func(id int, _ bool) bool { return id < offset || id >= offset+maxBatch })
+	if offset == l.offset {
+		l.offset = 0
+	}
+	maps.DeleteFunc(l.handled, func(id int, _ bool) bool {
+		return id < offset || id >= offset+maxBatch && !slices.Contains(l.fetched, id)
+	})
 }
 
 // cutOff says that a poll with this offset was cut off by our own stopping.
@@ -76,6 +101,15 @@ type poll struct {
 	timeout  int           // seconds, asked of Telegram
 	bound    time.Duration // for the whole request
 	askFirst bool          // whether there is a way to Telegram at all
+}
+
+// dueAt is when the answer to a poll that began then was due: a waiting poll's when its wait is over, whenever it is
+// given up. Any other is given up soon, and may be kept waiting by Telegram until then.
+func (p poll) dueAt(began time.Time) time.Time {
+	if p.timeout == 0 {
+		return began.Add(p.bound)
+	}
+	return began.Add(time.Duration(p.timeout) * time.Second)
 }
 
 // Times of polls. A waiting poll looks just like a Telegram that hangs, so the wait is short: a hang is

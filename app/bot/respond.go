@@ -20,7 +20,7 @@ const (
 )
 
 // respond answers one update; ok is false if the term ended before it was handled.
-func (r *run) respond(ctx context.Context, u telego.Update) (outcome string, ok bool) {
+func (r *run) respond(ctx context.Context, l *line, u telego.Update) (outcome string, ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			r.b.cfg.Logger.Error("handling an update panicked; it counts as handled", "update_id", u.UpdateID,
@@ -33,7 +33,8 @@ func (r *run) respond(ctx context.Context, u telego.Update) (outcome string, ok 
 		return outcomeIgnored, true
 	}
 	for _, reply := range replies {
-		switch v, err := r.b.send(ctx, reply, sendBackOff, r.within); v {
+		r.promise(&l.due, sendBound+slack)
+		switch v, err := r.b.send(ctx, reply, sendBackOff, func(ctx context.Context, d time.Duration) bool { return r.pause(ctx, l, d) }); v {
 		case fine:
 		case over:
 			// What was done is not done again for want of an answer.
@@ -54,16 +55,15 @@ type reply struct {
 	done bool // it tells of something that has been done
 }
 
-// send sends one message, and again while Telegram fails or rejects the token, until ctx ends or
+// send sends one message, and again while Telegram fails or rejects the token, until pause says no or
 // giveUpAfter has passed, with longest between two attempts. The verdict explains the error.
-func (b *Bot) send(ctx context.Context, m reply, longest time.Duration, within func(time.Duration)) (verdict, error) {
+func (b *Bot) send(ctx context.Context, m reply, longest time.Duration, pause func(context.Context, time.Duration) bool) (verdict, error) {
 	params := telegoutil.Message(telegoutil.ID(m.chat), m.text)
 	if m.html {
 		params = params.WithParseMode(telego.ModeHTML)
 	}
 	start := time.Now()
 	for n := 0; ; n++ {
-		within(sendBound + slack)
 		err := b.sendOnce(ctx, params)
 		v := judge(ctx, err)
 		if v != transient && v != limited && v != unauthorized {
@@ -76,8 +76,7 @@ func (b *Bot) send(ctx context.Context, m reply, longest time.Duration, within f
 		if time.Since(start)+d > giveUpAfter {
 			return v, fmt.Errorf("give up after %v: %w", giveUpAfter, err)
 		}
-		within(d + slack)
-		if !sleep(ctx, d) {
+		if !pause(ctx, d) {
 			return over, err
 		}
 	}

@@ -44,6 +44,7 @@ type call struct {
 	at     time.Time
 	params params
 	header http.Header
+	body   []byte
 }
 
 // params are those that the tests look at.
@@ -130,6 +131,7 @@ func (tg *telegram) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	_ = req.Body.Close()
+	c.body = body
 	if err := json.Unmarshal(body, &c.params); err != nil {
 		tg.t.Errorf("%s with a body that is no JSON: %v", c.method, err)
 	}

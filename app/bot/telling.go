@@ -81,7 +81,7 @@ func (b *Bot) tellAdmins(ctx context.Context, text string) {
 // message, and reported once until it takes one.
 func (b *Bot) tellAdmin(ctx context.Context, chat int64, text string) {
 	for _, part := range b.html(chat, text) {
-		v, err := b.send(ctx, part, tellBackOff, func(time.Duration) {})
+		v, err := b.send(ctx, part, tellBackOff, sleep)
 		if v == over {
 			return // this replica shuts down
 		}

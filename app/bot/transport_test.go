@@ -507,10 +507,16 @@ func TestOffsets(t *testing.T) {
 	if p := l.next(1, now); p.offset != 0 || !p.askFirst {
 		t.Errorf("without a known offset a probe is %+v", p)
 	}
-	l.done(7)
-	l.done(9)
-	l.done(2000)
-	l.through(8, now)
+	for _, id := range []int{7, 8, 9} {
+		if l.knows(id) || l.take(id, now) || !l.knows(id) {
+			t.Errorf("update %d was not new, or is not known then", id)
+		}
+	}
+	l.done(9, now)
+	if p := l.next(0, now); p.offset != 0 || l.idle() {
+		t.Errorf("nothing is to be confirmed, but the poll is %+v", p)
+	}
+	l.done(7, now)
 	if p := l.next(0, now); p.offset != 8 {
 		t.Errorf("the poll that confirms is %+v", p)
 	}
@@ -522,8 +528,8 @@ func TestOffsets(t *testing.T) {
 	if p := l.next(0, now); p.offset != 0 {
 		t.Errorf("confirmed, but the poll is %+v", p)
 	}
-	if l.seen(7) || !l.seen(9) || l.seen(2000) {
-		t.Errorf("after the confirmation of 7, %v wait", l.ids())
+	if got := l.ids(); !slices.Equal(got, []int64{9}) {
+		t.Errorf("after the confirmation of 7, %v wait", got)
 	}
 	if one, two := l.next(1, now), l.next(2, now); one.offset != 8 || two.offset != 0 || one.askFirst || two.bound != probeBound {
 		t.Errorf("probes are %+v and %+v, want different offsets", one, two)
@@ -536,23 +542,49 @@ func TestOffsets(t *testing.T) {
 	}
 }
 
-func TestConfirmable(t *testing.T) {
+func TestLedgerConfirmsUpToTheOldestInHand(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		done []bool
-		want int
-	}{
-		{[]bool{true, true, true}, 13},
-		{[]bool{true, false, true}, 11},
-		{[]bool{false, true, true}, 0},
-		{nil, 0},
-	} {
-		var updates []telego.Update
-		for i := range tt.done {
-			updates = append(updates, telego.Update{UpdateID: 10 + i})
+	now := time.Now()
+	l := newLedger([]int64{12, 500})
+	for _, id := range []int{10, 11, 12, 13} {
+		if got := l.take(id, now); got != (id == 12) {
+			t.Errorf("whether the predecessor handled %d: %v", id, got)
 		}
-		if got := confirmable(updates, tt.done); got != tt.want {
-			t.Errorf("of %v, %d confirms, want %d", tt.done, got, tt.want)
+	}
+	for _, step := range []struct{ done, offset int }{{13, 0}, {10, 11}, {11, 14}} {
+		l.done(step.done, now)
+		if l.offset != step.offset {
+			t.Errorf("with %d handled, %d confirms, want %d", step.done, l.offset, step.offset)
 		}
+	}
+	if !l.idle() || !l.knows(10) || !l.knows(13) {
+		t.Error("what is handled and not confirmed would be handled again if it came")
+	}
+	if l.take(14, now); l.idle() {
+		t.Error("with an update in hand the ledger is idle")
+	}
+	l.polled(14)
+	if got := l.ids(); len(got) != 0 || l.offset != 0 {
+		t.Errorf("after the confirmation %v wait and %d confirms", got, l.offset)
+	}
+}
+
+// What is handled out of turn is told to the successor until it is confirmed, however far its id is.
+func TestLedgerKeepsWhatIsHandledOutOfTurn(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	l := newLedger(nil)
+	for _, id := range []int{10, 11, 500} {
+		l.take(id, now)
+	}
+	l.done(10, now)
+	l.done(500, now)
+	l.polled(11)
+	if got := l.ids(); !slices.Equal(got, []int64{500}) || !l.knows(500) {
+		t.Errorf("handled and not confirmed are %v, want 500", got)
+	}
+	l.done(11, now)
+	if l.offset != 501 || !l.idle() {
+		t.Errorf("%d confirms, want 501", l.offset)
 	}
 }

@@ -1,0 +1,177 @@
+package bot
+
+import (
+	"context"
+	"time"
+
+	"github.com/mymmrac/telego"
+)
+
+// line is what is in hand of one chat, in order. Its first update is being handled.
+type line struct {
+	updates []telego.Update
+	placed  bool      // holds one of the places; its own goroutine's
+	due     time.Time // when the watcher hears of it at the latest; zero while it waits for a place
+}
+
+// take puts what is new of a poll's answer at the ends of the chats' lines.
+func (r *run) take(ctx context.Context, updates []telego.Update) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for _, u := range updates {
+		switch {
+		case r.book.knows(u.UpdateID):
+		case r.book.take(u.UpdateID, now):
+			r.b.metrics.updates.WithLabelValues(outcomeSkipped).Inc()
+		default:
+			chat := chatOf(u)
+			if l := r.lines[chat]; l != nil {
+				l.updates = append(l.updates, u)
+				continue
+			}
+			l := &line{updates: []telego.Update{u}}
+			r.lines[chat] = l
+			r.handling.Go(func() { r.work(ctx, chat, l) })
+		}
+	}
+}
+
+func chatOf(u telego.Update) int64 {
+	if u.Message != nil {
+		return u.Message.Chat.ID
+	}
+	return 0
+}
+
+// work handles a chat's line to its end, or until the term ends: then the rest is left unconfirmed.
+func (r *run) work(ctx context.Context, chat int64, l *line) {
+	for {
+		r.mu.Lock()
+		if len(l.updates) == 0 {
+			r.drop(chat)
+			r.mu.Unlock()
+			return
+		}
+		u := l.updates[0]
+		r.mu.Unlock()
+		if r.handleOne(ctx, l, u) {
+			continue
+		}
+		// The chat's next must not overtake it. Whoever started the term ends it.
+		if r.stopping() || !sleep(ctx, leaseWait) {
+			r.mu.Lock()
+			r.drop(chat)
+			r.mu.Unlock()
+			return
+		}
+	}
+}
+
+// drop ends a line and its promise. r.mu MUST be held.
+func (r *run) drop(chat int64) {
+	delete(r.lines, chat)
+	r.tellWatcher()
+}
+
+// handleOne handles the first update of a line; false if the term ended first.
+func (r *run) handleOne(ctx context.Context, l *line, u telego.Update) bool {
+	defer r.leave(l)
+	if !r.enter(ctx, l) || ctx.Err() != nil || !r.term.Held() {
+		return false
+	}
+	start := time.Now()
+	outcome, ok := r.respond(ctx, l, u)
+	if !ok {
+		return false
+	}
+	r.mu.Lock()
+	l.updates = l.updates[1:]
+	r.book.done(u.UpdateID, time.Now())
+	r.term.Report(r.book.ids()) // under the lock: an older report must not overtake a newer one
+	r.mu.Unlock()
+	select {
+	case r.handled <- struct{}{}:
+	default:
+	}
+	m := r.b.metrics
+	m.updates.WithLabelValues(outcome).Inc()
+	m.updateSeconds.Observe(time.Since(start).Seconds())
+	if u.Message != nil {
+		m.updateAge.Observe(max(0, time.Since(time.Unix(u.Message.Date, 0)).Seconds()))
+	}
+	return true
+}
+
+// enter waits for one of the places; false if ctx ends first.
+func (r *run) enter(ctx context.Context, l *line) bool {
+	r.mu.Lock()
+	l.due = time.Time{} // those that hold the places have promised
+	r.tellWatcher()
+	r.mu.Unlock()
+	select {
+	case r.places <- struct{}{}:
+		l.placed = true
+		r.promise(&l.due, sendBound+slack)
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (r *run) leave(l *line) {
+	if l.placed {
+		l.placed = false
+		<-r.places
+	}
+}
+
+// pause is the wait between two attempts. It holds no place. It returns false, at once, when the term ends before
+// d has passed, or will: the update is left to the successor.
+func (r *run) pause(ctx context.Context, l *line, d time.Duration) bool {
+	r.leave(l)
+	r.promise(&l.due, d+slack)
+	end := time.Now().Add(d)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+		return false
+	case <-r.draining:
+		if !end.Before(r.drainEnd) || !sleep(ctx, time.Until(end)) {
+			return false
+		}
+	}
+	return r.enter(ctx, l)
+}
+
+// stopping tells whether the poll loop has ended.
+func (r *run) stopping() bool {
+	select {
+	case <-r.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// promise takes in when the poll loop or a line, whose due it is, shows itself at the latest, and tells the watcher.
+func (r *run) promise(due *time.Time, d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*due = time.Now().Add(d)
+	r.tellWatcher()
+}
+
+// tellWatcher promises the earliest of all that is promised: nobody's long wait may hide that another stalls.
+// r.mu MUST be held.
+func (r *run) tellWatcher() {
+	first := r.due
+	for _, l := range r.lines {
+		if !l.due.IsZero() && l.due.Before(first) {
+			first = l.due
+		}
+	}
+	r.term.Within(time.Until(first))
+}

@@ -1,0 +1,414 @@
+package bot
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mymmrac/telego"
+
+	"habot/app/election"
+	"habot/app/simulator"
+)
+
+// limitFirst limits the first answer to a chat for so many seconds.
+func limitFirst(chat int64, seconds int) func(c call) (*http.Response, error) {
+	var once sync.Once
+	return func(c call) (resp *http.Response, err error) {
+		if c.method == "sendMessage" && c.params.ChatID == chat {
+			once.Do(func() { resp = tooMany(seconds) })
+		}
+		return resp, nil
+	}
+}
+
+func TestOneChatThatIsLimitedHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.answerWith(limitFirst(1, 15))
+		f.start(election.Change{})
+		after(time.Second)
+		start := time.Now()
+		f.tg.send(1, "0")
+		for i := range int64(14) {
+			after(time.Second / 3)
+			f.tg.send(2+i, "x")
+			f.tg.send(1, fmt.Sprint(1+i)) // joins the end of its chat's line
+			after(2 * time.Second / 3)
+		}
+		after(2 * time.Second)
+		sent := map[int64]time.Time{}
+		for _, c := range f.tg.all("sendMessage") {
+			sent[c.params.ChatID] = c.at
+		}
+		for i := range int64(14) {
+			written := start.Add(time.Duration(i)*time.Second + time.Second/3)
+			if late := sent[2+i].Sub(written); late < 0 || late > pollStuck {
+				t.Errorf("chat %d was answered after %v, want within %v", 2+i, late, pollStuck)
+			}
+		}
+		texts := f.tg.texts(1)
+		if len(texts) != 16 || texts[0] != texts[1] {
+			t.Fatalf("chat 1 was sent %q", texts)
+		}
+		for i, text := range texts[1:] {
+			if want := fmt.Sprint("habot-bot-1: ", i); text != want {
+				t.Errorf("answer %d is %q, want %q", i, text, want)
+			}
+		}
+		polls := f.tg.all("getUpdates")
+		if len(polls) > 17+14*2 {
+			t.Errorf("%d polls in 17s", len(polls))
+		}
+		for _, c := range polls {
+			if c.at.Before(start.Add(15*time.Second)) && c.params.Offset > 1000 {
+				t.Errorf("after %v a poll confirms what is not handled: offset %d", c.at.Sub(start), c.params.Offset)
+			}
+		}
+		after(time.Second)
+		if n := len(f.tg.confirmedIDs()); n != 29 {
+			t.Errorf("%d updates are confirmed, want 29", n)
+		}
+		f.expectOutcome(outcomeSkipped, 0)
+		f.expectOutcome(outcomeAnswered, 29)
+	})
+}
+
+func TestChatsThatWaitHoldNoPlace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		limited := time.Now().Add(time.Minute)
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			switch wait := int(limited.Sub(c.at).Seconds()); {
+			case c.method != "sendMessage" || c.params.ChatID > 2*maxParallel || wait <= 0:
+				return nil, nil
+			case c.params.ChatID%2 == 0:
+				return bad(500, "Internal Server Error"), nil
+			default:
+				return tooMany(wait), nil
+			}
+		})
+		for chat := range int64(2 * maxParallel) {
+			f.tg.send(1+chat, "x")
+		}
+		f.tg.send(99, "x")
+		f.start(election.Change{})
+		after(time.Second)
+		f.expectTexts(99, "habot-bot-1: x")
+		f.expectConfirmed()
+		after(time.Minute + 5*time.Second)
+		if n := len(f.tg.confirmedIDs()); n != 2*maxParallel+1 {
+			t.Errorf("%d updates are confirmed, want all", n)
+		}
+	})
+}
+
+// Telegram gives a hundred updates from an offset: that many may wait for one chat.
+func TestAtMostAHundredUpdatesAreFetchedAndNotConfirmed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.answerWith(limitFirst(1, 30))
+		f.tg.send(1, "x")
+		for range 3 * maxBatch {
+			f.tg.send(2, "x")
+		}
+		r := f.start(election.Change{})
+		after(29 * time.Second)
+		if n := len(f.tg.texts(2)); n != maxBatch-1 {
+			t.Errorf("%d others were answered, want %d", n, maxBatch-1)
+		}
+		reports := r.reported()
+		if n := len(reports[len(reports)-1]); n != maxBatch-1 {
+			t.Errorf("%d updates are reported, want %d", n, maxBatch-1)
+		}
+		after(2 * time.Second)
+		if n := len(f.tg.confirmedIDs()); n != 3*maxBatch+1 {
+			t.Errorf("%d updates are confirmed, want all", n)
+		}
+	})
+}
+
+func TestSuccessorSkipsWhatWasHandledOutOfTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.answerWith(limitFirst(1, 30))
+		f.tg.send(1, "a")
+		f.tg.send(2, "b")
+		f.tg.send(1, "c")
+		f.tg.send(3, "d")
+		r := f.start(election.Change{})
+		after(3 * time.Second)
+		r.cancel() // as in a crash
+		<-r.ended
+		reports := r.reported()
+		f.start(election.Change{}, reports[len(reports)-1]...)
+		after(3 * time.Second)
+		f.expectTexts(1, "habot-bot-1: a", "habot-bot-1: a", "habot-bot-1: c") // the first was refused
+		f.expectTexts(2, "habot-bot-1: b")
+		f.expectTexts(3, "habot-bot-1: d")
+		f.expectConfirmed(1000, 1001, 1002, 1003)
+		f.expectOutcome(outcomeSkipped, 2)
+	})
+}
+
+func TestDrainLeavesAChatThatWaitsTooLongAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		before, retryAfter int // seconds
+		took               time.Duration
+		confirmed          []int
+	}{
+		"waits long":                {1, 15, 0, nil},
+		"waits too long":            {1, 6, 0, nil},
+		"waits as long as may be":   {1, 5, 4 * time.Second, []int{1000, 1001, 1002}},
+		"begins to wait in the end": {0, 15, 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				limit := limitFirst(1, tt.retryAfter)
+				f.tg.answerWith(func(c call) (*http.Response, error) {
+					if c.method == "sendMessage" && tt.before == 0 {
+						time.Sleep(time.Second)
+					}
+					return limit(c)
+				})
+				f.tg.send(1, "a")
+				f.tg.send(2, "b")
+				f.tg.send(1, "c")
+				r := f.start(election.Change{})
+				after(time.Duration(tt.before) * time.Second)
+				want := tt.took
+				if tt.before == 0 {
+					want = time.Second
+				}
+				if took := r.drained(); took != want {
+					t.Errorf("the bot returned %v after Drain, want %v", took, want)
+				}
+				f.expectConfirmed(tt.confirmed...)
+				f.expectTexts(2, "habot-bot-1: b")
+				if reports := r.reported(); !slices.Contains(reports[len(reports)-1], 1001) {
+					t.Errorf("reported %v: the successor has to skip 1001", reports)
+				}
+			})
+		})
+	}
+}
+
+// When the way to Telegram is known not to work nothing in hand can be finished: others are to take over.
+func TestDrainWithoutAWayToTelegramIsOverAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		r := f.start(election.Change{})
+		after(time.Second)
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			if c.method == "sendMessage" || len(f.tg.all("sendMessage")) > 0 {
+				return hang(c)
+			}
+			return nil, nil
+		})
+		f.tg.send(1, "a")
+		for len(f.healthChanges()) == 0 {
+			after(time.Second)
+		}
+		if took := r.drained(); took != 0 {
+			t.Errorf("the bot returned %v after Drain", took)
+		}
+		f.expectConfirmed()
+	})
+}
+
+// A poll loop that stalls must be noticed, however long some chat has asked to wait.
+func TestLongWaitOfAChatDoesNotHideAStalledPoll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.answerWith(limitFirst(1, 300))
+		f.tg.send(1, "a")
+		r := f.start(election.Change{})
+		after(20 * time.Second)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if d := time.Until(r.due); d > longBound+probeBound+slack {
+			t.Errorf("the watcher would wait %v for the poll loop", d)
+		}
+	})
+}
+
+// Chats fail, are limited and lag at random, and the role moves, planned or by a crash: each chat is answered in
+// order, nothing is lost, nothing is confirmed before it is handled, and who is served well waits little.
+func TestChatsGoWrongAtRandom(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { chatsGoWrong(t, rand.New(rand.NewPCG(seed, 2))) })
+		})
+	}
+}
+
+func chatsGoWrong(t *testing.T, random *rand.Rand) {
+	const chats, wrong = 8, 4
+	f := newFixture(t)
+	w := &wrongChats{
+		sim: simulator.New(simulator.Config{Token: testToken, Chats: chats, Logger: slog.New(slog.DiscardHandler)}), random: rand.New(rand.NewPCG(random.Uint64(), 3)), wrong: wrong,
+		written: map[string]time.Time{}, texts: map[int]string{}, answered: map[string]time.Time{}, early: map[int]bool{},
+	}
+	f.tg.answerWith(w.answer)
+	var handled []int64
+	crashes := 0
+	for range 6 {
+		r := f.role(election.Change{}, handled...)
+		r.run()
+		for range 10 + random.IntN(100) { // five a second on average
+			w.write(simulator.FirstChat + random.Int64N(chats))
+			after(time.Duration(random.IntN(400)) * time.Millisecond)
+		}
+		if random.IntN(2) == 0 {
+			if took := r.drained(); took > drainBound+confirmBound {
+				t.Errorf("the bot returned %v after Drain", took)
+			}
+		} else {
+			crashes++
+			r.cancel()
+			<-r.ended
+		}
+		if reports := r.reported(); len(reports) > 0 {
+			handled = reports[len(reports)-1]
+		}
+		w.mu.Lock()
+		w.moved = time.Now()
+		w.mu.Unlock()
+	}
+	f.start(election.Change{}, handled...)
+	after(5 * time.Minute)
+	report := w.sim.Report()
+	if report.Answered != report.Sent || report.Confirmed != report.Sent || report.Lost != 0 || report.OutOfOrder != 0 {
+		t.Errorf("the account is %+v", report)
+	}
+	if twice := int(report.AnsweredTwice); twice > crashes*maxParallel {
+		t.Errorf("%d were answered twice in %d crashes", twice, crashes)
+	}
+	if len(w.early) > 0 {
+		t.Errorf("confirmed before they were answered: %v", w.early)
+	}
+	// A term's first poll may repeat the offset of its predecessor's last, and gets one update.
+	if w.longest == 0 || w.longest > 2*pollStuck+time.Second {
+		t.Errorf("a chat that is served well waited %v", w.longest)
+	}
+}
+
+// wrongChats is a simulated Telegram where the first chats go wrong, and what is to be seen there.
+type wrongChats struct {
+	sim   *simulator.Simulator
+	wrong int64
+
+	mu       sync.Mutex
+	random   *rand.Rand
+	written  map[string]time.Time
+	texts    map[int]string       // by update
+	answered map[string]time.Time // the first time
+	early    map[int]bool         // confirmed before they were answered
+	moved    time.Time            // when the role moved last: nobody polls while the bot drains
+	full     time.Time            // when a poll brought as many updates last as Telegram gives: there may be more
+	longest  time.Duration        // that a chat waited that does not go wrong, but for a move and a hundred in hand
+}
+
+func (w *wrongChats) write(chat int64) {
+	w.mu.Lock()
+	text := fmt.Sprint("text ", len(w.written))
+	w.written[text] = time.Now()
+	w.mu.Unlock()
+	w.sim.Write(chat, text)
+}
+
+// mishap is how late a request arrives, how late its answer does, and what is answered instead; nil for nothing.
+func (w *wrongChats) mishap(chat int64) (there, back time.Duration, resp *http.Response) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	there, back = time.Duration(w.random.IntN(25))*time.Millisecond, time.Duration(w.random.IntN(25))*time.Millisecond
+	if chat-simulator.FirstChat >= w.wrong {
+		return there, back, nil
+	}
+	switch w.random.IntN(12) {
+	case 0:
+		resp = tooMany(1 + w.random.IntN(8))
+	case 1:
+		resp = bad(500, "Internal Server Error")
+	case 2:
+		there = time.Duration(w.random.IntN(3000)) * time.Millisecond
+	case 3:
+		back, resp = time.Duration(w.random.IntN(3000))*time.Millisecond, answer(502, "text/html", "<html>Bad Gateway")
+	}
+	return there, back, resp
+}
+
+func (w *wrongChats) answer(c call) (*http.Response, error) {
+	var back time.Duration
+	switch c.method {
+	case "getUpdates":
+		w.mu.Lock()
+		for id, text := range w.texts {
+			if _, ok := w.answered[text]; !ok && id < c.params.Offset {
+				w.early[id] = true
+			}
+		}
+		w.mu.Unlock()
+	case "sendMessage":
+		var there time.Duration
+		var resp *http.Response
+		if there, back, resp = w.mishap(c.params.ChatID); !sleep(c.ctx, there) {
+			return nil, c.ctx.Err()
+		}
+		if resp != nil {
+			return resp, nil
+		}
+		w.mu.Lock()
+		_, text, _ := strings.Cut(c.params.Text, ": ")
+		if _, again := w.answered[text]; !again {
+			w.answered[text] = time.Now()
+			if c.params.ChatID-simulator.FirstChat >= w.wrong && w.written[text].After(w.moved) && w.written[text].After(w.full) {
+				w.longest = max(w.longest, time.Since(w.written[text]))
+			}
+		}
+		w.mu.Unlock()
+	}
+	rec := httptest.NewRecorder()
+	req := httptest.NewRequestWithContext(c.ctx, http.MethodPost, "/bot"+testToken+"/"+c.method, bytes.NewReader(c.body))
+	req.Header = c.header
+	w.sim.Handler().ServeHTTP(rec, req)
+	if !sleep(c.ctx, back) {
+		return nil, c.ctx.Err() // Telegram has taken it in
+	}
+	if c.method == "getUpdates" {
+		var updates struct{ Result []telego.Update }
+		if err := json.Unmarshal(rec.Body.Bytes(), &updates); err != nil {
+			return nil, err
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(updates.Result) == maxBatch {
+			w.full = time.Now()
+		}
+		for _, u := range updates.Result {
+			w.texts[u.UpdateID] = u.Message.Text
+		}
+	}
+	return rec.Result(), nil
+}
