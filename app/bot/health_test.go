@@ -3,6 +3,7 @@ package bot
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -164,8 +165,8 @@ func TestHealthTurnsBadOnceWhenPollsFailForLong(t *testing.T) {
 				if len(h) != 1 || h[0].OK || h[0].Detail == "" {
 					t.Fatalf("health changes in two minutes without Telegram: %v, want one", h)
 				}
-				if d := h[0].at.Sub(start); d < failingFor || d > failingFor+longBound+3*time.Second {
-					t.Errorf("health turned bad after %v", d)
+				if d := h[0].at.Sub(start); d < failingFor || d > longTimeout*time.Second+failingFor {
+					t.Errorf("health turned bad after %v, want %v after an answer was due", d, failingFor)
 				}
 				after(10 * time.Second)
 				h = f.healthChanges()
@@ -174,6 +175,95 @@ func TestHealthTurnsBadOnceWhenPollsFailForLong(t *testing.T) {
 				}
 				f.expectLogged("a poll failed", 1)
 			})
+		})
+	}
+}
+
+// Health turns bad when it is due, not when some poll ends.
+func TestHealthTurnsBadOnTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.start(election.Change{})
+		after(7 * time.Second) // the second poll waits since 5s, until 10s
+		f.tg.answerWith(hang)
+		f.tg.loseAnswers(time.Now().Add(time.Hour))
+		due := time.Now().Add(3 * time.Second)
+		after(time.Minute)
+		h := f.healthChanges()
+		if len(h) != 1 || h[0].OK || !h[0].at.Equal(due.Add(failingFor)) {
+			t.Errorf("health: %v, want bad %v after the answer was due", h, failingFor)
+		}
+	})
+}
+
+// A poll that Telegram takes in but delays is not one that failed before its answer was due.
+func TestTrackerCountsFromWhenAnAnswerWasDue(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, tt := range []struct{ due, since time.Duration }{{-3 * time.Second, -3 * time.Second}, {0, 0}, {2 * time.Second, 0}} {
+		var tr tracker
+		tr.pollFailed(now, now.Add(tt.due), "x")
+		tr.pollFailed(now.Add(time.Second), now, "y")
+		turns := now.Add(tt.since + failingFor)
+		if !tr.turnsBad().Equal(turns) || !tr.health(turns.Add(-1)).OK || tr.health(turns).OK {
+			t.Errorf("due %v from the first failure: health turns bad at %v, want %v", tt.due, tr.turnsBad(), turns)
+		}
+	}
+}
+
+// When Telegram itself fails, every standby must have said so well before the primary looks for a healthy one:
+// nothing moves then.
+func TestStandbysFindOutFirstWhenTelegramItselfFails(t *testing.T) {
+	t.Parallel()
+	const told = 3 * 6 * time.Second / 10 // a standby's health comes with its next grant, under a lease of 6 s
+	for _, ft := range outages() {
+		if ft.name == "404" {
+			continue // Telegram was reached; polling will tell
+		}
+		t.Run(ft.name, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(100) {
+				synctest.Test(t, func(t *testing.T) {
+					random := rand.New(rand.NewPCG(seed, 1))
+					var replicas []*fixture
+					ctx, stop := context.WithCancel(t.Context())
+					defer stop()
+					for range 3 {
+						f := newFixture(t)
+						replicas = append(replicas, f)
+						go func() { _ = f.bot.RunProbe(ctx) }()
+						after(time.Duration(random.Int64N(int64(2 * probeEvery))))
+					}
+					primary := replicas[0]
+					primary.start(election.Change{})
+					after(10*time.Second + time.Duration(random.Int64N(int64(2*probeEvery))))
+					cut := random.IntN(2) == 0 // whether what waits is cut off, or never answered
+					start := time.Now()
+					for _, f := range replicas {
+						f.tg.answerWith(ft.answer)
+						f.tg.loseAnswers(start.Add(time.Hour))
+						if cut {
+							f.tg.hangUp()
+						}
+					}
+					after(time.Minute)
+					bad := make([]time.Duration, len(replicas))
+					for i, f := range replicas {
+						h := f.healthChanges()
+						if len(h) != 1 || h[0].OK {
+							t.Fatalf("seed %d: health of replica %d: %v", seed, i, h)
+						}
+						bad[i] = h[0].at.Sub(start)
+					}
+					if bad[0] < max(bad[1], bad[2])+told {
+						t.Errorf("seed %d: the primary knows after %v, its standbys after %v", seed, bad[0], bad[1:])
+					}
+					if bad[0] > longTimeout*time.Second+failingFor {
+						t.Errorf("seed %d: the primary knows only after %v", seed, bad[0])
+					}
+				})
+			}
 		})
 	}
 }
@@ -478,8 +568,11 @@ func TestStandbyWithoutAWayToTelegramIsUnhealthy(t *testing.T) {
 				if len(h) != 2 || h[0].OK || !h[1].OK {
 					t.Fatalf("health: %v, want bad, then good", h)
 				}
-				if d := h[0].at.Sub(start); d > failingFor {
-					t.Errorf("a standby noticed after %v; a primary hands over after %v", d, failingFor)
+				if d, worst := h[0].at.Sub(start), probeEvery+probeAgain+2*probeTimeout; d > worst {
+					t.Errorf("a standby noticed after %v, want within %v", d, worst)
+				}
+				if n := len(f.tg.all("getMe")); n > 60 {
+					t.Errorf("%d probes in less than three minutes", n)
 				}
 				if d := h[1].at.Sub(over); d > probeEvery+probeTimeout {
 					t.Errorf("a standby was healthy again after %v", d)

@@ -78,6 +78,7 @@ type telegram struct {
 	confirmed []int
 	nextID    int
 	arrived   chan struct{} // closed when an update arrives
+	hungUp    chan struct{} // closed to cut off the polls that wait
 	// The last poll that was not answered by the script.
 	lastOffset int
 	lastPoll   time.Time
@@ -85,7 +86,7 @@ type telegram struct {
 
 func newTelegram(t *testing.T) *telegram {
 	t.Helper()
-	return &telegram{t: t, nextID: 1000, arrived: make(chan struct{}), lastOffset: -1}
+	return &telegram{t: t, nextID: 1000, arrived: make(chan struct{}), hungUp: make(chan struct{}), lastOffset: -1}
 }
 
 // send puts a message into the queue and returns its id.
@@ -116,6 +117,9 @@ func (tg *telegram) loseAnswers(until time.Time) {
 	defer tg.mu.Unlock()
 	tg.lost = func() bool { return time.Now().Before(until) }
 }
+
+// hangUp cuts off the poll that waits, and all that would later.
+func (tg *telegram) hangUp() { close(tg.hungUp) }
 
 // RoundTrip implements http.RoundTripper.
 func (tg *telegram) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -150,7 +154,7 @@ func (tg *telegram) RoundTrip(req *http.Request) (*http.Response, error) {
 		tg.mu.Lock()
 		lost := tg.lost != nil && tg.lost()
 		tg.mu.Unlock()
-		if lost {
+		if lost && err == nil {
 			return hang(c)
 		}
 		return resp, err
@@ -211,6 +215,8 @@ func (tg *telegram) getUpdates(c call) (*http.Response, error) {
 		case <-arrived:
 		case <-over:
 			return good(`[]`), nil
+		case <-tg.hungUp:
+			return nil, errDropped
 		case <-c.ctx.Done():
 			return nil, c.ctx.Err()
 		}
