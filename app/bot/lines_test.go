@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mymmrac/telego"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"habot/app/election"
 	"habot/app/simulator"
@@ -110,6 +111,33 @@ func TestChatsThatWaitHoldNoPlace(t *testing.T) {
 		f.expectConfirmed()
 		after(time.Minute + 5*time.Second)
 		if n := len(f.tg.confirmedIDs()); n != 2*maxParallel+1 {
+			t.Errorf("%d updates are confirmed, want all", n)
+		}
+	})
+}
+
+// While all places are taken, those that hold them promise; the fixture's watcher does the looking.
+func TestWaitingForAPlaceBreaksNoPromise(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		limit, start := limitFirst(1, 2), time.Now()
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			if c.method == "sendMessage" && c.params.ChatID > 1 && time.Since(start) < 10*time.Second {
+				return hang(c)
+			}
+			return limit(c)
+		})
+		for chat := range int64(1 + maxParallel) {
+			f.tg.send(1+chat, "x")
+		}
+		f.start(election.Change{})
+		after(9 * time.Second)
+		if n := len(f.tg.texts(1)); n != 1 {
+			t.Errorf("chat 1 was tried %d times: there was a place", n)
+		}
+		after(11 * time.Second)
+		if n := len(f.tg.confirmedIDs()); n != 1+maxParallel {
 			t.Errorf("%d updates are confirmed, want all", n)
 		}
 	})
@@ -255,7 +283,7 @@ func TestLongWaitOfAChatDoesNotHideAStalledPoll(t *testing.T) {
 // order, nothing is lost, nothing is confirmed before it is handled, and who is served well waits little.
 func TestChatsGoWrongAtRandom(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(40) {
+	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { chatsGoWrong(t, rand.New(rand.NewPCG(seed, 2))) })
@@ -411,4 +439,78 @@ func (w *wrongChats) answer(c call) (*http.Response, error) {
 		}
 	}
 	return rec.Result(), nil
+}
+
+// At fifty updates a second and a tenth of a second for each answer, no update waits for those of other chats.
+func TestSlowAnswersOfOtherChatsAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const chats, lag = 8, 100 * time.Millisecond
+		random := rand.New(rand.NewPCG(1, 1))
+		f := newFixture(t)
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			time.Sleep(lag)
+			return nil, nil
+		})
+		f.start(election.Change{})
+		written := map[string]time.Time{}
+		for i := range 1000 {
+			after(20 * time.Millisecond)
+			text := fmt.Sprint(i)
+			written["habot-bot-1: "+text] = time.Now()
+			f.tg.send(1+random.Int64N(chats), text)
+		}
+		after(5 * time.Second)
+		var sum, longest time.Duration
+		for _, c := range f.tg.all("sendMessage") {
+			d := c.at.Sub(written[c.params.Text])
+			sum, longest = sum+d, max(longest, d)
+		}
+		t.Logf("updates waited %v, at most %v, in %d polls", sum/1000, longest, len(f.tg.all("getUpdates")))
+		// It waits for the poll under way, the time between two, the next, and its own chat's answers.
+		if longest > time.Second {
+			t.Errorf("an update waited %v", longest)
+		}
+		if n := len(f.tg.confirmedIDs()); n != 1000 {
+			t.Errorf("%d updates are confirmed", n)
+		}
+	})
+}
+
+// BenchmarkUpdates is one update among many, of eight chats, from a simulated Telegram on loopback to the answer.
+func BenchmarkUpdates(b *testing.B) {
+	sim := simulator.New(simulator.Config{Token: testToken, Chats: 8, Logger: slog.New(slog.DiscardHandler)})
+	server := httptest.NewServer(sim.Handler())
+	defer server.Close()
+	api, err := New(Config{
+		Token: testToken, APIURL: server.URL, Name: "habot-bot-1", Version: "1", Cluster: &cluster{}, Logger: slog.New(slog.DiscardHandler),
+		Registerer: prometheus.NewRegistry(), OnHealth: func(election.Health) {},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range b.N {
+		sim.Write(simulator.FirstChat+int64(i%8), fmt.Sprint("text ", i))
+	}
+	all := make(chan struct{})
+	answered := 0 // Report is never called concurrently
+	b.ResetTimer()
+	drain := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- api.RunAsPrimary(b.Context(), Term{
+			Held: func() bool { return true }, Drain: drain, Within: func(time.Duration) {},
+			Report: func([]int64) {
+				if answered++; answered == b.N {
+					close(all)
+				}
+			},
+		})
+	}()
+	<-all
+	b.StopTimer()
+	close(drain)
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
 }

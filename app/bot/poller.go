@@ -68,6 +68,8 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}),
 	}
 	ctx = withHeld(ctx, t.Held)
+	var besides sync.WaitGroup
+	defer besides.Wait()
 	polling, stopPolling := context.WithCancel(ctx)
 	defer stopPolling()
 	go func() {
@@ -79,9 +81,6 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 	}()
 	working, stopWorking := context.WithCancel(ctx)
 	defer stopWorking()
-	var besides sync.WaitGroup
-	defer besides.Wait()
-	defer stopPolling()
 
 	greeted := false
 	for polling.Err() == nil {
@@ -93,10 +92,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 			greeted = true
 			besides.Go(func() { b.setCommands(polling) })
 		}
-		if !t.Held() {
-			continue // what came back may be another primary's by now
-		}
-		r.take(working, updates)
+		r.take(working, updates) // each looks at the lease itself before it is handled
 		r.await(polling)
 	}
 	r.finish(ctx, stopWorking)
