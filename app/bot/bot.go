@@ -126,7 +126,7 @@ func (b *Bot) probe(ctx context.Context) {
 		return
 	}
 	v := judge(ctx, err)
-	b.note(func(t *tracker, _ time.Time) { t.probed(v != transient, message(err)) })
+	b.note(func(t *tracker, now time.Time) { t.probed(now, v != transient, message(err)) })
 	switch v {
 	case unauthorized:
 		b.setTrouble(troubleToken)

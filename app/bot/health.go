@@ -11,8 +11,8 @@ import (
 // looks for a healthy one. A standby notices after probeEvery + probeTimeout + probeAgain + probeTimeout = 10 s at
 // the latest: its last good answer came just before, and the next probes hang. A primary says nothing before
 // failingFor = 12 s: its failing counts from an answer that came, or was due, when Telegram was down. The difference
-// is for the standby's word, which comes with its next grant: three tenths of a lease, so leases of up to 6 s are
-// surely safe. A longer one may see the role move once.
+// is for the standby's word, which comes with its next grant: two fifths of a lease, so leases of up to 4.5 s are
+// surely safe. A longer one may see the role move once. When Telegram is back, the primary is to know first.
 //
 // A primary that alone is cut off is replaced when the poll that waited then was due, longTimeout later at the
 // most, and failingFor has passed: 12 s to 17 s, and a takeover by agreement.
@@ -28,6 +28,10 @@ const (
 	probeEvery   = 5 * time.Second
 	probeAgain   = time.Second
 	probeTimeout = 2 * time.Second
+	// wellFor is how long probes must succeed before a standby that did not reach Telegram says that it does:
+	// longer than a primary takes to poll again (probeBound + waitBound + pollBackOff), or it would hand over the
+	// role just when all is well.
+	wellFor = 7 * time.Second
 )
 
 // tracker judges the way to Telegram from what was seen of it. It is pure.
@@ -36,6 +40,7 @@ type tracker struct {
 	detail       string
 	coolUntil    time.Time
 	probesFailed int
+	wellSince    time.Time // since when probes succeed again; zero if they do not, or it is no matter
 }
 
 func (t *tracker) pollSucceeded() { *t = tracker{} }
@@ -63,13 +68,16 @@ func (t *tracker) roleEnded(now time.Time) {
 	t.failingSince = time.Time{}
 }
 
-func (t *tracker) probed(ok bool, why string) {
-	if ok {
-		t.probesFailed = 0
-		return
+func (t *tracker) probed(now time.Time, ok bool, why string) {
+	switch {
+	case !ok:
+		t.probesFailed++
+		t.detail, t.wellSince = why, time.Time{}
+	case t.probesFailed >= probeFailures && t.wellSince.IsZero():
+		t.wellSince = now
+	case t.probesFailed < probeFailures, now.Sub(t.wellSince) >= wellFor:
+		t.probesFailed, t.wellSince = 0, time.Time{}
 	}
-	t.probesFailed++
-	t.detail = why
 }
 
 // nextProbe is how long after a probe to make the next.
