@@ -210,7 +210,7 @@ func (c *checker) quorum(value string, replicas int) int {
 func (c *checker) lease(value string) time.Duration {
 	d, err := time.ParseDuration(value)
 	if err != nil || d < MinLease || d > MaxLease {
-		c.problem("LEASE", value, "a duration with its unit, 200ms..60s, such as 600ms")
+		c.problem("LEASE", value, "a duration with its unit, 200ms..60s, such as 550ms")
 		return MinLease
 	}
 	return d

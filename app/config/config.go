@@ -71,7 +71,7 @@ type environment struct {
 	Replicas          string `env:"REPLICAS" envDefault:"3"`
 	Instances         string `env:"INSTANCES" envDefault:"bot"`
 	Quorum            string `env:"QUORUM" envDefault:"majority"`
-	Lease             string `env:"LEASE" envDefault:"600ms"`
+	Lease             string `env:"LEASE" envDefault:"550ms"`
 	ClusterSecret     string `env:"CLUSTER_SECRET"`
 	ClusterSecretFile string `env:"CLUSTER_SECRET_FILE"`
 	PeerAddr          string `env:"PEER_ADDR" envDefault:":7175"`

@@ -60,7 +60,7 @@ func TestNothingSetIsTheDemoOfThree(t *testing.T) {
 		got := mustLoad(t, nil, environ...)
 		want := config.Config{
 			Token: config.DemoToken, Demo: true, APIURL: "http://telegram:8081", Mode: config.ModePrimaryBackup,
-			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: 600 * time.Millisecond,
+			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: 550 * time.Millisecond,
 			ClusterSecret: got.ClusterSecret, PeerAddr: ":7175", HTTPAddr: ":8080", LogLevel: slog.LevelInfo,
 			SimulatorAddr: ":8081", SimulatorRate: 2, SimulatorChats: 5,
 		}
