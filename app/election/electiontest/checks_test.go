@@ -128,7 +128,7 @@ func TestEveryCheckCanFail(t *testing.T) {
 			t.Parallel()
 			c, p, a, b := calm(t)
 			tc.do(c, p, a, b)
-			var broken *Broken
+			var broken *BrokenError
 			if err := c.Check(); !errors.As(err, &broken) || broken.Guarantee != tc.want {
 				t.Errorf("the check says %v, want %s", err, tc.want)
 			}
@@ -153,7 +153,7 @@ func hasty() (Plan, error) {
 	for seed := uint64(1); ; seed++ {
 		p := Draw(seed)
 		p.Hasty = true
-		var broken *Broken
+		var broken *BrokenError
 		if _, err := p.Run(nil, nil); errors.As(err, &broken) && broken.Guarantee == Safety {
 			return p, err
 		}
@@ -170,7 +170,7 @@ func TestFailureShrinksToItsCause(t *testing.T) {
 		t.Fatal("500 schedules without the joining silence broke nothing: they are too tame")
 	}
 	small, err := Shrink(p)
-	var broken *Broken
+	var broken *BrokenError
 	if !errors.As(err, &broken) || broken.Guarantee != Safety {
 		t.Fatalf("the shrunk plan broke %v, the first one broke SAFETY", err)
 	}

@@ -128,18 +128,18 @@ func (d *drawer) add(f Fault) { d.plan.Faults = append(d.plan.Faults, f) }
 
 // span is how long something lasts: often about as long as something that matters.
 func (d *drawer) span() time.Duration {
-	const close = lease / 30
+	const near = lease / 30
 	switch d.below(8) {
 	case 0, 1, 2:
 		return d.within(4 * lease)
 	case 3:
-		return d.around(lease, close) // promises, and the silence of those that join
+		return d.around(lease, near) // promises, and the silence of those that join
 	case 4:
-		return d.around(9*lease/10, close) // the bot's end
+		return d.around(9*lease/10, near) // the bot's end
 	case 5:
-		return d.around(lease/4, close) // holding back, and about a heartbeat
+		return d.around(lease/4, near) // holding back, and about a heartbeat
 	case 6:
-		return d.around(2*lease, 2*close)
+		return d.around(2*lease, 2*near)
 	}
 	return d.within(lease / 20)
 }

@@ -65,20 +65,20 @@ const (
 	Storm Guarantee = "STORM"
 )
 
-// Broken says that a guarantee does not hold.
-type Broken struct {
+// BrokenError says that a guarantee does not hold.
+type BrokenError struct {
 	Guarantee Guarantee
 	At        time.Duration // true time
 	What      string
 }
 
 // Error implements error.
-func (b *Broken) Error() string { return fmt.Sprintf("%s: at %v %s", b.Guarantee, b.At, b.What) }
+func (b *BrokenError) Error() string { return fmt.Sprintf("%s: at %v %s", b.Guarantee, b.At, b.What) }
 
 // breaks keeps the first broken guarantee for Check.
 func (c *Cluster) breaks(g Guarantee, format string, args ...any) {
 	if c.broken == nil {
-		c.broken = &Broken{Guarantee: g, At: c.now, What: fmt.Sprintf(format, args...)}
+		c.broken = &BrokenError{Guarantee: g, At: c.now, What: fmt.Sprintf(format, args...)}
 	}
 }
 
@@ -342,7 +342,7 @@ func (c *Cluster) begins(h *host, claim election.Claim) {
 func (c *Cluster) told(h *host, out election.StopBot) {
 	a := &h.account
 	a.told = true
-	ok := true
+	var ok bool
 	switch out.Reason {
 	case election.ReasonLeaseLost:
 		q := h.machine.Status(h.local(c.now)).Quorum
@@ -367,7 +367,7 @@ func (c *Cluster) told(h *host, out election.StopBot) {
 func (c *Cluster) CheckOrder() error {
 	for i := 1; i < len(c.Terms); i++ {
 		if a, b := c.Terms[i-1], c.Terms[i]; b.Claim.Timestamp <= a.Claim.Timestamp {
-			return &Broken{Order, b.From, fmt.Sprintf("host %d became primary with %d after host %d with %d",
+			return &BrokenError{Order, b.From, fmt.Sprintf("host %d became primary with %d after host %d with %d",
 				b.Host, b.Claim.Timestamp, a.Host, a.Claim.Timestamp)}
 		}
 	}

@@ -128,7 +128,7 @@ func (p *Plan) cluster(trace func(string), coverage *Coverage) *Cluster {
 func (c *Cluster) quiet() { c.opt.Noise = Noise{MaxDelay: time.Millisecond} }
 
 // Run carries the plan out: the trouble, then peace. It returns the cluster and the first broken
-// guarantee, a *Broken.
+// guarantee, a *BrokenError.
 func (p *Plan) Run(trace func(string), coverage *Coverage) (*Cluster, error) {
 	c := p.cluster(trace, coverage)
 	if err := c.Run(p.Trouble); err != nil {
@@ -249,10 +249,12 @@ const (
 	Recovery = 5
 	// Takeover is, in tenths of a lease, within how long after a primary crashed in peace there is another: a
 	// lease, the drift bound, and a few tries of a twentieth where many claim at once: the slowest seen
-	// in 25,000 schedules took 1.1013 leases. Below a majority a candidate has to wait for everybody,
-	// the dead one included, so each round takes half a lease, and a candidacy that a lower one ends has
-	// others wait for its promises: the slowest seen took 3.5 leases.
-	Takeover, TakeoverBelowMajority = 12, 60
+	// in 25,000 schedules took 1.1013 leases.
+	Takeover = 12
+	// TakeoverBelowMajority is the same there: a candidate has to wait for everybody, the dead one included,
+	// so each round takes half a lease, and a candidacy that a lower one ends has others wait for its
+	// promises. The slowest seen took 3.5 leases.
+	TakeoverBelowMajority = 60
 	// HandOver is, in tenths of a lease, how long nobody is primary when one hands over in peace, after its bot
 	// has stopped: a few round trips. Below a majority the successor asks everybody too, but all answer.
 	HandOver = 1
@@ -287,11 +289,11 @@ func (c *Cluster) peace(late time.Duration) error {
 	}
 	p := c.Primaries()
 	if len(p) != 1 {
-		return &Broken{Liveness, c.now, fmt.Sprintf("%d leases after peace the primaries are %v", Recovery, p)}
+		return &BrokenError{Liveness, c.now, fmt.Sprintf("%d leases after peace the primaries are %v", Recovery, p)}
 	}
 	for i := range c.members {
 		if i != p[0] && c.Role(i) != election.Standby {
-			return &Broken{Liveness, c.now, fmt.Sprintf("%d leases after peace r%d is %q", Recovery, i, c.Role(i))}
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("%d leases after peace r%d is %q", Recovery, i, c.Role(i))}
 		}
 	}
 	c.Coverage.Recovery = max(c.Coverage.Recovery, c.Terms[c.hosts[p[0]].term].From-began)
@@ -315,7 +317,7 @@ func (c *Cluster) stays(p int) error {
 		return err
 	}
 	if now := c.Primaries(); len(c.Terms) != terms || len(now) != 1 || now[0] != p {
-		return &Broken{NoPreemption, c.now, fmt.Sprintf("r%d was displaced in peace, now %v", p, now)}
+		return &BrokenError{NoPreemption, c.now, fmt.Sprintf("r%d was displaced in peace, now %v", p, now)}
 	}
 	return nil
 }
@@ -362,13 +364,13 @@ func (c *Cluster) goes(p int) error {
 		return err
 	}
 	if now := c.Primaries(); len(now) != 1 || now[0] == p || len(c.Terms) != terms+1 {
-		return &Broken{Liveness, c.now, fmt.Sprintf("%v after r%d went the primaries are %v, after %d terms more", bound, p, now, len(c.Terms)-terms)}
+		return &BrokenError{Liveness, c.now, fmt.Sprintf("%v after r%d went the primaries are %v, after %d terms more", bound, p, now, len(c.Terms)-terms)}
 	}
 	last, next := c.Terms[term], c.Terms[terms]
 	if crash {
 		c.Coverage.Takeover = max(c.Coverage.Takeover, next.From-from)
 	} else if gap := next.From - last.To; gap > HandOver*lease/10 {
-		return &Broken{Liveness, c.now, fmt.Sprintf("nobody was primary for %v when r%d handed over", gap, p)}
+		return &BrokenError{Liveness, c.now, fmt.Sprintf("nobody was primary for %v when r%d handed over", gap, p)}
 	}
 	return nil
 }

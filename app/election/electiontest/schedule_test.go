@@ -107,7 +107,7 @@ func one(t *testing.T, seed uint64) {
 		return
 	}
 	small, smallErr := electiontest.Shrink(p)
-	var broken *electiontest.Broken
+	var broken *electiontest.BrokenError
 	if !errors.As(smallErr, &broken) {
 		t.Fatalf("it does not fail again: %v", smallErr)
 	}

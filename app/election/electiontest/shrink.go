@@ -40,12 +40,12 @@ type shrinker struct {
 	left int
 	want Guarantee
 	best Plan
-	err  *Broken
+	err  *BrokenError
 }
 
-func (s *shrinker) run(p Plan) *Broken {
+func (s *shrinker) run(p Plan) *BrokenError {
 	s.left--
-	var broken *Broken
+	var broken *BrokenError
 	if _, err := p.Run(nil, nil); errors.As(err, &broken) {
 		return broken
 	}
