@@ -190,7 +190,6 @@ func (w *watched) telegramFails(t *testing.T) {
 	if again, _ := settled(t, size); again.name != primary.name {
 		t.Errorf("the role moved from %s to %s: no other replica reached Telegram before it", primary.name, again.name)
 	}
-
 }
 
 // telegramLimits: the wait that Telegram asks for is shown.
