@@ -1,16 +1,20 @@
 // Package listener opens ports that strangers cannot use up: the connections open at once are bounded,
 // in all and per remote address. One that is too many is closed at once, so that nobody waits behind it.
-// The machine's own loopback is not bounded: health checks and probes always get through.
+// The machine's own loopback is not bounded: health checks and probes always get through. It also knows how
+// a server behind such a port is stopped.
 //
 // It may import the standard library alone.
 package listener
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Bounds are how many connections may be open at once.
@@ -35,6 +39,31 @@ func Listen(addr string, bounds Bounds) (*Listener, error) {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return New(l, bounds), nil
+}
+
+// stopBound bounds the wait for requests under way when a server stops.
+const stopBound = time.Second
+
+// Serve runs serve, which is to answer by server until that is shut down. When ctx ends, requests under way
+// are given stopBound and the rest is cut off; it returns nil then.
+func Serve(ctx context.Context, server *http.Server, serve func() error) error {
+	served := make(chan error, 1)
+	go func() { served <- serve() }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
+	defer cancel()
+	if err := server.Shutdown(stopping); err != nil {
+		err = server.Close()
+		_ = err // what is still open is cut off; nothing is left to do about it
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }
 
 // Local is where what listens at addr (host:port or :port) is reached from the same machine.

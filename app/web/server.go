@@ -92,20 +92,8 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Serve answers until ctx ends, and returns nil then; Listen MUST have succeeded before.
 func (s *Server) Serve(ctx context.Context) error {
-	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(s.listener) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve operators: %w", err)
-	case <-ctx.Done():
-	}
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if err := s.http.Shutdown(stopping); err != nil {
-		err = s.http.Close()
-		_ = err // what is still open is cut off; nothing is left to do about it
-	}
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+	err := listener.Serve(ctx, s.http, func() error { return s.http.Serve(s.listener) })
+	if err != nil {
 		return fmt.Errorf("serve operators: %w", err)
 	}
 	return nil
