@@ -282,7 +282,7 @@ func (n *Node) guardTerm(t *runningTerm, end election.Instant) {
 func (n *Node) haltTerm(t *runningTerm, end election.Instant) {
 	now := n.cfg.Clock.Read().Now
 	if n.working.Load() == t.number && now >= end && now >= election.Instant(n.botUntil.Load()) {
-		n.cfg.Halt("the work outlived its lease and the election loop is stuck")
+		n.cfg.Halt("the work outlived its lease, and the election loop did not stop it")
 	}
 }
 

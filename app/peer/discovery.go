@@ -172,7 +172,7 @@ const (
 
 // OwnName finds out what people should call this replica: the name that the network gives to its own
 // address (Docker: habot-bot-2), or fallback. It takes a second at most, and no time at all if no
-// instance is a name.
+// instance is a name, or one is this replica's own address.
 func OwnName(ctx context.Context, resolver Resolver, instances []string, fallback string) string {
 	if resolver == nil {
 		resolver = newSystemResolver()
@@ -182,8 +182,12 @@ func OwnName(ctx context.Context, resolver Resolver, instances []string, fallbac
 
 func ownName(ctx context.Context, resolver Resolver, instances, own []string, fallback string) string {
 	hosts := hostNames(instances)
-	if len(hosts) == 0 {
-		return fallback
+	listed := func(instance string) bool {
+		host, _ := split(instance, "")
+		return slices.Contains(own, host)
+	}
+	if len(hosts) == 0 || slices.ContainsFunc(instances, listed) {
+		return fallback // nobody gave this replica a name
 	}
 	ctx, cancel := context.WithTimeout(ctx, nameTimeout)
 	defer cancel()

@@ -310,6 +310,7 @@ func TestOwnNameIsTheNetworksNameOfTheOwnAddress(t *testing.T) {
 		"found":                     {[]string{"bot:7175"}, []string{"172.17.0.2", "10.0.0.2"}, nil, "habot-bot-2", 0},
 		"among other instances":     {[]string{"nobody", "192.0.2.7", "elsewhere", "bot"}, []string{"10.0.0.1"}, nil, "habot-bot-1", 0},
 		"only bare addresses":       {[]string{"10.0.0.1", "10.0.0.2:80", "[::1]:80", "2001:db8::1"}, []string{"10.0.0.1"}, nil, "host", 0},
+		"its own bare address":      {[]string{"bot", "10.0.0.1:7175"}, []string{"10.0.0.1"}, nil, "host", 0},
 		"no instances":              {nil, []string{"10.0.0.1"}, nil, "host", 0},
 		"not among the instances":   {[]string{"bot"}, []string{"10.0.0.77"}, nil, "host", nameTimeout},
 		"names that do not exist":   {[]string{"nobody"}, []string{"10.0.0.1"}, nil, "host", nameTimeout},
