@@ -300,7 +300,8 @@ func (s *stack) settled(t *testing.T, n int) (primary replica, others []replica)
 	return primary, others
 }
 
-// roles is who is primary and who stands by; an error if not all are the one or the other.
+// roles is who is primary and who stands by; an error if not all are the one or the other, or the primary does not
+// know yet, as it does from its next renewal on.
 func (s *stack) roles(t *testing.T, n int) (primary replica, others []replica, err error) {
 	t.Helper()
 	all := s.replicas(t)
@@ -314,6 +315,8 @@ func (s *stack) roles(t *testing.T, n int) (primary replica, others []replica, e
 			return primary, nil, err
 		case v.Reachable < n:
 			return primary, nil, fmt.Errorf("%s reaches %d of %d", r.name, v.Reachable, n)
+		case v.Self.Role == election.Primary && slices.ContainsFunc(v.Peers, notStandby):
+			return primary, nil, fmt.Errorf("%s does not know all standbys", r.name)
 		case v.Self.Role == election.Primary:
 			primary = r
 		case v.Self.Role == election.Standby:
@@ -330,6 +333,8 @@ func (s *stack) roles(t *testing.T, n int) (primary replica, others []replica, e
 	}
 	return primary, others, nil
 }
+
+func notStandby(p election.Peer) bool { return p.Reachable && p.Status.Role != election.Standby }
 
 // takeover waits for the first poll, begun since a moment, of anyone but old.
 func (s *stack) takeover(t *testing.T, old string, from int64, since time.Time) simulator.PollRecord {
