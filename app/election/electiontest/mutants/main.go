@@ -274,8 +274,11 @@ func (b bench) test(ctx context.Context, pkg string, flags ...string) (string, e
 		}
 	}
 	timedOut := strings.Contains(output.String(), "panic: test timed out")
-	if len(failed) == 0 && timedOut {
+	switch {
+	case len(failed) == 0 && timedOut:
 		return "timed out", nil
+	case len(failed) == 0 && strings.Contains(output.String(), "panic: "):
+		return "panic", nil // on a goroutine that is no test's
 	}
 	if len(failed) == 0 {
 		return "", fmt.Errorf("%w: no test failed, but %s did: %w\n%s%s", errCannotTell, pkg, err, &output, &stderr)
