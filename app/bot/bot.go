@@ -56,8 +56,9 @@ type Term struct {
 	Handled []int64
 	// Report tells the standbys the updates handled since the last confirmation. It never blocks.
 	Report func(handled []int64)
-	// Within promises the watcher that the bot calls it again, or returns, within d.
-	Within func(d time.Duration)
+	// Within promises the watcher that a part of the bot's work, the poll loop or a chat, calls it again
+	// within d; 0 ends the part's promise. It may be called concurrently.
+	Within func(part string, d time.Duration)
 }
 
 // errNoResult is an answer that says ok and nothing else.

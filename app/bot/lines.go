@@ -2,6 +2,7 @@ package bot
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/mymmrac/telego"
@@ -10,8 +11,8 @@ import (
 // line is what is in hand of one chat, in order. Its first update is being handled.
 type line struct {
 	updates []telego.Update
-	placed  bool      // holds one of the places; its own goroutine's
-	due     time.Time // when the watcher hears of it at the latest; zero while it waits for a place
+	part    string // what the watcher knows it as
+	placed  bool   // holds one of the places; its own goroutine's
 }
 
 // take puts what is new of a poll's answer at the ends of the chats' lines.
@@ -30,7 +31,7 @@ func (r *run) take(ctx context.Context, updates []telego.Update) {
 				l.updates = append(l.updates, u)
 				continue
 			}
-			l := &line{updates: []telego.Update{u}}
+			l := &line{updates: []telego.Update{u}, part: fmt.Sprintf("chat %d", chat)}
 			r.lines[chat] = l
 			r.handling.Go(func() { r.work(ctx, chat, l) })
 		}
@@ -46,6 +47,7 @@ func chatOf(u telego.Update) int64 {
 
 // work handles a chat's line to its end, or until the term ends: then the rest is left unconfirmed.
 func (r *run) work(ctx context.Context, chat int64, l *line) {
+	defer r.term.Within(l.part, 0)
 	for {
 		r.mu.Lock()
 		if len(l.updates) == 0 {
@@ -68,11 +70,8 @@ func (r *run) work(ctx context.Context, chat int64, l *line) {
 	}
 }
 
-// drop ends a line and its promise. r.mu MUST be held.
-func (r *run) drop(chat int64) {
-	delete(r.lines, chat)
-	r.tellWatcher()
-}
+// drop ends a line. r.mu MUST be held.
+func (r *run) drop(chat int64) { delete(r.lines, chat) }
 
 // handleOne handles the first update of a line; false if the term ended first.
 func (r *run) handleOne(ctx context.Context, l *line, u telego.Update) bool {
@@ -105,14 +104,11 @@ func (r *run) handleOne(ctx context.Context, l *line, u telego.Update) bool {
 
 // enter waits for one of the places; false if ctx ends first.
 func (r *run) enter(ctx context.Context, l *line) bool {
-	r.mu.Lock()
-	l.due = time.Time{} // those that hold the places have promised
-	r.tellWatcher()
-	r.mu.Unlock()
+	r.term.Within(l.part, 0) // those that hold the places have promised
 	select {
 	case r.places <- struct{}{}:
 		l.placed = true
-		r.promise(&l.due, sendBound+slack)
+		r.term.Within(l.part, sendBound+slack)
 		return true
 	case <-ctx.Done():
 		return false
@@ -130,7 +126,7 @@ func (r *run) leave(l *line) {
 // d has passed, or will: the update is left to the successor.
 func (r *run) pause(ctx context.Context, l *line, d time.Duration) bool {
 	r.leave(l)
-	r.promise(&l.due, d+slack)
+	r.term.Within(l.part, d+slack)
 	end := time.Now().Add(d)
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -154,24 +150,4 @@ func (r *run) stopping() bool {
 	default:
 		return false
 	}
-}
-
-// promise takes in when the poll loop or a line, whose due it is, shows itself at the latest, and tells the watcher.
-func (r *run) promise(due *time.Time, d time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	*due = time.Now().Add(d)
-	r.tellWatcher()
-}
-
-// tellWatcher promises the earliest of all that is promised: nobody's long wait may hide that another stalls.
-// r.mu MUST be held.
-func (r *run) tellWatcher() {
-	first := r.due
-	for _, l := range r.lines {
-		if !l.due.IsZero() && l.due.Before(first) {
-			first = l.due
-		}
-	}
-	r.term.Within(time.Until(first))
 }

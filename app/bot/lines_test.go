@@ -273,7 +273,7 @@ func TestLongWaitOfAChatDoesNotHideAStalledPoll(t *testing.T) {
 		after(20 * time.Second)
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if d := time.Until(r.due); d > longBound+probeBound+slack {
+		if d := time.Until(r.due[pollLoop]); d > longBound+probeBound+slack {
 			t.Errorf("the watcher would wait %v for the poll loop", d)
 		}
 	})
@@ -499,7 +499,7 @@ func BenchmarkUpdates(b *testing.B) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- api.RunAsPrimary(b.Context(), Term{
-			Held: func() bool { return true }, Drain: drain, Within: func(time.Duration) {},
+			Held: func() bool { return true }, Drain: drain, Within: func(string, time.Duration) {},
 			Report: func([]int64) {
 				if answered++; answered == b.N {
 					close(all)

@@ -32,6 +32,9 @@ const (
 	pollStuck = time.Second
 )
 
+// pollLoop is what the watcher knows the poll loop as.
+const pollLoop = "poller"
+
 // run is the work of one term: a loop that polls, and a line of updates for each chat that has some in hand.
 type run struct {
 	b    *Bot
@@ -51,7 +54,6 @@ type run struct {
 	mu    sync.Mutex
 	book  *ledger
 	lines map[int64]*line // by chat; none is empty
-	due   time.Time       // when the watcher hears of the poll loop at the latest
 }
 
 // RunAsPrimary polls and handles until Drain is closed or ctx ends. When ctx ends nothing leaves any
@@ -129,7 +131,7 @@ func (r *run) await(ctx context.Context) {
 // finish has the lines end and confirms what they did; a chat that cannot be answered in time is left to the
 // successor. When the way to Telegram is known not to work there is nothing to wait for.
 func (r *run) finish(ctx context.Context, stopWorking func()) {
-	r.promise(&r.due, drainBound+slack)
+	r.term.Within(pollLoop, drainBound+slack)
 	r.drainEnd = time.Now().Add(drainBound)
 	close(r.draining)
 	if !r.b.reachesTelegram() {
@@ -149,7 +151,7 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	r.mu.Lock()
 	p := r.book.next(r.failures, began)
 	r.mu.Unlock()
-	r.promise(&r.due, p.bound+probeBound+slack)
+	r.term.Within(pollLoop, p.bound+probeBound+slack)
 	updates, err := r.getUpdates(ctx, p)
 	switch v := judge(ctx, err); {
 	case v == fine:
@@ -235,7 +237,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 
 // deleteWebhook tells whether Telegram has dealt with it; otherwise it is worth another try.
 func (r *run) deleteWebhook(ctx context.Context) bool {
-	r.promise(&r.due, sendBound+slack)
+	r.term.Within(pollLoop, sendBound+slack)
 	asking, cancel := context.WithTimeout(ctx, sendBound)
 	defer cancel()
 	err := r.b.api.DeleteWebhook(asking, &telego.DeleteWebhookParams{})
@@ -248,7 +250,7 @@ func (r *run) deleteWebhook(ctx context.Context) bool {
 
 // wait waits, and tells the watcher that it does.
 func (r *run) wait(ctx context.Context, d time.Duration) {
-	r.promise(&r.due, d+slack)
+	r.term.Within(pollLoop, d+slack)
 	sleep(ctx, d)
 }
 
@@ -258,7 +260,7 @@ func (r *run) confirm(ctx context.Context) {
 	if !r.book.unconfirmed() || ctx.Err() != nil || !r.term.Held() {
 		return
 	}
-	r.promise(&r.due, confirmBound+slack)
+	r.term.Within(pollLoop, confirmBound+slack)
 	ctx, cancel := context.WithTimeout(ctx, confirmBound)
 	defer cancel()
 	_, err := r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{Offset: r.book.offset, Limit: 1})

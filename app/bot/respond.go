@@ -33,7 +33,7 @@ func (r *run) respond(ctx context.Context, l *line, u telego.Update) (outcome st
 		return outcomeIgnored, true
 	}
 	for _, reply := range replies {
-		r.promise(&l.due, sendBound+slack)
+		r.term.Within(l.part, sendBound+slack)
 		switch v, err := r.b.send(ctx, reply, sendBackOff, func(ctx context.Context, d time.Duration) bool { return r.pause(ctx, l, d) }); v {
 		case fine:
 		case over:

@@ -555,7 +555,7 @@ type role struct {
 	mu       sync.Mutex
 	endedAt  time.Time
 	reports  [][]int64
-	due      time.Time // what the watcher was promised last
+	due      map[string]time.Time // what the watcher was promised last, by part
 	promises int
 }
 
@@ -569,7 +569,7 @@ func (f *fixture) start(change election.Change, handled ...int64) *role {
 
 // role is a term that has yet to run.
 func (f *fixture) role(change election.Change, handled ...int64) *role {
-	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{})}
+	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{}), due: map[string]time.Time{}}
 	r.held.Store(true)
 	r.term = Term{
 		Change: change, Held: r.held.Load, Drain: r.drain, Handled: handled,
@@ -591,7 +591,7 @@ func (r *role) run() {
 		if err := r.f.bot.RunAsPrimary(ctx, r.term); err != nil {
 			r.f.t.Errorf("RunAsPrimary: %v", err)
 		}
-		r.keepPromise()
+		r.keepPromises()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.endedAt = time.Now()
@@ -608,19 +608,25 @@ func (r *role) run() {
 }
 
 // within is the watcher: whoever breaks a promise would have the process ended.
-func (r *role) within(d time.Duration) {
-	r.keepPromise()
+func (r *role) within(part string, d time.Duration) {
+	r.keepPromises()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if d == 0 {
+		delete(r.due, part)
+		return
+	}
 	r.promises++
-	r.due = time.Now().Add(d)
+	r.due[part] = time.Now().Add(d)
 }
 
-func (r *role) keepPromise() {
+func (r *role) keepPromises() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if late := time.Since(r.due); !r.due.IsZero() && late > 0 {
-		r.f.t.Errorf("the bot comes %v later than it had promised the watcher", late)
+	for part, due := range r.due {
+		if late := time.Since(due); late > 0 {
+			r.f.t.Errorf("%s comes %v later than it had promised the watcher", part, late)
+		}
 	}
 }
 

@@ -35,6 +35,15 @@ func (w *watch) within(part string, d time.Duration) {
 	w.due[part] = w.heard[part].Add(d)
 }
 
+// promise is within, or excuse if d is 0.
+func (w *watch) promise(part string, d time.Duration) {
+	if d == 0 {
+		w.excuse(part)
+		return
+	}
+	w.within(part, d)
+}
+
 // idle is how long ago a part, or whoever promises for it, has promised something.
 func (w *watch) idle(part string) time.Duration {
 	w.mu.Lock()
@@ -47,6 +56,7 @@ func (w *watch) excuse(part string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.due, part)
+	delete(w.heard, part)
 }
 
 // died takes note of a part that has ended.

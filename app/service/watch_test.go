@@ -62,6 +62,20 @@ func TestAPartThatIsExcusedOwesNothing(t *testing.T) {
 	})
 }
 
+func TestAPromiseOfNothingEndsAPartsPromiseAndIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWatch(time.Second)
+	w.promise("chat 1", time.Millisecond)
+	w.promise("chat 2", time.Hour)
+	w.promise("chat 1", 0)
+	if late := w.look(time.Now().Add(time.Minute), 0); len(late) > 0 {
+		t.Errorf("overdue: %v", late)
+	}
+	if len(w.heard) != 1 || len(w.due) != 1 {
+		t.Errorf("remembered: %v, %v", w.heard, w.due)
+	}
+}
+
 // A process that was frozen, or starved, wakes up with every promise broken: that is nobody's fault.
 func TestTimeInWhichTheWatchSleptCountsForNobody(t *testing.T) {
 	t.Parallel()

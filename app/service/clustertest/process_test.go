@@ -308,7 +308,7 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 			t.Report(handled)
 			p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
 		},
-		Within: func(d time.Duration) { p.within("poller", d) },
+		Within: p.within,
 	})
 	p.w.termEnds(t0, ctx.Err() != nil)
 	return err
@@ -316,6 +316,10 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 
 // within is the watch: a part that breaks its promise though its process ran would end it.
 func (p *process) within(part string, d time.Duration) {
+	if d == 0 {
+		p.excuse(part)
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if t := p.promises[part]; t != nil {
