@@ -876,7 +876,12 @@ func (m *Machine) quorum() int {
 	return m.expected()/2 + 1
 }
 
-func (m *Machine) reachable(p *peer) bool { return m.now.Sub(p.heard) <= m.cfg.hearing() }
+// reachable tells whether a replica was heard recently, and not as the primary that another has followed since:
+// whoever looks after a crash is not to see two.
+func (m *Machine) reachable(p *peer) bool {
+	followed := m.safe() && p.status.Role == Primary && p.status.Primary.Compare(m.last.claim) < 0
+	return m.now.Sub(p.heard) <= m.cfg.hearing() && !followed
+}
 
 // measure keeps the number of replicas in force: the configured one, or a larger one that has been
 // heard together for a while. Replicas that join do not count yet, so that one that restarts under

@@ -39,6 +39,24 @@ func TestViewTellsOfPeersByNameAndOfTheirAge(t *testing.T) {
 	}
 }
 
+func TestPrimaryThatCrashedIsNotShownBesideItsSuccessor(t *testing.T) {
+	t.Parallel()
+	m := machine()
+	p := heard("p", "p")
+	p.Role, p.Primary, p.Remaining = election.Primary, election.Claim{Timestamp: 5000, Replica: "p"}, lease
+	m.Step(election.Reading{Now: at(0)}, election.StatusReceived{Status: p})
+	if v := m.View(at(0)); !v.Peers[0].Reachable {
+		t.Error("the primary is not reachable")
+	}
+	b := heard("b", "b")
+	b.Role, b.Primary, b.Remaining = election.Primary, election.Claim{Timestamp: 6000, Replica: "b"}, lease
+	m.Step(election.Reading{Now: at(1000)}, election.StatusReceived{Status: b, SentAt: at(1000)})
+	v := m.View(at(1000))
+	if v.Self.Primary != b.Primary || !v.Peers[0].Reachable || v.Peers[1].Reachable || v.Reachable != 2 {
+		t.Errorf("primary %v, peers %+v, %d reachable", v.Self.Primary, v.Peers, v.Reachable)
+	}
+}
+
 // A primary hears standbys when they answer its renewals, and asks nothing besides.
 func TestNobodyIsForgottenBetweenTwoRenewalsOfALongLease(t *testing.T) {
 	t.Parallel()
