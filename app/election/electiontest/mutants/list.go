@@ -156,6 +156,6 @@ var mutants = []mutant{
 
 	// What is told.
 	machine("mismatch told again and again", "			m.mismatchTold[s.Name] = why\n", ""),
-	machine("former primary shown beside its successor", "hearing() && !followed", "hearing()"),
+	machine("former primary shown beside its successor", "hearing() && !followed", "hearing() || followed"),
 	machine("crash and lost lease confused", "return ok && p.heard >= at", "return ok && p.heard < at"),
 }
