@@ -96,10 +96,10 @@ func (s *Simulator) serveMethod(c *gin.Context) {
 
 // serveUpdatesPoll is getUpdates.
 func (s *Simulator) serveUpdatesPoll(c *gin.Context, p params) {
+	gone := c.Request.Context()
 	w := s.beginPoll(caller(c.Request), pollRequest{
 		offset: p.number("offset", 0), limit: p.number("limit", maxLimit), timeout: p.number("timeout", 0), allowed: p.list("allowed_updates"),
-	})
-	gone := c.Request.Context()
+	}, func() bool { return gone.Err() != nil })
 	timeout := time.NewTimer(time.Duration(w.request.timeout) * time.Second)
 	defer timeout.Stop()
 	var a pollAnswer

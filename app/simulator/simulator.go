@@ -58,6 +58,7 @@ type waiter struct {
 	request pollRequest
 	record  *PollRecord
 	answer  chan pollAnswer // takes exactly one
+	gone    func() bool     // tells whether its client has hung up
 }
 
 // pollAnswer ends a poll: with updates, or with a conflict.
@@ -227,12 +228,12 @@ func (s *Simulator) take(now time.Time, p pollRequest) []queued {
 	return updates
 }
 
-// beginPoll is a poll's arrival; the answer comes on the channel.
-func (s *Simulator) beginPoll(poller string, p pollRequest) *waiter {
+// beginPoll is a poll's arrival; the answer comes on the channel. gone tells whether its client has hung up.
+func (s *Simulator) beginPoll(poller string, p pollRequest, gone func() bool) *waiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	w := &waiter{record: s.account.pollBegan(now, poller, p.offset), answer: make(chan pollAnswer, 1)}
+	w := &waiter{record: s.account.pollBegan(now, poller, p.offset), answer: make(chan pollAnswer, 1), gone: gone}
 	if s.bot.webhook.url != "" {
 		w.answer <- pollAnswer{conflict: conflictWebhook, delay: s.bot.conflictDelay(now)}
 		return w
@@ -248,12 +249,16 @@ func (s *Simulator) beginPoll(poller string, p pollRequest) *waiter {
 	return w
 }
 
-// abortWaiting ends the poll that waits with a 409.
+// abortWaiting ends the poll that waits with a 409, unless its client has hung up: nobody conflicts with it.
 func (s *Simulator) abortWaiting(now time.Time, why string) {
 	if s.waiting == nil {
 		return
 	}
-	s.waiting.answer <- pollAnswer{conflict: why, delay: s.bot.conflictDelay(now)}
+	a := pollAnswer{}
+	if !s.waiting.gone() {
+		a = pollAnswer{conflict: why, delay: s.bot.conflictDelay(now)}
+	}
+	s.waiting.answer <- a
 	s.waiting = nil
 }
 

@@ -368,7 +368,7 @@ func TestPollWhoseClientGoesAwayDeliversNothing(t *testing.T) {
 func TestUpdatesForAClientThatHasGoneAreNotDelivered(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	w := r.beginPoll(alice, pollRequest{limit: 100, timeout: 50})
+	w := r.beginPoll(alice, pollRequest{limit: 100, timeout: 50}, func() bool { return false })
 	r.Write(FirstChat, "hello")
 	got := <-w.answer
 	r.endPoll(w, got, 0)
@@ -574,4 +574,16 @@ func (r *rig) text(req *http.Request) (int, string) {
 		r.t.Fatal(err)
 	}
 	return res.StatusCode, string(body)
+}
+
+// A handover: the predecessor's connection is closed, and its poll not yet taken out when the successor's comes.
+func TestPollWhoseClientHungUpConflictsWithNobody(t *testing.T) {
+	for gone, conflicts := range map[bool]string{true: "", false: conflictPoll} {
+		s := New(Config{Token: "1:x", Logger: slog.New(slog.DiscardHandler)})
+		old := s.beginPoll("alice", pollRequest{limit: 100, timeout: 50}, func() bool { return gone })
+		s.beginPoll("bob", pollRequest{limit: 100, timeout: 50}, func() bool { return false })
+		if a := <-old.answer; a.conflict != conflicts {
+			t.Errorf("gone: %v, the older poll gets %q", gone, a.conflict)
+		}
+	}
 }
