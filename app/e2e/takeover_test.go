@@ -53,6 +53,15 @@ func peersOnly(verb string) func(*testing.T, replica) {
 	}
 }
 
+// outgoing has nothing leave a replica, though everything comes in: what it has sent waits in its kernel, and must
+// not arrive when the way is free again. verb is -A or -D.
+func outgoing(verb string) func(*testing.T, replica) {
+	return func(t *testing.T, r replica) {
+		t.Helper()
+		inNetwork(t, r.pid, "iptables", "-w", verb, "OUTPUT", "!", "-o", "lo", "-j", "DROP")
+	}
+}
+
 // cable pulls a replica's cable, or plugs it in again.
 func cable(state string) func(*testing.T, replica) {
 	return func(t *testing.T, r replica) {
@@ -68,6 +77,7 @@ func faults() []fault {
 		{"SIGSTOP", signal(syscall.SIGSTOP), signal(syscall.SIGCONT), 1500 * time.Millisecond, 1500 * time.Millisecond, 3},
 		{"pulled cable", cable("down"), cable("up"), 1500 * time.Millisecond, 1500 * time.Millisecond, 3},
 		{"cut off from peers", peersOnly("-A"), peersOnly("-D"), 1500 * time.Millisecond, 1500 * time.Millisecond, 3},
+		{"nothing gets out", outgoing("-A"), outgoing("-D"), 1500 * time.Millisecond, 1500 * time.Millisecond, 3},
 		{"docker kill", command("kill"), command("start"), 1500 * time.Millisecond, 2 * s, 3},
 		{"docker pause", command("pause"), command("unpause"), 1500 * time.Millisecond, 2 * s, 3},
 		{"docker network disconnect", network("disconnect"), network("connect"), 1500 * time.Millisecond, 2 * s, 3},
