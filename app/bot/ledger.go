@@ -64,7 +64,7 @@ func (l *ledger) idle() bool { return len(l.fetched) == 0 }
 // polled says that a poll with this offset was answered: what it confirmed is over. What was handled
 // beyond it still waits; but of what the predecessor handled only as far as a batch reaches, for ids may start
 // again lower. From then on polls carry no offset until there is something to confirm again, for a server whose
-// ids have started again lower takes an old offset for the end of its queue and would drop what waits.
+// ids have started again just below an old offset would take it for a confirmation and drop what waits.
 func (l *ledger) polled(offset int) {
 	if offset == 0 {
 		return

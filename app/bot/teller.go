@@ -61,8 +61,8 @@ func (k condition) timing(lease time.Duration) timing {
 		// A probe every five seconds tells. A single 401 may be a proxy's.
 		return timing{onset: 15 * time.Second, bridge: 10 * time.Second, calm: 10 * time.Second}
 	default:
-		// Versions differ while replicas are replaced one after the other. Each is heard once per lease, and
-		// counts as there for up to three.
+		// Versions differ while replicas are replaced one after the other. Each is heard at least once a
+		// second, or with its primary's renewals, and counts as there for longer.
 		return timing{onset: max(30*time.Second, 4*lease), bridge: max(10*time.Second, 3*lease), calm: max(30*time.Second, 3*lease)}
 	}
 }

@@ -28,7 +28,10 @@ const (
 // that needs it.
 var common = stack{project: project, telegram: "http://127.0.0.1:8081"}
 
+var commonStarted bool
+
 var startCommon = sync.OnceValues(func() (string, error) {
+	commonStarted = true
 	common.down()
 	return compose(context.Background(), "up", "--detach", "--build", "telegram", "bot", "prometheus")
 })
@@ -42,11 +45,13 @@ func commonStack(t *testing.T) *stack {
 	return &common
 }
 
-// TestMain removes the common stack, if there was one.
+// TestMain removes the common stack, if this process has started it.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	common.down()
+	if commonStarted {
+		common.down()
+	}
 	os.Exit(code)
 }
 
