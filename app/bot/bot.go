@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"habot/app/election"
+	"habot/app/telling"
 )
 
 // Cluster is what the commands show and move.
@@ -77,7 +78,7 @@ type Bot struct {
 	tracker  tracker
 	health   election.Health
 	later    *time.Timer // looks at health when it turns bad by itself
-	trouble  string
+	trouble  telling.Trouble
 	username string
 	deaf     map[int64]bool // admins' chats that refused the last message
 }
@@ -130,7 +131,7 @@ func (b *Bot) probe(ctx context.Context) {
 	b.note(func(t *tracker, now time.Time) { t.probed(now, v != transient, message(err)) })
 	switch v {
 	case unauthorized:
-		b.setTrouble(troubleToken)
+		b.setTrouble(telling.TroubleToken)
 	case fine:
 		b.setTrouble("")
 	default: // what a probe cannot tell, polls will
@@ -193,55 +194,33 @@ func (b *Bot) note(f func(*tracker, time.Time)) {
 	b.cfg.OnHealth(h)
 }
 
-// The kinds of trouble that moving the role would not mend.
-const (
-	troubleToken    = "token"
-	troubleConflict = "conflict"
-	troubleWebhook  = "webhook"
-)
-
-func troubleKinds() []string { return []string{troubleToken, troubleConflict, troubleWebhook} }
-
-func describe(kind string) string {
-	switch kind {
-	case troubleToken:
-		return "Telegram rejects the token (401): it was revoked, or is wrong"
-	case troubleConflict:
-		return "another program polls with this token (409)"
-	case troubleWebhook:
-		return "a webhook is set for this token (409)"
-	default:
-		return ""
-	}
-}
-
 // Trouble says for people why Telegram refuses this bot; empty if it does not.
 func (b *Bot) Trouble() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return describe(b.trouble)
+	return b.trouble.Text()
 }
 
 // setTrouble changes the trouble and says so once.
-func (b *Bot) setTrouble(kind string) {
+func (b *Bot) setTrouble(kind telling.Trouble) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.trouble == kind {
 		return
 	}
 	b.trouble = kind
-	for _, k := range troubleKinds() {
+	for _, k := range telling.Troubles() {
 		value := 0.0
 		if k == kind {
 			value = 1
 		}
-		b.metrics.trouble.WithLabelValues(k).Set(value)
+		b.metrics.trouble.WithLabelValues(string(k)).Set(value)
 	}
 	if kind == "" {
 		b.cfg.Logger.Info("Telegram accepts this bot again")
 		return
 	}
-	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "kind", kind, "detail", describe(kind))
+	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "kind", kind, "detail", kind.Text())
 }
 
 // sleep waits; false if ctx ended first.

@@ -13,6 +13,7 @@ import (
 	"github.com/mymmrac/telego/telegoutil"
 
 	"habot/app/election"
+	"habot/app/telling"
 )
 
 // command is one word the bot knows.
@@ -179,46 +180,9 @@ func statusText(v election.View) string {
 	}
 	fmt.Fprintf(&s, "%d of %d replicas reachable, %d are needed\n", v.Reachable, v.Expected, v.Quorum)
 	if n := len(v.History); n > 0 {
-		s.WriteString("Last change: " + changeText(v.History[n-1]))
+		s.WriteString("Last change: " + telling.ChangeText(v.History[n-1]))
 	}
 	return s.String()
-}
-
-// changeText says who took over from whom, why, and how long nobody was primary.
-func changeText(c election.Change) string {
-	s := fmt.Sprintf("<b>%s</b> is primary since %s", html.EscapeString(c.Name), c.Claim.Time().UTC().Format(time.DateTime+" MST"))
-	if c.Previous != "" {
-		s += fmt.Sprintf(", after <b>%s</b>", html.EscapeString(c.Previous))
-	}
-	s += ": " + words(c.Reason)
-	if c.Gap > 0 {
-		s += fmt.Sprintf(" Nobody was primary for %.2f s.", c.Gap.Seconds())
-	}
-	return s
-}
-
-// words tells a reason as people say it.
-func words(r election.Reason) string {
-	switch r {
-	case election.ReasonStart:
-		return "the first primary."
-	case election.ReasonCrash:
-		return "crash - it was not heard any more."
-	case election.ReasonLeaseLost:
-		return "lease lost - it could not renew in time."
-	case election.ReasonShutdown:
-		return "handover - it was shut down."
-	case election.ReasonSwitchover:
-		return "handover - an operator asked for it."
-	case election.ReasonUnhealthy:
-		return "handover - it could not poll Telegram."
-	case election.ReasonLowerPrimary:
-		return "it met a primary with a lower timestamp."
-	case election.ReasonPartFailed:
-		return "handover - a part of it failed."
-	default:
-		return html.EscapeString(string(r))
-	}
 }
 
 // setCommands has Telegram show the commands, the admins' to the admins alone.

@@ -168,13 +168,6 @@ func TestSwitchoverIsNotRepeatedForWantOfAnAnswer(t *testing.T) {
 	})
 }
 
-func TestFirstPrimaryIsAnnouncedWithoutAPredecessor(t *testing.T) {
-	t.Parallel()
-	if got := changeText(election.Change{Name: "a", Reason: election.ReasonStart}); got != "<b>a</b> is primary since 1970-01-01 00:00:00 UTC: the first primary." {
-		t.Errorf("announced %q", got)
-	}
-}
-
 // A replica that is primary from the start has not probed: it asks who it is.
 func TestNameIsAskedForWhenATextNamesABot(t *testing.T) {
 	t.Parallel()

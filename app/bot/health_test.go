@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"habot/app/election"
+	"habot/app/telling"
 )
 
 // fault is one way in which Telegram fails.
@@ -426,10 +427,10 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 		answer        func() *http.Response
 		conflicts     bool
 	}{
-		{troubleToken, "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
-		{troubleConflict, "409", func() *http.Response { return bad(409, otherPoller) }, true},
-		{troubleConflict, "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
-		{troubleWebhook, "409", func() *http.Response { return bad(409, webhookSet) }, true},
+		{string(telling.TroubleToken), "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
+		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, otherPoller) }, true},
+		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
+		{string(telling.TroubleWebhook), "409", func() *http.Response { return bad(409, webhookSet) }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.kind, func(t *testing.T) {
@@ -453,7 +454,7 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 					t.Errorf("trouble is %q", f.bot.Trouble())
 				}
 				f.expectLogged("level=ERROR", 1)
-				f.expectLogged(describe(tt.kind), 1)
+				f.expectLogged(telling.Trouble(tt.kind).Text(), 1)
 				polls := len(f.tg.all("getUpdates")) - before
 				if polls < 10 || polls > 600 {
 					t.Errorf("%d polls in ten minutes", polls)
@@ -461,8 +462,8 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if got := f.metric("habot_telegram_conflicts_total"); (got > 0) != tt.conflicts {
 					t.Errorf("%v conflicts counted", got)
 				}
-				for _, kind := range troubleKinds() {
-					if got := f.metric("habot_telegram_trouble", "kind", kind); (got == 1) != (kind == tt.kind) {
+				for _, kind := range telling.Troubles() {
+					if got := f.metric("habot_telegram_trouble", "kind", string(kind)); (got == 1) != (string(kind) == tt.kind) {
 						t.Errorf("habot_telegram_trouble is %v for %s", got, kind)
 					}
 				}

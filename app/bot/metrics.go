@@ -1,6 +1,10 @@
 package bot
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"habot/app/telling"
+)
 
 // Outcomes of updates. The set is closed: they are values of a metric's label.
 const (
@@ -68,8 +72,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, o := range []string{outcomeAnswered, outcomeIgnored, outcomeFailed, outcomePanic, outcomeSkipped} {
 		m.updates.WithLabelValues(o)
 	}
-	for _, k := range troubleKinds() {
-		m.trouble.WithLabelValues(k)
+	for _, k := range telling.Troubles() {
+		m.trouble.WithLabelValues(string(k))
 	}
 	for _, o := range []string{outcomeSent, outcomeRefused, outcomeFailed} {
 		m.adminMessages.WithLabelValues(o)

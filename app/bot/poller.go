@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/mymmrac/telego"
+
+	"habot/app/telling"
 )
 
 // Bounds of a term's work.
@@ -206,7 +208,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 		b.cfg.Logger.Warn("Telegram limits polling", "retry_after_seconds", d.Seconds())
 		return d
 	case unauthorized:
-		b.setTrouble(troubleToken)
+		b.setTrouble(telling.TroubleToken)
 		r.refusals++
 		return backOff(r.refusals-1, 5*time.Second, time.Minute, random)
 	case webhook:
@@ -217,12 +219,12 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 				return 0
 			}
 		}
-		b.setTrouble(troubleWebhook)
+		b.setTrouble(telling.TroubleWebhook)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	case conflict:
 		b.metrics.conflicts.Inc()
-		b.setTrouble(troubleConflict)
+		b.setTrouble(telling.TroubleConflict)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	default:

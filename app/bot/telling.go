@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"habot/app/telling"
 )
 
 // tellBackOff is the longest wait between two attempts to tell an admin: nobody waits for it, and a Telegram
@@ -19,16 +21,16 @@ func (b *Bot) RunTelling(ctx context.Context) error {
 		return nil
 	}
 	var (
-		decides teller
+		decides telling.Teller
 		told    = make(chan struct{}, 1)
 		busy    bool
 		under   sync.WaitGroup
 	)
 	defer under.Wait()
-	look := time.NewTicker(lookEvery)
+	look := time.NewTicker(telling.LookEvery)
 	defer look.Stop()
 	for {
-		if text := decides.look(time.Now(), b.sight(busy)); text != "" {
+		if text := decides.Look(time.Now(), b.sight(busy)); text != "" {
 			busy = true
 			under.Go(func() {
 				b.tellAdmins(ctx, text)
@@ -55,15 +57,15 @@ func (b *Bot) tookOver() {
 }
 
 // sight is all that can be seen from here now.
-func (b *Bot) sight(busy bool) sight {
-	s := sight{view: b.cfg.Cluster.View()}
+func (b *Bot) sight(busy bool) telling.Sight {
+	s := telling.Sight{View: b.cfg.Cluster.View()}
 	if b.cfg.Strangers != nil {
-		s.strangers = b.cfg.Strangers()
+		s.Strangers = b.cfg.Strangers()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s.trouble = b.trouble
-	s.reaches = !busy && b.health.OK && b.trouble != troubleToken
+	s.Trouble = b.trouble
+	s.Reaches = !busy && b.health.OK && b.trouble != telling.TroubleToken
 	return s
 }
 

@@ -12,6 +12,9 @@ import (
 	"habot/app/election"
 )
 
+// refillEvery is how often one more message may be told.
+const refillEvery = 5 * time.Minute
+
 func (f *fixture) expectMessages(outcome string, want int) {
 	f.t.Helper()
 	if got := f.metric("habot_admin_messages_total", "outcome", outcome); got != float64(want) {

@@ -1,6 +1,7 @@
-package bot
+package telling
 
 import (
+	"encoding/xml"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -10,13 +11,21 @@ import (
 	"habot/app/election"
 )
 
+// nasty is a name that Telegram would take for markup.
+const nasty = `<b>&"x"</i>`
+
+// wellFormed tells whether Telegram would take a text: markup is closed, and all else escaped.
+func wellFormed(text string) bool {
+	return xml.Unmarshal([]byte("<all>"+text+"</all>"), new(struct{})) == nil
+}
+
 // council is replicas that each look at a common truth, and what they tell the admins. It needs no clock but
 // its own.
 type council struct {
 	t       *testing.T
 	now     time.Time
 	names   []string
-	tellers map[string]*teller
+	tellers map[string]*Teller
 	truth   truth
 	told    []told
 }
@@ -26,7 +35,7 @@ type truth struct {
 	primary string          // empty: none
 	cut     map[string]bool // whom nobody hears, and who hears nobody
 	dead    map[string]bool
-	trouble map[string]string
+	trouble map[string]Trouble
 	deaf    map[string]bool // who reaches no Telegram
 	history []election.Change
 	misfits []election.Mismatched
@@ -40,10 +49,10 @@ type told struct {
 }
 
 func newCouncil(t *testing.T, names ...string) *council {
-	c := &council{t: t, now: time.Unix(1_800_000_000, 0), names: names, tellers: map[string]*teller{}}
-	c.truth = truth{cut: map[string]bool{}, dead: map[string]bool{}, trouble: map[string]string{}, deaf: map[string]bool{}}
+	c := &council{t: t, now: time.Unix(1_800_000_000, 0), names: names, tellers: map[string]*Teller{}}
+	c.truth = truth{cut: map[string]bool{}, dead: map[string]bool{}, trouble: map[string]Trouble{}, deaf: map[string]bool{}}
 	for _, name := range names {
-		c.tellers[name] = &teller{}
+		c.tellers[name] = &Teller{}
 	}
 	return c
 }
@@ -61,7 +70,7 @@ func (c *council) status(name string) election.Status {
 	return s
 }
 
-func (c *council) sight(name string) sight {
+func (c *council) sight(name string) Sight {
 	v := election.View{Self: c.status(name), Expected: len(c.names), Quorum: len(c.names)/2 + 1, Reachable: 1, Mismatched: c.truth.misfits}
 	if !c.truth.cut[name] {
 		v.History = c.truth.history
@@ -78,7 +87,7 @@ func (c *council) sight(name string) sight {
 		}
 		v.Peers = append(v.Peers, p)
 	}
-	return sight{view: v, trouble: c.truth.trouble[name], reaches: !c.truth.deaf[name] && c.truth.trouble[name] != troubleToken}
+	return Sight{View: v, Trouble: c.truth.trouble[name], Reaches: !c.truth.deaf[name] && c.truth.trouble[name] != TroubleToken}
 }
 
 // look has everybody look once.
@@ -87,8 +96,8 @@ func (c *council) look() {
 		if c.truth.dead[name] {
 			continue
 		}
-		if text := c.tellers[name].look(c.now, c.sight(name)); text != "" {
-			if !validHTML(text) {
+		if text := c.tellers[name].Look(c.now, c.sight(name)); text != "" {
+			if !wellFormed(text) {
 				c.t.Errorf("Telegram cannot parse %q", text)
 			}
 			c.told = append(c.told, told{c.now, name, text})
@@ -100,7 +109,7 @@ func (c *council) look() {
 func (c *council) pass(d time.Duration) {
 	for end := c.now.Add(d); c.now.Before(end); {
 		c.look()
-		c.now = c.now.Add(lookEvery)
+		c.now = c.now.Add(LookEvery)
 	}
 }
 
@@ -177,7 +186,7 @@ func TestTheEndOfAnAbsenceIsToldByWhoToldItIfTheNextPrimaryDoesNotKnow(t *testin
 	c.truth.dead["b"], c.truth.primary = true, ""
 	c.pass(time.Minute)
 	c.expect("a", "No primary")
-	c.truth.dead["b"], c.tellers["b"] = false, &teller{}
+	c.truth.dead["b"], c.tellers["b"] = false, &Teller{}
 	c.elect("b", 0)
 	c.pass(time.Hour)
 	c.expect("b", "<b>b</b> is primary since", "a", "There is a primary again, as <b>a</b> sees it: <b>b</b>.")
@@ -230,7 +239,7 @@ func TestWhoTakesOverTheTellingRepeatsOnlyWhatMayNotHaveBeenTold(t *testing.T) {
 		c := threeTellers(t)
 		c.truth.dead["b"], c.truth.primary = true, ""
 		for len(c.told) == 0 {
-			c.pass(lookEvery)
+			c.pass(LookEvery)
 		}
 		c.pass(lives)
 		c.truth.dead["a"] = true
@@ -251,11 +260,11 @@ func TestAnAbsenceIsToldByOneThatReachesTelegramAndStays(t *testing.T) {
 	c.expect("b", "<b>a</b> reachable")
 	for _, role := range []election.Role{election.Joining, election.Leaving} {
 		s := c.sight("b")
-		s.view.Peers[0].Status.Role, s.view.Peers[0].Status.Health.OK = role, true
+		s.View.Peers[0].Status.Role, s.View.Peers[0].Status.Health.OK = role, true
 		if by := s.author(); by != "id-b" {
 			t.Errorf("%s tells while a is %s", by, role)
 		}
-		s.view.Self.Role = role
+		s.View.Self.Role = role
 		if s.sees(noPrimary) && !s.blind(noPrimary) {
 			t.Errorf("one that is %s sees no primary", role)
 		}
@@ -351,7 +360,7 @@ func TestBriefPrimariesEndAnAbsence(t *testing.T) {
 // Two pollers cut off each other in turns: polls of ours succeed in between.
 func TestAForeignPollerIsToldOnceHoweverItsConflictsComeAndGo(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{troubleConflict, troubleWebhook} {
+	for _, kind := range []Trouble{TroubleConflict, TroubleWebhook} {
 		c := threeTellers(t)
 		for range 60 {
 			c.truth.trouble["b"] = kind
@@ -377,11 +386,11 @@ func TestAForeignPollerIsToldOnceHoweverItsConflictsComeAndGo(t *testing.T) {
 func TestAForeignPollerIsToldByThePrimary(t *testing.T) {
 	t.Parallel()
 	c := threeTellers(t)
-	c.truth.trouble["b"] = troubleConflict
+	c.truth.trouble["b"] = TroubleConflict
 	c.pass(time.Minute)
 	c.expect("b", "Another program polls")
 	c.elect("c", time.Second)
-	c.truth.trouble["c"] = troubleConflict
+	c.truth.trouble["c"] = TroubleConflict
 	c.pass(time.Minute)
 	c.truth.trouble["c"], c.truth.trouble["b"] = "", ""
 	c.pass(time.Hour)
@@ -391,20 +400,20 @@ func TestAForeignPollerIsToldByThePrimary(t *testing.T) {
 func TestARejectedTokenIsToldWhenItIsAcceptedAgain(t *testing.T) {
 	t.Parallel()
 	c := threeTellers(t)
-	all := func(kind string) {
+	all := func(kind Trouble) {
 		for _, name := range c.names {
 			c.truth.trouble[name] = kind
 		}
 	}
 	from := c.now
-	all(troubleToken)
+	all(TroubleToken)
 	c.pass(time.Hour)
 	c.expect()
-	to := c.now.Add(-lookEvery)
+	to := c.now.Add(-LookEvery)
 	all("")
 	c.pass(time.Hour)
 	c.expect("b", "rejected the token (401) from "+clock(from)+" to "+clock(to)+", as <b>b</b> sees it. It accepts it again.")
-	all(troubleToken) // a proxy's mistake
+	all(TroubleToken) // a proxy's mistake
 	c.pass(6 * time.Second)
 	all("")
 	c.pass(time.Hour)
@@ -430,13 +439,13 @@ func TestAConfigurationThatDiffersIsToldOnceByOne(t *testing.T) {
 	c.expect("b", "No configuration differs any more")
 
 	s := c.sight("b")
-	s.view.Peers, s.view.Expected = nil, 5
-	s.view.Mismatched = []election.Mismatched{{Name: "y", Reason: election.RefusedLease, Theirs: "2s"}}
+	s.View.Peers, s.View.Expected = nil, 5
+	s.View.Mismatched = []election.Mismatched{{Name: "y", Reason: election.RefusedLease, Theirs: "2s"}}
 	if got := s.text(noPrimary, episode{}); !strings.HasSuffix(got, "\n<b>y</b> cannot take part: it has LEASE=2s, here it is 1s\n3 more missing, not heard for a minute or ever") {
 		t.Errorf("told %q", got)
 	}
-	s.view.Mismatched = nil
-	s.strangers = []string{"10.0.0.7:7175: <another> bot"}
+	s.View.Mismatched = nil
+	s.Strangers = []string{"10.0.0.7:7175: <another> bot"}
 	if got := s.text(mismatch, episode{}); !strings.HasSuffix(got, "\n10.0.0.7:7175: &lt;another&gt; bot") {
 		t.Errorf("told %q", got)
 	}
@@ -531,9 +540,9 @@ func TestAFrozenReplicaDoesNotTellOfTheTimeThatItMissed(t *testing.T) {
 
 func TestNothingIsToldBeforeTheReplicaIsKnown(t *testing.T) {
 	t.Parallel()
-	var d teller
+	var d Teller
 	for i := range 100 {
-		if text := d.look(time.Unix(int64(2*i), 0), sight{reaches: true}); text != "" {
+		if text := d.Look(time.Unix(int64(2*i), 0), Sight{Reaches: true}); text != "" {
 			t.Fatalf("told %q", text)
 		}
 	}
@@ -543,7 +552,7 @@ func TestNothingIsToldBeforeTheReplicaIsKnown(t *testing.T) {
 // not grow.
 func TestWhateverIsSeenMessagesAreFew(t *testing.T) {
 	t.Parallel()
-	kinds := append(troubleKinds(), "", "", "")
+	kinds := append(Troubles(), "", "", "")
 	for seed := range uint64(4) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		c := newCouncil(t, "a", "b", "c", "d", "e")
@@ -582,5 +591,12 @@ func TestWhateverIsSeenMessagesAreFew(t *testing.T) {
 		if len(c.told) < 12 {
 			t.Errorf("seed %d: only %d messages in four hours: the test shows little", seed, len(c.told))
 		}
+	}
+}
+
+func TestFirstPrimaryIsAnnouncedWithoutAPredecessor(t *testing.T) {
+	t.Parallel()
+	if got := ChangeText(election.Change{Name: "a", Reason: election.ReasonStart}); got != "<b>a</b> is primary since 1970-01-01 00:00:00 UTC: the first primary." {
+		t.Errorf("announced %q", got)
 	}
 }
