@@ -77,6 +77,7 @@ type Bot struct {
 	mu       sync.Mutex
 	tracker  tracker
 	health   election.Health
+	lost     bool        // the way to Telegram does not work, by all that is known: a new term alone does not mend it
 	later    *time.Timer // looks at health when it turns bad by itself
 	trouble  telling.Trouble
 	username string
@@ -166,7 +167,7 @@ func message(err error) string {
 func (b *Bot) reachesTelegram() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.health.OK
+	return !b.lost
 }
 
 // note lets f take note in the tracker and tells of a change of health, also of one that is due later.
@@ -182,16 +183,18 @@ func (b *Bot) note(f func(*tracker, time.Time)) {
 		b.later = time.AfterFunc(at.Sub(now), func() { b.note(func(*tracker, time.Time) {}) })
 	}
 	h := b.tracker.health(now)
-	if h.OK == b.health.OK {
-		return
-	}
-	b.health = h
-	if h.OK {
-		b.cfg.Logger.Info("the way to Telegram works again")
-	} else {
+	switch {
+	case !h.OK && !b.lost:
+		b.lost = true
 		b.cfg.Logger.Warn("the way to Telegram does not work", "detail", h.Detail)
+	case b.lost && !b.tracker.doubted(now):
+		b.lost = false
+		b.cfg.Logger.Info("the way to Telegram works again")
 	}
-	b.cfg.OnHealth(h)
+	if h.OK != b.health.OK {
+		b.health = h
+		b.cfg.OnHealth(h)
+	}
 }
 
 // Trouble says for people why Telegram refuses this bot; empty if it does not.

@@ -2,6 +2,7 @@ package bot
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"habot/app/election"
@@ -32,46 +33,61 @@ const (
 	// longer than a primary takes to poll again (probeBound + waitBound + pollBackOff), or it would hand over the
 	// role just when all is well.
 	wellFor = 7 * time.Second
+	// HealthSettles is how long a replica must have been heard before its word that it reaches Telegram moves a role:
+	// a process that starts, or wakes, says so until it knows better, which it does after probeTimeout + probeAgain +
+	// probeTimeout; and when Telegram is back the primary is to know first, as above.
+	HealthSettles = wellFor
 )
 
 // tracker judges the way to Telegram from what was seen of it. It is pure.
 type tracker struct {
+	polling      bool      // a term runs: its polls tell, whatever was seen before it
 	failingSince time.Time // of polls; zero while they succeed
 	detail       string
 	coolUntil    time.Time
 	probesFailed int
+	probesSince  time.Time // when the first of these failed
 	wellSince    time.Time // since when probes succeed again; zero if they do not, or it is no matter
 }
 
-func (t *tracker) pollSucceeded() { *t = tracker{} }
+// roleBegan puts what was seen before aside until a poll tells: it may be old, and a role that is given back unused
+// helps nobody.
+func (t *tracker) roleBegan() { t.polling = true }
 
-// pollFailed takes in, at now, a poll that failed. One whose answer was due earlier had failed by then.
+// reached takes in that Telegram answered a poll, if only that it does not want to be polled now: polls that failed
+// before and those that fail later are not one failure.
+func (t *tracker) reached() { *t = tracker{polling: t.polling} }
+
+// pollFailed takes in, at now, a poll that failed. One whose answer was due earlier had failed by then, and one
+// that confirms what was seen before the term, then.
 func (t *tracker) pollFailed(now, due time.Time, why string) {
 	if t.failingSince.IsZero() {
-		t.failingSince = now
-		if due.Before(now) {
-			t.failingSince = due
+		since := []time.Time{now, due}
+		if t.probesFailed > 0 && t.wellSince.IsZero() {
+			since = append(since, t.probesSince)
 		}
+		if now.Before(t.coolUntil) {
+			since = append(since, now.Add(-failingFor))
+		}
+		t.failingSince = slices.MinFunc(since, time.Time.Compare)
 	}
 	t.detail = why
 }
-
-// pollRefused says that Telegram was reached and does not want to be polled now: polls that failed before
-// and those that fail later are not one failure.
-func (t *tracker) pollRefused() { t.failingSince = time.Time{} }
 
 // roleEnded forgets polls that fail no longer because there are none; but not at once that they did.
 func (t *tracker) roleEnded(now time.Time) {
 	if t.failing(now) {
 		t.coolUntil = now.Add(coolDown)
 	}
-	t.failingSince = time.Time{}
+	t.polling, t.failingSince = false, time.Time{}
 }
 
 func (t *tracker) probed(now time.Time, ok bool, why string) {
 	switch {
 	case !ok:
-		t.probesFailed++
+		if t.probesFailed++; t.probesFailed == 1 {
+			t.probesSince = now
+		}
 		t.detail, t.wellSince = why, time.Time{}
 	case t.probesFailed >= probeFailures && t.wellSince.IsZero():
 		t.wellSince = now
@@ -103,11 +119,16 @@ func (t *tracker) turnsBad() time.Time {
 
 func (t *tracker) health(now time.Time) election.Health {
 	switch {
-	case t.failing(now), now.Before(t.coolUntil):
+	case t.failing(now), !t.polling && now.Before(t.coolUntil):
 		return election.Health{Detail: "polling Telegram fails: " + t.detail}
-	case t.probesFailed >= probeFailures:
+	case !t.polling && t.probesFailed >= probeFailures:
 		return election.Health{Detail: fmt.Sprintf("Telegram was not reached %d times: %s", t.probesFailed, t.detail)}
 	default:
 		return election.Health{OK: true}
 	}
+}
+
+// doubted tells whether something speaks against the way to Telegram, if not enough, or put aside.
+func (t *tracker) doubted(now time.Time) bool {
+	return !t.failingSince.IsZero() || now.Before(t.coolUntil) || t.probesFailed > 0
 }

@@ -346,6 +346,82 @@ func TestReplicaThatHandedOverStaysUnhealthyForAWhile(t *testing.T) {
 	})
 }
 
+// What was seen before a term may be old: the role goes back to nobody before a poll has failed.
+func TestANewPrimaryIsJudgedByItsPolls(t *testing.T) {
+	t.Parallel()
+	for _, before := range []string{"probes", "polls"} {
+		for _, works := range []bool{true, false} {
+			for _, ft := range []fault{{"dropped", func(call) (*http.Response, error) { return nil, errDropped }}, {"hang", hang}} {
+				t.Run(fmt.Sprintf("%s failed, %s, works again: %v", before, ft.name, works), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) {
+						f := newFixture(t)
+						ctx, stop := context.WithCancel(t.Context())
+						defer stop()
+						go func() { _ = f.bot.RunProbe(ctx) }()
+						after(20 * time.Second)
+						f.tg.answerWith(ft.answer)
+						if before == "polls" {
+							r := f.start(election.Change{})
+							after(20 * time.Second)
+							r.drained()
+						} else {
+							after(20 * time.Second)
+						}
+						if h := f.healthChanges(); len(h) != 1 || h[0].OK {
+							t.Fatalf("health without Telegram: %v", h)
+						}
+						if works {
+							f.tg.answerWith(nil)
+						}
+						r := f.start(election.Change{})
+						began := time.Now()
+						after(time.Minute)
+						h := f.healthChanges()
+						switch {
+						case len(h) < 2 || !h[1].OK || !h[1].at.Equal(began):
+							t.Errorf("health %v, want nothing of the past at the term's begin", h)
+						case works && len(h) != 2:
+							t.Errorf("health %v, though Telegram is polled", h)
+						case !works && (len(h) != 3 || h[2].OK || h[2].at.Sub(began) > probeBound):
+							t.Errorf("health %v, want bad again within %v", h, probeBound)
+						}
+						said := 0
+						if works {
+							said = 1
+						}
+						f.expectLogged("the way to Telegram does not work", 1)
+						f.expectLogged("the way to Telegram works again", said)
+						r.drained()
+					})
+				})
+			}
+		}
+	}
+}
+
+// A role that ends before a poll has told leaves what was known.
+func TestARoleThatNeverPolledChangesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go func() { _ = f.bot.RunProbe(ctx) }()
+		after(20 * time.Second)
+		f.tg.answerWith(hang)
+		after(20 * time.Second)
+		r := f.start(election.Change{})
+		after(time.Second)
+		r.drained()
+		after(time.Millisecond)
+		if h := f.healthChanges(); len(h) != 3 || h[2].OK {
+			t.Errorf("health %v, want bad, good while it polled, bad", h)
+		}
+		stop()
+	})
+}
+
 // Telegram that answers, even with a refusal, was reached: failures before and after are two.
 func TestFailuresFarApartAreNotOneFailure(t *testing.T) {
 	t.Parallel()

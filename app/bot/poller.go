@@ -71,6 +71,12 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 		b: b, term: t, book: newLedger(t.Handled), lines: map[int64]*line{},
 		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}),
 	}
+	b.note(func(tr *tracker, now time.Time) {
+		if tr.doubted(now) {
+			r.failures = 1 // the first poll is to tell soon
+		}
+		tr.roleBegan()
+	})
 	ctx = withHeld(ctx, t.Held)
 	var besides sync.WaitGroup
 	defer besides.Wait()
@@ -159,7 +165,7 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	case v == fine:
 		r.failures, r.refusals = 0, 0
 		r.b.setTrouble("")
-		r.b.note(func(t *tracker, _ time.Time) { t.pollSucceeded() })
+		r.b.note(func(t *tracker, _ time.Time) { t.reached() })
 		r.mu.Lock()
 		r.book.polled(p.offset)
 		r.mu.Unlock()
@@ -200,7 +206,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 	b := r.b
 	random := rand.Float64() //nolint:gosec // jitter
 	if v != transient && v != permanent {
-		b.note(func(t *tracker, _ time.Time) { t.pollRefused() })
+		b.note(func(t *tracker, _ time.Time) { t.reached() })
 	}
 	switch v {
 	case limited:

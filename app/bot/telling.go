@@ -65,7 +65,7 @@ func (b *Bot) sight(busy bool) telling.Sight {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.Trouble = b.trouble
-	s.Reaches = !busy && b.health.OK && b.trouble != telling.TroubleToken
+	s.Reaches = !busy && !b.lost && b.trouble != telling.TroubleToken
 	return s
 }
 

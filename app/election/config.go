@@ -17,6 +17,9 @@ type Config struct {
 	Replicas int
 	// Quorum is how many grants make a primary; 0 stands for a majority of the replicas.
 	Quorum int
+	// HealthSettles is how long a standby must have been heard without a break before an unhealthy primary takes its
+	// word that it is healthy and hands over to it: a process that has just started, or woken, may not know yet.
+	HealthSettles time.Duration
 }
 
 // Heartbeat is how often a primary renews: two fifths of the lease. A renewal that a quorum has not

@@ -96,6 +96,7 @@ type refusal struct {
 type peer struct {
 	status Status
 	heard  Instant
+	since  Instant // when it was heard first, without a break since then
 }
 
 // Machine is one replica's election. It is not safe for concurrent use: one goroutine owns it.
@@ -184,9 +185,12 @@ func New(cfg Config, r Reading) *Machine {
 // Step takes one input at one reading of the clocks and returns what is to be done, in order.
 func (m *Machine) Step(r Reading, in Input) []Output {
 	m.now, m.wall, m.out = max(m.now, r.Now), r.Wall, nil
+	if in, ok := in.(HealthChanged); ok {
+		m.health = in.Health.bounded() // first: nobody is to leave for an illness that is over
+	}
 	m.advance()
 	switch in := in.(type) {
-	case Tick:
+	case Tick, HealthChanged:
 	case ClaimReceived:
 		m.emit(Reply{m.answer(in.Request)})
 	case EndReceived:
@@ -202,8 +206,6 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 		}
 	case BotStopped:
 		m.onBotStopped()
-	case HealthChanged:
-		m.health = in.Health.bounded()
 	case Resign:
 		m.resign(in.Reason, in.Successor, true)
 	case Leave:
@@ -371,7 +373,11 @@ func (m *Machine) meet(s Status) {
 			delete(m.peers, id)
 		}
 	}
-	m.peers[s.Replica] = &peer{status: s, heard: m.now}
+	since := m.now
+	if p, ok := m.peers[s.Replica]; ok && m.now.Sub(p.heard) <= m.cfg.hearing() {
+		since = p.since
+	}
+	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since}
 }
 
 // mismatched reports a replica that cannot take part with this one, once until it changes, and keeps it for
@@ -811,11 +817,14 @@ func (m *Machine) onBotStopped() {
 }
 
 // heir is the standby to hand over to: one that has granted and was heard, a healthy one if there
-// is one; only a healthy one if it must be. Of several the first by name.
+// is one; only one that is surely healthy if it must be. Of several the first by name.
 func (m *Machine) heir(healthy bool) ReplicaID {
 	var best *peer
 	for id, p := range m.peers {
-		if p.status.Role != Standby || m.acks[id] <= m.now || (healthy && !p.status.Health.OK) {
+		if p.status.Role != Standby || m.acks[id] <= m.now {
+			continue
+		}
+		if healthy && (!p.status.Health.OK || m.now.Sub(p.since) < m.cfg.HealthSettles) {
 			continue
 		}
 		if best == nil || heirBefore(p.status, best.status) {

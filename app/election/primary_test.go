@@ -1,6 +1,9 @@
 package election_test
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestPrimaryRenewsEveryHeartbeatAndItsLeaseMoves(t *testing.T) {
 	t.Parallel()
@@ -307,6 +310,61 @@ func TestUnhealthyPrimaryHandsOverOnlyToAHealthyStandby(t *testing.T) {
 		  > stepped down m/1000, unhealthy
 		  > release m/1000 unhealthy to c
 	`)
+}
+
+// A process that has just started, or woken, says that it is healthy until it knows better.
+func TestUnhealthyPrimaryTrustsNoStandbyThatItHasNotHeardForAWhile(t *testing.T) {
+	t.Parallel()
+	story(t, replica{HealthSettles: 500 * time.Millisecond}, `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010 health=bad
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1030 granted b m/1000 sent=1020 health=bad
+		  > bot until 1910, lease ends 2010
+		1100 health bad
+		# c has just started
+		1200 granted c m/1000 sent=1020
+		1420 tick
+		  > claim m/1000 as primary, round 3
+		1430 granted b m/1000 sent=1420 health=bad
+		  > bot until 2310, lease ends 2410
+		1640 granted c m/1000 sent=1420
+		1699 tick
+		1700 tick
+		  > drain bot, unhealthy
+	`)
+	t.Run("without a break", func(t *testing.T) {
+		t.Parallel()
+		story(t, replica{HealthSettles: 500 * time.Millisecond}, `
+			100 status b role=standby
+			100 status c role=standby health=bad
+			2800 tick
+			  > claim m/1000 as candidate, round 1
+			2810 granted c m/1000 sent=2800 health=bad
+			  > election m/1000 won after 10
+			  > primary is m/1000, start
+			  > bot until 3690, lease ends 3790
+			  > start bot m/1000
+			  > claim m/1000 as primary, round 2
+			2820 granted c m/1000 sent=2810 health=bad
+			  > bot until 3700, lease ends 3800
+			2830 health bad
+			# b was not heard for more than two and a half seconds
+			2830 granted b m/1000 sent=2810
+			3210 tick
+			  > claim m/1000 as primary, round 3
+			3220 granted c m/1000 sent=3210 health=bad
+			  > bot until 4100, lease ends 4200
+			3329 tick
+			3330 tick
+			  > drain bot, unhealthy
+		`)
+	})
 }
 
 func TestStandbyThatLeavesIsDoneAtOnceAndNeverClaims(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 // grants, asks again after 50, holds back for 250, and its bot stops 100 before the end of the lease.
 type replica struct {
 	Replicas, Quorum int
+	HealthSettles    time.Duration
 	// Queries shows the questions to everybody too; most stories are easier to read without.
 	Queries bool
 }
@@ -34,7 +35,7 @@ func story(t *testing.T, r replica, script string) {
 	}
 	p := &player{t: t, show: r.Queries, wall: 1000}
 	p.m = election.New(election.Config{
-		Self: "m", Name: "m", Lease: lease, Replicas: r.Replicas, Quorum: r.Quorum,
+		Self: "m", Name: "m", Lease: lease, Replicas: r.Replicas, Quorum: r.Quorum, HealthSettles: r.HealthSettles,
 	}, election.Reading{Wall: p.wall})
 	var want, got []string
 	for line := range strings.Lines(script) {

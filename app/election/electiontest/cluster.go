@@ -245,7 +245,7 @@ func (c *Cluster) Start(i int) {
 	if h.replicas != 0 {
 		replicas, quorum = h.replicas, h.quorum
 	}
-	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum}
+	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum, HealthSettles: lease}
 	began := c.reading(h)
 	if c.hasty {
 		began.Now = began.Now.Add(-cfg.JoinSilence())

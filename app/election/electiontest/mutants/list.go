@@ -125,8 +125,12 @@ var mutants = []mutant{
 	machine("lease not checked after a freeze, by the machine", "	case m.now >= m.botUntil():\n		m.resign(ReasonLeaseLost, \"\", false)\n		return\n	}\n", "	}\n"),
 	machine("draining bot outlives its lease", "(m.stopping && drain)", "m.stopping"),
 	machine("hands over to nobody in particular", "		m.successor = m.heir(false)\n", ""),
-	machine("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now ||", "p.status.Role != Standby || m.acks[id] < 0 ||"),
+	machine("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now {", "p.status.Role != Standby || m.acks[id] < 0 {"),
 	machine("unhealthy primary hands over to anybody", "m.heir(true); id", "m.heir(false); id"),
+	machine("unhealthy primary hands over to a process that has just started", " || m.now.Sub(p.since) < m.cfg.HealthSettles) {", ") {"),
+	machine("unhealthy primary hands over to a process that has just woken", "; ok && m.now.Sub(p.heard) <= m.cfg.hearing() {", "; ok {"),
+	machine("unhealthy primary hands over to nobody that it goes on hearing", "		since = p.since\n", "		_ = p.since\n"),
+	in("bot/health.go", "new primary is judged by what probes said", "func (t *tracker) roleBegan() { t.polling = true }", "func (t *tracker) roleBegan() {}"),
 	machine("unhealthy primary stays", "if !m.health.OK && !m.stopping {", "if false {"),
 	machine("healthy heir not preferred", "		return a.Health.OK\n", "		return !a.Health.OK\n"),
 

@@ -1,0 +1,101 @@
+package clustertest
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/simulator"
+)
+
+// While Telegram itself is down no replica would do better, whichever are started again or freeze meanwhile: the role
+// stays. It does when Telegram is back, too, and when an operator has moved it right then.
+func TestNothingMovesWhileTelegramIsDown(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{simulator.FaultError500, simulator.FaultHang, simulator.FaultDrop} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(20) {
+				synctest.Test(t, func(t *testing.T) {
+					w := calm(seed)
+					one := w.standby() // the other and the primary are a majority
+					const lasting = time.Minute
+					down := time.Now().Add(lasting)
+					w.sim.Apply(simulator.Control{Faults: []simulator.Fault{{Kind: kind, Seconds: lasting.Seconds()}}})
+					for time.Until(down) > -10*time.Second {
+						time.Sleep(time.Duration(w.rng.Int64N(int64(4 * time.Second))))
+						p := w.at(one)
+						switch {
+						case p == nil:
+						case w.rng.IntN(2) == 0:
+							p.die("crash", "kill -9")
+							w.restart(p, time.Duration(w.rng.Int64N(int64(time.Second))))
+						default:
+							p.freeze(time.Duration(w.rng.Int64N(int64(2 * time.Second))))
+						}
+					}
+					time.Sleep(time.Minute)
+					w.expectTerms(t, 1)
+				})
+			}
+		})
+	}
+}
+
+func TestASwitchoverStaysWhateverProbesStillSay(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			w := calm(seed)
+			const lasting = time.Minute
+			w.sim.Apply(simulator.Control{Faults: []simulator.Fault{{Kind: simulator.FaultError500, Seconds: lasting.Seconds()}}})
+			time.Sleep(lasting + 3*time.Second)
+			if err := w.judge.terms[0].p.node.Switchover(w.over, ""); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			w.expectTerms(t, 2)
+		})
+	}
+}
+
+// calm is three replicas that run well, one of them as primary for some time.
+func calm(seed uint64) *world {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	w := newWorld(seed, options{
+		replicas: 3, lease: 550 * time.Millisecond, restarts: true, noise: noise{delay: time.Millisecond, latency: 10 * time.Millisecond},
+	}, rng, slog.LevelInfo)
+	for _, h := range w.hosts {
+		w.begin(h)
+		time.Sleep(time.Duration(rng.Int64N(int64(5 * time.Second))))
+	}
+	time.Sleep(20 * time.Second)
+	return w
+}
+
+// standby is a host of one that runs.
+func (w *world) standby() *host {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, i := range w.rng.Perm(len(w.hosts)) {
+		if h := w.hosts[i]; h.process != nil && h.process.term == nil {
+			return h
+		}
+	}
+	panic("nobody stands by")
+}
+
+// expectTerms ends the world, of which it expects that so many replicas acted as primary, one after the other.
+func (w *world) expectTerms(t *testing.T, want int) {
+	t.Helper()
+	w.mu.Lock()
+	got := len(w.judge.terms)
+	w.mu.Unlock()
+	w.finish()
+	if err := w.verdict(); err != nil || got != want {
+		t.Fatalf("%s\nseed %d: %d terms, want %d; %v", strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"), w.seed, got, want, err)
+	}
+}
