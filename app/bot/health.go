@@ -11,9 +11,10 @@ import (
 // Times of health. When Telegram itself is down nothing may move: a standby must have said so before a primary
 // looks for a healthy one. A standby notices after probeEvery + probeTimeout + probeAgain + probeTimeout = 10 s at
 // the latest: its last good answer came just before, and the next probes hang. A primary says nothing before
-// failingFor = 12 s: its failing counts from an answer that came, or was due, when Telegram was down. The difference
-// is for the standby's word, which comes with its next grant: two fifths of a lease, so leases of up to 4.5 s are
-// surely safe. A longer one may see the role move once. When Telegram is back, the primary is to know first.
+// failingFor = 12 s: its failing counts from an answer that came, or was due, when Telegram was down, or from the
+// first of its own probes that failed before its term. The difference is for the standby's word, which comes with
+// its next grant: two fifths of a lease, so leases of up to 4.5 s are surely safe. A longer one may see the role move
+// once. When Telegram is back, the primary is to know first.
 //
 // A primary that alone is cut off is replaced when the poll that waited then was due, longTimeout later at the
 // most, and failingFor has passed: 12 s to 17 s, and a takeover by agreement.
@@ -33,9 +34,9 @@ const (
 	// longer than a primary takes to poll again (probeBound + waitBound + pollBackOff), or it would hand over the
 	// role just when all is well.
 	wellFor = 7 * time.Second
-	// HealthSettles is how long a replica must have been heard before its word that it reaches Telegram moves a role:
-	// a process that starts, or wakes, says so until it knows better, which it does after probeTimeout + probeAgain +
-	// probeTimeout; and when Telegram is back the primary is to know first, as above.
+	// HealthSettles is how long a replica must have been heard before its word that it reaches Telegram moves a role.
+	// A process that starts, or wakes, says so until it knows better, after probeTimeout + probeAgain + probeTimeout at
+	// the latest; and when Telegram is back the primary is to know first, as above.
 	HealthSettles = wellFor
 )
 

@@ -59,6 +59,8 @@ type kind struct {
 	again time.Duration
 	// longer multiplies how long it lasts; 0 stands for 1.
 	longer float64
+	// asks: it is an operator's request.
+	asks   bool
 	strike func(ctx context.Context, s *stack, b blow, r replica) (struck, error)
 }
 
@@ -87,7 +89,7 @@ func kinds() []kind {
 		{name: "a tenth of a processor", victims: several, longer: 2, strike: starve},
 		{name: "busy processors", longer: 2, strike: saturate},
 		{name: "Telegram fails", longer: 2, strike: failTelegram},
-		{name: "switchover", victims: []victim{thePrimary}, strike: switchover},
+		{name: "switchover", victims: []victim{thePrimary}, asks: true, strike: switchover},
 	}
 }
 

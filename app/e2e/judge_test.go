@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 	"testing"
 	"time"
+
+	"habot/app/election"
 )
 
 // testimony is a replica's word, given between asked and told, that it holds the lease of a term.
@@ -17,9 +20,10 @@ type testimony struct{ asked, told time.Time }
 // its last: it cannot be had twice.
 type term struct {
 	// claim is its timestamp: no two terms have the same.
-	claim int64
-	name  string
-	words []testimony // in order
+	claim  int64
+	name   string
+	reason election.Reason // empty if it was not heard
+	words  []testimony     // in order
 }
 
 func (t term) first() testimony { return t.words[0] }
@@ -68,7 +72,9 @@ const clock = "15:04:05.000"
 type inForce struct {
 	what string
 	// deposes: it may cost a primary its role. Others (no processor, no names, no Telegram) must not.
-	deposes  bool
+	deposes bool
+	// asks: it is an operator's request for a handover by whoever is primary.
+	asks     bool
 	victims  []string
 	from, to time.Time // to is zero while it lasts
 }
@@ -85,8 +91,13 @@ type change struct {
 	suspects []string
 }
 
+// handOver bounds how long a primary takes to hand over: what is in hand is answered within five seconds, or not, and
+// confirmed within one.
+const handOver = 8 * time.Second
+
 // changes finds the causes of all changes of primary. A blow explains one if it hit the old primary, or so
-// many that no quorum was left, and lasted until a while (aftermath) before the old primary was heard last.
+// many that no quorum was left, and lasted until a while (aftermath) before the old primary was heard last. A request for
+// a handover, of whomever it was asked, explains one that was made by request.
 func changes(terms []term, blows []inForce, quorum, replicas int, aftermath time.Duration) (all []change) {
 	for i := 1; i < len(terms); i++ {
 		c := change{from: terms[i-1], to: terms[i]}
@@ -94,6 +105,9 @@ func changes(terms []term, blows []inForce, quorum, replicas int, aftermath time
 		var what []string
 		for _, b := range blows {
 			switch {
+			case b.asks && c.to.reason == election.ReasonSwitchover && b.during(c.to.first().told.Add(-handOver), c.to.first().told):
+				what = append(what, b.what)
+				hit[c.from.name] = true
 			case !b.during(c.from.last().asked.Add(-aftermath), c.to.first().told):
 			case !b.deposes:
 				c.suspects = append(c.suspects, b.what)
@@ -201,12 +215,12 @@ func TestJudgeSeesTimestampsOutOfOrder(t *testing.T) {
 
 func TestJudgeFindsCauses(t *testing.T) {
 	t.Parallel()
-	terms := []term{told(1, "a", 1, 2, 3), told(2, "b", 5)}
-	kill := inForce{"kill", true, []string{"a"}, second(3.2), second(3.3)}
-	starve := inForce{"starve", false, []string{"a"}, second(1), second(6)}
-	one := inForce{"cut one", true, []string{"b"}, second(2), second(4)}
-	other := inForce{"cut the other", true, []string{"c"}, second(2), time.Time{}}
-	long := inForce{"kill", true, []string{"a"}, second(0), second(1)}
+	kill := inForce{"kill", true, false, []string{"a"}, second(3.2), second(3.3)}
+	starve := inForce{"starve", false, false, []string{"a"}, second(1), second(6)}
+	one := inForce{"cut one", true, false, []string{"b"}, second(2), second(4)}
+	other := inForce{"cut the other", true, false, []string{"c"}, second(2), time.Time{}}
+	long := inForce{"kill", true, false, []string{"a"}, second(0), second(1)}
+	ask := inForce{"ask", true, true, []string{"c"}, second(0), second(0.1)}
 	for _, c := range []struct {
 		name, cause string
 		suspects    int
@@ -219,7 +233,13 @@ func TestJudgeFindsCauses(t *testing.T) {
 		{"no quorum", "cut one", 0, []inForce{one, other}},
 		{"long ago", "", 0, []inForce{long}},
 		{"nothing at all", "", 0, nil},
+		{"asked of another, and slow", "ask", 0, []inForce{ask}},
+		{"asked long ago", "", 0, []inForce{{"ask", true, true, []string{"c"}, second(-4), second(-3.5)}}},
 	} {
+		terms := []term{told(1, "a", 1, 2, 3), told(2, "b", 5)}
+		if strings.HasPrefix(c.name, "asked") {
+			terms[1].reason = election.ReasonSwitchover
+		}
 		got := changes(terms, c.blows, 2, 3, time.Second)
 		if len(got) != 1 || got[0].cause != c.cause || len(got[0].suspects) != c.suspects {
 			t.Errorf("%s: %+v", c.name, got)
@@ -239,7 +259,7 @@ func TestJudgeExcusesWhatWasOnTheWire(t *testing.T) {
 	t.Parallel()
 	terms := []term{told(1, "a", 1, 2), told(2, "b", 4, 8)}
 	arrivals := []arrival{{"a", second(2.5)}, {"b", second(5)}, {"a", second(6)}}
-	excused, inexcusable := late(arrivals, terms, []inForce{{"cable", true, []string{"a"}, second(2), second(3)}}, 5*time.Second)
+	excused, inexcusable := late(arrivals, terms, []inForce{{"cable", true, false, []string{"a"}, second(2), second(3)}}, 5*time.Second)
 	if excused != 1 || len(inexcusable) != 0 {
 		t.Errorf("with a cause: %d excused, not so %v", excused, inexcusable)
 	}

@@ -139,7 +139,7 @@ func (b *battle) strike(w blow, taken map[string]bool, schedule func(time.Time, 
 		b.struck[w.kind.name]++
 		names = append(names, r.name)
 		i := len(b.blows)
-		b.blows = append(b.blows, inForce{what: w.kind.name, deposes: hit.deposes, victims: []string{r.name}, from: from})
+		b.blows = append(b.blows, inForce{what: w.kind.name, deposes: hit.deposes, asks: w.kind.asks, victims: []string{r.name}, from: from})
 		b.say("  > %s %s, for %.1f s (%s) %s", w.kind.name, r.name, w.lasts.Seconds(), w.victim, hit.detail)
 		end := from.Add(w.lasts)
 		schedule(end, func() { b.heal(w, r, hit, i) })

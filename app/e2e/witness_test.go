@@ -81,7 +81,7 @@ func (w *witness) ask(ctx context.Context, client *http.Client, name string) err
 		return nil
 	}
 	if w.note(says.Timestamp, name, word) {
-		w.say("%s", w.introduce(ctx, client, name, says.Timestamp))
+		w.introduce(ctx, client, name, says.Timestamp)
 	}
 	return nil
 }
@@ -96,21 +96,27 @@ func (w *witness) note(claim int64, name string, word testimony) bool {
 			return false
 		}
 	}
-	w.terms = append(w.terms, term{claim, name, []testimony{word}})
+	w.terms = append(w.terms, term{claim: claim, name: name, words: []testimony{word}})
 	return true
 }
 
-// introduce says how a replica says that it came to be primary.
-func (w *witness) introduce(ctx context.Context, client *http.Client, name string, claim int64) string {
+// introduce keeps and says how a replica says that it came to be primary.
+func (w *witness) introduce(ctx context.Context, client *http.Client, name string, claim int64) {
 	v, err := getBy[election.View](ctx, client, "http://127.0.0.1:8080/cluster")
-	if err == nil {
-		for _, c := range v.History {
-			if c.Claim.Timestamp == claim {
-				return fmt.Sprintf("%s is primary after %s: %s, nobody was for %.0f ms", name, c.Previous, c.Reason, ms(c.Gap))
-			}
+	i := slices.IndexFunc(v.History, func(c election.Change) bool { return c.Claim.Timestamp == claim })
+	if err != nil || i < 0 {
+		w.say("%s is primary", name)
+		return
+	}
+	c := v.History[i]
+	w.say("%s is primary after %s: %s, nobody was for %.0f ms", name, c.Previous, c.Reason, ms(c.Gap))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.terms {
+		if w.terms[i].claim == claim {
+			w.terms[i].reason = c.Reason
 		}
 	}
-	return name + " is primary"
 }
 
 // heard are the terms so far, in the order in which they were first heard of.
