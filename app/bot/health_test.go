@@ -325,9 +325,7 @@ func TestReplicaThatHandedOverStaysUnhealthyForAWhile(t *testing.T) {
 			}
 			return nil, nil
 		})
-		ctx, stop := context.WithCancel(t.Context())
-		defer stop()
-		go func() { _ = f.bot.RunProbe(ctx) }()
+		f.probing()
 		r := f.start(election.Change{})
 		after(20 * time.Second)
 		if h := f.healthChanges(); len(h) != 1 || h[0].OK {
@@ -356,9 +354,7 @@ func TestANewPrimaryIsJudgedByItsPolls(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						f := newFixture(t)
-						ctx, stop := context.WithCancel(t.Context())
-						defer stop()
-						go func() { _ = f.bot.RunProbe(ctx) }()
+						f.probing()
 						after(20 * time.Second)
 						f.tg.answerWith(ft.answer)
 						if before == "polls" {
@@ -405,9 +401,7 @@ func TestARoleThatNeverPolledChangesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		ctx, stop := context.WithCancel(t.Context())
-		defer stop()
-		go func() { _ = f.bot.RunProbe(ctx) }()
+		f.probing()
 		after(20 * time.Second)
 		f.tg.answerWith(hang)
 		after(20 * time.Second)
@@ -418,7 +412,6 @@ func TestARoleThatNeverPolledChangesNothing(t *testing.T) {
 		if h := f.healthChanges(); len(h) != 3 || h[2].OK {
 			t.Errorf("health %v, want bad, good while it polled, bad", h)
 		}
-		stop()
 	})
 }
 

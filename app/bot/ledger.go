@@ -122,8 +122,10 @@ const (
 	probeBound  = 1500 * time.Millisecond
 	// waitBound is for a probe that Telegram may keep waiting for three seconds. It would sleep through
 	// the return of a Telegram that hangs, so it leaves only when getMe has been answered.
-	waitBound   = 4 * time.Second
-	pollBackOff = 750 * time.Millisecond
+	waitBound = 4 * time.Second
+	// pollBackOff and probeBound together are no more than failingFor is above ten seconds: an outage that short never
+	// makes a primary unhealthy.
+	pollBackOff = 500 * time.Millisecond
 	// knownFor is how long an offset that was confirmed may be used again: after a week without updates
 	// ids may start again lower, and an old offset would drop what waits.
 	knownFor = 24 * time.Hour

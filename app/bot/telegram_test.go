@@ -525,6 +525,15 @@ func (f *fixture) become(change election.Change) *role {
 	return f.start(change)
 }
 
+// probing has the bot probe until the test ends.
+func (f *fixture) probing() {
+	go func() {
+		if err := f.bot.RunProbe(f.t.Context()); err != nil {
+			f.t.Errorf("RunProbe: %v", err)
+		}
+	}()
+}
+
 // telling has the bot tell the admins until the test ends, or the returned function is called.
 func (f *fixture) telling() (stop func()) {
 	ctx, cancel := context.WithCancel(f.t.Context())

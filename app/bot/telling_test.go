@@ -221,7 +221,7 @@ func TestAnOutageDelaysAndMergesWhatIsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 41)
-		go func() { _ = f.bot.RunProbe(t.Context()) }()
+		f.probing()
 		f.standing()
 		f.telling()
 		after(time.Second)

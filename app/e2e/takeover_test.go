@@ -234,3 +234,31 @@ func TestTelegramFails(t *testing.T) {
 		})
 	}
 }
+
+// TestTelegramFailsWhileAStandbyStartsAgain: one that does not know yet that Telegram is down is no reason to move the role.
+func TestTelegramFailsWhileAStandbyStartsAgain(t *testing.T) {
+	primary, standbys := settled(t, size)
+	before := ask[simulator.Report](t, "/report")
+	const (
+		lasting = 35 * time.Second
+		ill     = 20 * time.Second // by then the primary says that it does not reach Telegram
+	)
+	began := time.Now()
+	control(t, simulator.Control{Faults: []simulator.Fault{{Kind: simulator.FaultHang, Seconds: lasting.Seconds()}}})
+	time.Sleep(time.Until(began.Add(ill)))
+	v, err := view(t, primary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Self.Health.OK {
+		t.Fatal("the primary is healthy: nothing is shown")
+	}
+	docker(t, "restart", standbys[0].container)
+	time.Sleep(time.Until(began.Add(lasting)))
+	if now, _ := settled(t, size); now.name != primary.name {
+		t.Errorf("the role moved from %s to %s", primary.name, now.name)
+	}
+	if after := nothingLost(t); after.PollerChanges != before.PollerChanges {
+		t.Errorf("%d changes of poller", after.PollerChanges-before.PollerChanges)
+	}
+}
