@@ -14,6 +14,9 @@ import (
 // What an operator reads and what Compose hands on keep step with what is read: this is the one place
 // that compares them.
 
+// configuration is the document with the table of variables.
+const configuration = "app/config/CONFIGURATION.md"
+
 func read(t *testing.T, name string) string {
 	t.Helper()
 	raw, err := os.ReadFile("../../" + name)
@@ -74,12 +77,12 @@ func TestEnvExampleShowsEveryVariableWithItsDefault(t *testing.T) {
 }
 
 // The rows are "| `NAME` | default | meaning |". Where no default is fixed, the cell may say so in words.
-func TestReadmeShowsEveryVariableWithItsDefault(t *testing.T) {
+func TestConfigurationShowsEveryVariableWithItsDefault(t *testing.T) {
 	t.Parallel()
-	_, table, begun := strings.Cut(read(t, "README.md"), "<!-- config -->\n")
+	_, table, begun := strings.Cut(read(t, configuration), "<!-- config -->\n")
 	table, _, ended := strings.Cut(table, "<!-- /config -->")
 	if !begun || !ended {
-		t.Fatal("README.md has no table between <!-- config --> and <!-- /config -->")
+		t.Fatalf("%s has no table between <!-- config --> and <!-- /config -->", configuration)
 	}
 	row := regexp.MustCompile("^\\| *`([A-Z_]+)` *\\| *([^|]*?) *\\| *([^|]*?) *\\|$")
 	fixed := map[string]string{}
@@ -92,7 +95,7 @@ func TestReadmeShowsEveryVariableWithItsDefault(t *testing.T) {
 		m := row.FindStringSubmatch(line)
 		if m == nil {
 			if strings.Contains(line, "`") {
-				t.Errorf("README.md: not a row of one variable: %s", line)
+				t.Errorf("%s: not a row of one variable: %s", configuration, line)
 			}
 			continue
 		}
@@ -101,11 +104,11 @@ func TestReadmeShowsEveryVariableWithItsDefault(t *testing.T) {
 			v.Default = ""
 		}
 		if m[3] == "" {
-			t.Errorf("README.md does not say what %s means", v.Name)
+			t.Errorf("%s does not say what %s means", configuration, v.Name)
 		}
 		got = append(got, v)
 	}
-	inStep(t, "README.md", got)
+	inStep(t, configuration, got)
 }
 
 // environmentOf is what a service of docker-compose.yml gets, as it is written there. The file is read
