@@ -3,5 +3,5 @@
 //
 // It owns those addresses and who may do what there: everything is read-only but the switchover, which
 // takes the administrators' token or the container's own loopback. It decides nothing: what it shows
-// and does is the replica's. It may import election, listener, gin, client_golang and x/net.
+// and does is the replica's. It may import election, listener, gin and client_golang.
 package web
