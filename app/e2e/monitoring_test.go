@@ -197,7 +197,7 @@ func (w *watched) telegramLimits(t *testing.T) {
 	t.Helper()
 	const wait = 2
 	control(t, simulator.Control{Faults: []simulator.Fault{{Kind: simulator.FaultLimit, Seconds: 3, RetryAfterSeconds: wait}}})
-	w.shows(t, shownWithin, w.query(t, "Told to wait (retry_after)").Substitute(scrapeEvery, time.Minute), "",
+	w.shows(t, shownWithin, w.query(t, "Rate-limit wait (retry_after)").Substitute(scrapeEvery, time.Minute), "",
 		func(got map[string]float64) bool { return math.Abs(got[""]-wait) < 0.01 })
 	_, _ = settled(t, size)
 	time.Sleep(skew) // for the last of it to be scraped
