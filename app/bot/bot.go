@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +31,9 @@ type Cluster interface {
 // Config is what a bot is made of.
 type Config struct {
 	Token        string
-	APIURL       string // without a slash at its end
-	Name         string // of this replica, for people
+	APIURL       string   // without a slash at its end
+	Proxy        *url.URL // on the way to APIURL; nil for none
+	Name         string   // of this replica, for people
 	Version      string
 	AdminChatIDs []int64
 	Cluster      Cluster
@@ -87,13 +89,13 @@ type Bot struct {
 // New returns a bot that does nothing yet.
 func New(cfg Config) (*Bot, error) {
 	if cfg.Transport == nil {
-		cfg.Transport = newBase()
+		cfg.Transport = newBase(cfg.Proxy)
 	}
 	b := &Bot{
 		cfg: cfg, metrics: newMetrics(cfg.Registerer), took: make(chan struct{}, 1),
 		health: election.Health{OK: true}, deaf: map[int64]bool{},
 	}
-	redact := redaction(cfg.Token)
+	redact := redaction(cfg.Token, cfg.Proxy)
 	client := &http.Client{Transport: &transport{
 		base: cfg.Transport, token: cfg.Token, redact: redact, userAgent: userAgent(cfg.Version, cfg.Name), metrics: b.metrics,
 		admins: cfg.AdminChatIDs,

@@ -107,10 +107,7 @@ func TestLeaseThatEndsWhileAConnectionIsMadeSendsNothing(t *testing.T) {
 	}()
 	var held atomic.Bool
 	held.Store(true)
-	rt, ok := newBase().(*http.Transport)
-	if !ok {
-		t.Fatal("the base is no http.Transport")
-	}
+	rt := newBase(nil)
 	rt.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		held.Store(false)
 		return new(net.Dialer).DialContext(ctx, network, listener.Addr().String())
@@ -134,10 +131,7 @@ func dialled(t *testing.T) (near *net.TCPConn, far net.Conn) {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
-	rt, ok := newBase().(*http.Transport)
-	if !ok {
-		t.Fatal("the base is no http.Transport")
-	}
+	rt := newBase(nil)
 	conn, err := rt.DialContext(t.Context(), "tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +141,8 @@ func dialled(t *testing.T) (near *net.TCPConn, far net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = far.Close() })
-	if near, ok = conn.(*net.TCPConn); !ok {
+	near, ok := conn.(*net.TCPConn)
+	if !ok {
 		t.Fatalf("a connection is a %T", conn)
 	}
 	return near, far
@@ -196,7 +191,7 @@ func TestKernelGivesUpAConnectionThatIsNotAcknowledged(t *testing.T) {
 // The environment is the configuration's to read.
 func TestNoProxyIsTakenFromTheEnvironment(t *testing.T) {
 	t.Parallel()
-	if rt, ok := newBase().(*http.Transport); !ok || rt.Proxy != nil {
+	if newBase(nil).Proxy != nil {
 		t.Error("the way to Telegram asks for a proxy")
 	}
 }
@@ -265,7 +260,7 @@ func TestRedaction(t *testing.T) {
 		{"", "at /bot" + placeholder + "/getMe", "at /bot<token>/getMe"},
 	}
 	for _, tt := range tests {
-		if got := redaction(tt.token)(tt.text); got != tt.want {
+		if got := redaction(tt.token, nil)(tt.text); got != tt.want {
 			t.Errorf("%q without %q is %q, want %q", tt.text, tt.token, got, tt.want)
 		}
 	}
