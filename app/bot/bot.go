@@ -83,7 +83,9 @@ type Bot struct {
 	later    *time.Timer // looks at health when it turns bad by itself
 	trouble  telling.Trouble
 	username string
-	deaf     map[int64]bool // admins' chats that refused the last message
+	deaf     map[int64]bool  // admins' chats that refused the last message
+	moved    map[int64]int64 // those that became supergroups, and which
+	placed   map[int64]bool  // those that were there when their commands were set
 }
 
 // New returns a bot that does nothing yet.
@@ -93,12 +95,12 @@ func New(cfg Config) (*Bot, error) {
 	}
 	b := &Bot{
 		cfg: cfg, metrics: newMetrics(cfg.Registerer), took: make(chan struct{}, 1),
-		health: election.Health{OK: true}, deaf: map[int64]bool{},
+		health: election.Health{OK: true}, deaf: map[int64]bool{}, moved: map[int64]int64{}, placed: map[int64]bool{},
 	}
 	redact := redaction(cfg.Token, cfg.Proxy)
 	client := &http.Client{Transport: &transport{
 		base: cfg.Transport, token: cfg.Token, redact: redact, userAgent: userAgent(cfg.Version, cfg.Name), metrics: b.metrics,
-		admins: cfg.AdminChatIDs,
+		isAdmin: b.isAdmin,
 	}}
 	caller := &caller{Caller: telegoapi.HTTPCaller{Client: client}, redact: redact, logger: cfg.Logger, metrics: b.metrics}
 	api, err := telego.NewBot(placeholder, telego.WithAPICaller(caller), telego.WithAPIServer(cfg.APIURL), telego.WithDiscardLogger())

@@ -73,7 +73,7 @@ func FuzzTelegramAnswers(f *testing.F) {
 			}
 		}
 		expectJudged(t, b.getMe(t.Context(), time.Minute), broken || status >= 500)
-		v, err := b.send(withHeld(t.Context(), func() bool { return false }), reply{chat: 1, text: "x"}, sendBackOff, sleep)
+		v, err := b.send(withHeld(t.Context(), func() bool { return false }), reply{to: place{chat: 1}, text: "x"}, sendBackOff, sleep)
 		if v != over || !errors.Is(err, ErrLeaseLost) {
 			t.Errorf("without a lease something was sent: %v, %v", v, err)
 		}
@@ -145,7 +145,7 @@ func FuzzStatusText(f *testing.F) {
 		}
 		text := statusText(v)
 		var said strings.Builder
-		for _, r := range (&Bot{}).html(1, text) {
+		for _, r := range (&Bot{}).html(place{chat: 1}, text) {
 			if n := len(utf16.Encode([]rune(r.text))); n > maxText || strings.TrimSpace(r.text) == "" {
 				t.Errorf("Telegram does not take a text of %d units", n)
 			}

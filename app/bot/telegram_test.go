@@ -56,6 +56,8 @@ type params struct {
 	ChatID         int64           `json:"chat_id"`
 	Text           string          `json:"text"`
 	ParseMode      string          `json:"parse_mode"`
+	Thread         int64           `json:"message_thread_id"`
+	DirectTopic    int64           `json:"direct_messages_topic_id"`
 	Scope          json.RawMessage `json:"scope"`
 	Commands       []struct {
 		Command     string `json:"command"`
@@ -98,6 +100,14 @@ func (tg *telegram) send(chat int64, text string) int {
 	return id
 }
 
+// inject puts an update into the queue as it is.
+func (tg *telegram) inject(m queued) {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	tg.put(m)
+}
+
+// put appends to the queue. tg.mu MUST be held.
 func (tg *telegram) put(m queued) {
 	tg.queue = append(tg.queue, m)
 	tg.nextID = m.id + 1
@@ -396,10 +406,18 @@ func newFixture(t *testing.T, admins ...int64) *fixture {
 
 func newFixtureWith(t *testing.T, tg *telegram, admins ...int64) *fixture {
 	t.Helper()
-	f := &fixture{t: t, tg: tg, cluster: &cluster{}, logs: &logBuffer{}, reg: prometheus.NewRegistry()}
+	f := newFixtureOn(t, tg, admins...)
+	f.tg = tg
+	return f
+}
+
+// newFixtureOn is a fixture with another way to Telegram.
+func newFixtureOn(t *testing.T, way http.RoundTripper, admins ...int64) *fixture {
+	t.Helper()
+	f := &fixture{t: t, cluster: &cluster{}, logs: &logBuffer{}, reg: prometheus.NewRegistry()}
 	b, err := New(Config{
 		Token: testToken, APIURL: "https://api.telegram.org", Name: "habot-bot-1", Version: "1.2.3",
-		AdminChatIDs: admins, Cluster: f.cluster, Registerer: f.reg, Transport: f.tg,
+		AdminChatIDs: admins, Cluster: f.cluster, Registerer: f.reg, Transport: way,
 		Logger: slog.New(slog.NewTextHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnHealth: func(h election.Health) {
 			f.mu.Lock()
@@ -495,6 +513,9 @@ func (f *fixture) expectLogged(text string, times int) {
 // told is all that was sent to anybody.
 func (f *fixture) told() []string {
 	var all []string
+	if f.tg == nil {
+		return nil
+	}
 	for _, c := range f.tg.all("sendMessage") {
 		all = append(all, c.params.Text)
 	}

@@ -20,6 +20,8 @@ const (
 type Delivery struct {
 	Poller string    `json:"poller"`
 	At     time.Time `json:"at"`
+	// Topic is where in its chat an answer went; 0 for none.
+	Topic int `json:"message_thread_id,omitempty"`
 }
 
 // Record is the account of one update.
@@ -27,6 +29,7 @@ type Record struct {
 	Serial    int64      `json:"serial"`
 	ID        int        `json:"update_id"`
 	Chat      int64      `json:"chat_id,omitempty"`
+	Topic     int        `json:"message_thread_id,omitempty"`
 	Text      string     `json:"text,omitempty"`
 	Sent      time.Time  `json:"sent"`
 	Delivered []Delivery `json:"delivered,omitempty"`
@@ -71,6 +74,7 @@ type Report struct {
 	Unanswered      int64 `json:"unanswered"` // sent, neither answered nor dropped
 	OutOfOrder      int64 `json:"out_of_order"`
 	StrayMessages   int64 `json:"stray_messages"` // messages that answer no update
+	Misplaced       int64 `json:"misplaced"`      // answers in another topic than the update's
 	Polls           int64 `json:"polls"`
 	Overlaps        int64 `json:"overlaps"`
 	Conflicts       int64 `json:"conflicts"`
@@ -100,6 +104,7 @@ type account struct {
 	oldest    int64
 	texts     map[textKey][]int64 // serials, the oldest first: a user may say the same again
 	lastReply map[int64]int64     // chat: the serial answered last
+	formerly  map[int64]int64     // supergroup: the group that it was
 	report    Report
 
 	polls      []*PollRecord
@@ -112,15 +117,15 @@ type account struct {
 
 func newAccount() *account {
 	return &account{
-		records: map[int64]*Record{}, oldest: 1, texts: map[textKey][]int64{}, lastReply: map[int64]int64{},
+		records: map[int64]*Record{}, oldest: 1, texts: map[textKey][]int64{}, lastReply: map[int64]int64{}, formerly: map[int64]int64{},
 		lastEnd: map[string]time.Time{}, displaced: map[string]time.Time{},
 	}
 }
 
 // sent takes note of a new update and returns its serial number.
-func (a *account) sent(now time.Time, id int, chat int64, text string) int64 {
+func (a *account) sent(now time.Time, id int, chat int64, topic int, text string) int64 {
 	a.serial++
-	a.records[a.serial] = &Record{Serial: a.serial, ID: id, Chat: chat, Text: text, Sent: now}
+	a.records[a.serial] = &Record{Serial: a.serial, ID: id, Chat: chat, Topic: topic, Text: text, Sent: now}
 	if text != "" {
 		key := textKey{chat, text}
 		a.texts[key] = append(a.texts[key], a.serial)
@@ -173,7 +178,7 @@ func (a *account) delivered(now time.Time, poller string, updates []queued) {
 			a.report.Delivered++
 		}
 		if len(r.Delivered) < 20 {
-			r.Delivered = append(r.Delivered, Delivery{poller, now})
+			r.Delivered = append(r.Delivered, Delivery{Poller: poller, At: now})
 		}
 	}
 }
@@ -196,13 +201,26 @@ func (a *account) dropped(updates []queued, why string) {
 	}
 }
 
-// answered finds the update that a message answers: "name: text" for the chat's text, or the text itself.
-func (a *account) answered(now time.Time, poller string, chat int64, text string) {
-	same := a.texts[textKey{chat, text}]
-	if len(same) == 0 {
-		if _, rest, cut := strings.Cut(text, ": "); cut {
-			same = a.texts[textKey{chat, rest}]
-		}
+// moves takes note that a group is a supergroup now: what was written in the one is answered in the other.
+func (a *account) moves(from, to int64) { a.formerly[to] = from }
+
+// said finds the updates of a chat with a text, or with what follows a name in it: "name: text".
+func (a *account) said(chat int64, text string) []int64 {
+	if same := a.texts[textKey{chat, text}]; len(same) > 0 {
+		return same
+	}
+	_, rest, cut := strings.Cut(text, ": ")
+	if !cut {
+		return nil
+	}
+	return a.texts[textKey{chat, rest}]
+}
+
+// answered finds the update that a message answers, and takes note of it.
+func (a *account) answered(now time.Time, poller string, chat int64, topic int, text string) {
+	same := a.said(chat, text)
+	if from, moved := a.formerly[chat]; len(same) == 0 && moved {
+		same = a.said(from, text)
 	}
 	if len(same) == 0 {
 		a.report.StrayMessages++
@@ -216,6 +234,9 @@ func (a *account) answered(now time.Time, poller string, chat int64, text string
 		}
 	}
 	r := a.records[serial]
+	if topic != r.Topic {
+		a.report.Misplaced++
+	}
 	switch len(r.Answered) {
 	case 0:
 		a.report.Answered++
@@ -227,7 +248,7 @@ func (a *account) answered(now time.Time, poller string, chat int64, text string
 		a.report.AnsweredTwice++
 	}
 	if len(r.Answered) < 20 {
-		r.Answered = append(r.Answered, Delivery{poller, now})
+		r.Answered = append(r.Answered, Delivery{poller, now, topic})
 	}
 }
 

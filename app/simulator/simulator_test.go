@@ -44,7 +44,8 @@ type reply struct {
 	Description string          `json:"description"`
 	ErrorCode   int             `json:"error_code"`
 	Parameters  struct {
-		RetryAfter int `json:"retry_after"`
+		RetryAfter      int   `json:"retry_after"`
+		MigrateToChatID int64 `json:"migrate_to_chat_id"`
 	} `json:"parameters"`
 	took time.Duration
 }
