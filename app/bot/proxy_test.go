@@ -206,11 +206,12 @@ type proxied struct {
 func proxiedBot(t *testing.T, kind, scheme, password string) *proxied {
 	t.Helper()
 	sim := simulator.New(simulator.Config{Token: testToken, Chats: 1, Logger: slog.New(slog.DiscardHandler)})
-	var server *httptest.Server
+	server := httptest.NewUnstartedServer(sim.Handler())
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	if scheme == "https" {
-		server = httptest.NewTLSServer(sim.Handler())
+		server.StartTLS()
 	} else {
-		server = httptest.NewServer(sim.Handler())
+		server.Start()
 	}
 	t.Cleanup(server.Close)
 	x := &proxied{
@@ -221,7 +222,7 @@ func proxiedBot(t *testing.T, kind, scheme, password string) *proxied {
 	rt := newBase(way)
 	t.Cleanup(rt.CloseIdleConnections)
 	// The test's servers share one certificate, which is also good for example.com.
-	trusting := httptest.NewTLSServer(nil)
+	trusting := httptest.NewTLSServer(nil) // nobody asks it
 	rt.TLSClientConfig = &tls.Config{RootCAs: trusting.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
 	trusting.Close()
 	dial := rt.DialContext
