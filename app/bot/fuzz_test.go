@@ -63,7 +63,7 @@ func FuzzTelegramAnswers(f *testing.F) {
 		})
 		updates, err := b.api.GetUpdates(withHeld(t.Context(), func() bool { return true }), &telego.GetUpdatesParams{})
 		expectJudged(t, err, broken || status >= 500)
-		if readable := idsOf(status, body); !broken && readable != nil {
+		if readable := idsIn(status, body); !broken && readable != nil {
 			var got []int
 			for _, u := range updates {
 				got = append(got, u.UpdateID)
@@ -101,8 +101,8 @@ func expectJudged(t *testing.T, err error, mustFail bool) {
 	}
 }
 
-// idsOf are the ids in a sound answer to getUpdates; nil if it is none. What else an update says may be beyond us.
-func idsOf(status int, body string) []int {
+// idsIn are the ids in a sound answer to getUpdates; nil if it is none. What else an update says may be beyond us.
+func idsIn(status int, body string) []int {
 	var a struct {
 		OK     *bool             `json:"ok"`
 		Result []json.RawMessage `json:"result"`

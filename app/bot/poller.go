@@ -167,7 +167,7 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 		r.b.setTrouble("")
 		r.b.note(func(t *tracker, _ time.Time) { t.reached() })
 		r.mu.Lock()
-		r.book.polled(p.offset)
+		r.book.polled(p.offset, idsOf(updates))
 		r.mu.Unlock()
 		return updates, true
 	case v != over:

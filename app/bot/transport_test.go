@@ -515,11 +515,11 @@ func TestOffsets(t *testing.T) {
 	if p := l.next(0, now); p.offset != 8 {
 		t.Errorf("the poll that confirms is %+v", p)
 	}
-	l.polled(0)
+	l.polled(0, []int{7, 8, 9})
 	if p := l.next(0, now); p.offset != 8 {
 		t.Errorf("a poll without an offset confirmed something: %+v", p)
 	}
-	l.polled(8)
+	l.polled(8, []int{8, 9})
 	if p := l.next(0, now); p.offset != 0 {
 		t.Errorf("confirmed, but the poll is %+v", p)
 	}
@@ -558,7 +558,7 @@ func TestLedgerConfirmsUpToTheOldestInHand(t *testing.T) {
 	if l.take(14, now); l.idle() {
 		t.Error("with an update in hand the ledger is idle")
 	}
-	l.polled(14)
+	l.polled(14, nil)
 	if got := l.ids(); len(got) != 0 || l.offset != 0 {
 		t.Errorf("after the confirmation %v wait and %d confirms", got, l.offset)
 	}
@@ -574,7 +574,7 @@ func TestLedgerKeepsWhatIsHandledOutOfTurn(t *testing.T) {
 	}
 	l.done(10, now)
 	l.done(500, now)
-	l.polled(11)
+	l.polled(11, []int{11, 500})
 	if got := l.ids(); !slices.Equal(got, []int64{500}) || !l.knows(500) {
 		t.Errorf("handled and not confirmed are %v, want 500", got)
 	}
