@@ -222,6 +222,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 		if !r.webhookTaken {
 			b.cfg.Logger.Warn("a webhook is set for this token: removing it, what waits is kept")
 			if r.webhookTaken = r.deleteWebhook(ctx); r.webhookTaken {
+				b.webhookGone()
 				return 0
 			}
 		}

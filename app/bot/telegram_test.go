@@ -391,7 +391,8 @@ type fixture struct {
 	reg     *prometheus.Registry
 
 	mu     sync.Mutex
-	health []healthChange
+	health []healthChange    // when it turned good or bad; it is good at first
+	told   []election.Health // all of it
 }
 
 type healthChange struct {
@@ -422,7 +423,10 @@ func newFixtureOn(t *testing.T, way http.RoundTripper, admins ...int64) *fixture
 		OnHealth: func(h election.Health) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.health = append(f.health, healthChange{h, time.Now()})
+			f.told = append(f.told, h)
+			if n := len(f.health); n == 0 && !h.OK || n > 0 && f.health[n-1].OK != h.OK {
+				f.health = append(f.health, healthChange{h, time.Now()})
+			}
 		},
 	})
 	if err != nil {
@@ -439,7 +443,7 @@ func (f *fixture) expectNoToken() {
 	if err != nil {
 		f.t.Error(err)
 	}
-	said := f.logs.String() + strings.Join(f.told(), "\n") + fmt.Sprint(families) + fmt.Sprint(f.healthChanges()) + f.bot.Trouble()
+	said := f.logs.String() + strings.Join(f.sent(), "\n") + fmt.Sprint(families) + fmt.Sprint(f.told) + f.bot.Trouble()
 	if i := strings.Index(said, testSecret); i >= 0 {
 		f.t.Errorf("the token is in what the bot says: ...%s", said[max(0, i-200):i+len(testSecret)])
 	}
@@ -510,8 +514,8 @@ func (f *fixture) expectLogged(text string, times int) {
 	}
 }
 
-// told is all that was sent to anybody.
-func (f *fixture) told() []string {
+// sent is all that was sent to anybody.
+func (f *fixture) sent() []string {
 	var all []string
 	if f.tg == nil {
 		return nil
