@@ -591,6 +591,7 @@ type role struct {
 	reports  [][]int64
 	due      map[string]time.Time // what the watcher was promised last, by part
 	promises int
+	margins  map[string]time.Duration // the least that was left of a part's promise when it came round
 }
 
 // start runs the bot as primary until the test ends or it is told to stop.
@@ -603,7 +604,7 @@ func (f *fixture) start(change election.Change, handled ...int64) *role {
 
 // role is a term that has yet to run.
 func (f *fixture) role(change election.Change, handled ...int64) *role {
-	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{}), due: map[string]time.Time{}}
+	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{}), due: map[string]time.Time{}, margins: map[string]time.Duration{}}
 	r.held.Store(true)
 	r.term = Term{
 		Change: change, Held: r.held.Load, Drain: r.drain, Handled: handled,
@@ -646,6 +647,11 @@ func (r *role) within(part string, d time.Duration) {
 	r.keepPromises()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if due, promised := r.due[part]; promised {
+		if least, known := r.margins[part]; !known || time.Until(due) < least {
+			r.margins[part] = time.Until(due)
+		}
+	}
 	if d == 0 {
 		delete(r.due, part)
 		return
