@@ -14,6 +14,8 @@ const (
 	// lostAfter is how long after its confirmation an update without an answer counts as lost: a bot
 	// that confirms before it handles has that long.
 	lostAfter = 30 * time.Second
+	// maxPollers bounds the names of pollers that are remembered: clients choose them.
+	maxPollers = 1000
 )
 
 // Delivery is one time an update was given to a poller, or one answer to it.
@@ -284,10 +286,10 @@ func (a *account) handover(now time.Time, from, to string) {
 	if since, ok := a.displaced[to]; ok && now.Sub(since) < returnedWithin {
 		a.report.PollersReturned++
 	}
-	a.displaced[from] = now
+	remember(a.displaced, from, now)
 	h := Handover{From: from, To: to, At: now}
-	if !slices.ContainsFunc(a.underWay, func(p *PollRecord) bool { return p.Poller == from }) {
-		h.GapSeconds = now.Sub(a.lastEnd[from]).Seconds()
+	if end, ended := a.lastEnd[from]; ended && !slices.ContainsFunc(a.underWay, func(p *PollRecord) bool { return p.Poller == from }) {
+		h.GapSeconds = now.Sub(end).Seconds()
 	}
 	a.report.Handovers = append(a.report.Handovers, h)
 	if n := len(a.report.Handovers); n > maxHandovers {
@@ -295,10 +297,18 @@ func (a *account) handover(now time.Time, from, to string) {
 	}
 }
 
+// remember keeps a time for a poller; of too many all others are forgotten.
+func remember(times map[string]time.Time, poller string, at time.Time) {
+	if _, known := times[poller]; !known && len(times) >= maxPollers {
+		clear(times)
+	}
+	times[poller] = at
+}
+
 // pollEnded takes note of its end; code 0 says that the client went away.
 func (a *account) pollEnded(now time.Time, p *PollRecord, updates, code int) {
 	p.End, p.Updates, p.Code = now, updates, code
-	a.lastEnd[p.Poller] = now
+	remember(a.lastEnd, p.Poller, now)
 	if code == 409 {
 		a.report.Conflicts++
 	}

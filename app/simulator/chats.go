@@ -22,7 +22,7 @@ const supergroups = -1_000_000_000_000
 const general = 1
 
 // maxKnownChats bounds the chats that the bot is in.
-const maxKnownChats = 100_000
+const maxKnownChats = 10_000
 
 // chat is one that the bot is in.
 type chat struct {

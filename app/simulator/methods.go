@@ -125,6 +125,8 @@ var commandName = regexp.MustCompile(`^[a-z0-9_]{1,32}$`)
 const (
 	maxCommands    = 100
 	maxDescription = 256
+	// maxScopes bounds the scopes that commands are kept for.
+	maxScopes = 1000
 )
 
 // scope names whom commands are for.
@@ -138,6 +140,9 @@ func (s *Simulator) scope(p params) (string, *answer) {
 		if err := json.Unmarshal([]byte(raw), &scope); err != nil {
 			return "", refuse(badRequest("can't parse BotCommandScope"))
 		}
+	}
+	if len(p["language_code"]) > 2 {
+		return "", refuse(badRequest("invalid language code specified"))
 	}
 	switch scope.Type {
 	case "", "default":
@@ -175,6 +180,9 @@ func (s *Simulator) setMyCommands(_ string, p params) answer {
 	scope, refused := s.scope(p)
 	if refused != nil {
 		return *refused
+	}
+	if _, known := s.commands[scope]; !known && len(s.commands) >= maxScopes {
+		return badRequest("too many scopes")
 	}
 	s.commands[scope] = json.RawMessage(p["commands"])
 	return answer{OK: true, Result: true}
@@ -218,6 +226,13 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 	if target == "" {
 		return s.deleteWebhook(caller, p)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Before(s.bot.nextWebhook) {
+		return tooMany(1)
+	}
+	s.bot.nextWebhook = now.Add(webhookEvery)
 	if u, err := url.Parse(target); err != nil || u.Scheme != "https" || u.Host == "" {
 		return badRequest("bad webhook: An HTTPS URL must be provided for webhook")
 	}
@@ -227,8 +242,6 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 	if secret := p["secret_token"]; secret != "" && !secretToken.MatchString(secret) {
 		return badRequest("secret token contains unallowed characters")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.bot.allow(p.list("allowed_updates"))
 	drop := p.truth("drop_pending_updates")
 	if drop {
@@ -241,7 +254,7 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 	if s.bot.webhook == hook && !drop {
 		return answer{OK: true, Result: true, Description: "Webhook is already set"}
 	}
-	s.abortWaiting(time.Now(), conflictSetHook)
+	s.abortWaiting(now, conflictSetHook)
 	s.bot.webhook = hook
 	return answer{OK: true, Result: true, Description: "Webhook was set"}
 }
@@ -249,10 +262,14 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 func (s *Simulator) deleteWebhook(_ string, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.truth("drop_pending_updates") {
+	drop := p.truth("drop_pending_updates")
+	if drop {
 		s.account.dropped(s.bot.queue.clear(), "deleteWebhook")
 	}
 	if s.bot.webhook.url == "" {
+		if !drop {
+			s.bot.allow(p.list("allowed_updates")) // only where nothing else is to do, as in the real server
+		}
 		return answer{OK: true, Result: true, Description: "Webhook is already deleted"}
 	}
 	s.bot.webhook = webhookSettings{}

@@ -224,6 +224,10 @@ func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, to
 		s.cfg.Logger.Error("an update could not be written", "error", err)
 		return
 	}
+	if len(body) > maxUpdate {
+		s.account.dropped([]queued{{serial: s.account.sent(now, id, chat, topic, expected)}}, "too large")
+		return
+	}
 	u := queued{id: id, kind: kind, body: body, expires: now.Add(retention(kind)), serial: s.account.sent(now, id, chat, topic, expected)}
 	if !s.bot.queue.push(u) {
 		s.account.dropped([]queued{u}, "queue full")
