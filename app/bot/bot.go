@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +31,9 @@ type Cluster interface {
 // Config is what a bot is made of.
 type Config struct {
 	Token        string
-	APIURL       string // without a slash at its end
-	Name         string // of this replica, for people
+	APIURL       string   // without a slash at its end
+	Proxy        *url.URL // on the way to APIURL; nil for none
+	Name         string   // of this replica, for people
 	Version      string
 	AdminChatIDs []int64
 	Cluster      Cluster
@@ -40,7 +42,7 @@ type Config struct {
 	// Strangers are instances met lately that cannot even be asked who they are, a line each, for people;
 	// nil for none.
 	Strangers func() []string
-	// OnHealth is called on each change of health, never concurrently.
+	// OnHealth is called on each change of health, never concurrently: of its detail alone once in detailEvery.
 	OnHealth func(election.Health)
 	// Transport is the way to Telegram; nil stands for the real one.
 	Transport http.RoundTripper
@@ -76,27 +78,31 @@ type Bot struct {
 
 	mu       sync.Mutex
 	tracker  tracker
-	health   election.Health
+	health   election.Health // as it was told last
+	healthAt time.Time
 	lost     bool        // the way to Telegram does not work, by all that is known: a new term alone does not mend it
 	later    *time.Timer // looks at health when it turns bad by itself
 	trouble  telling.Trouble
+	refused  time.Time // when Telegram refused last because of another program
 	username string
-	deaf     map[int64]bool // admins' chats that refused the last message
+	deaf     map[int64]bool  // admins' chats that refused the last message
+	moved    map[int64]int64 // those that became supergroups, and which
+	placed   map[int64]bool  // those that were there when their commands were set
 }
 
 // New returns a bot that does nothing yet.
 func New(cfg Config) (*Bot, error) {
 	if cfg.Transport == nil {
-		cfg.Transport = newBase()
+		cfg.Transport = newBase(cfg.Proxy)
 	}
 	b := &Bot{
 		cfg: cfg, metrics: newMetrics(cfg.Registerer), took: make(chan struct{}, 1),
-		health: election.Health{OK: true}, deaf: map[int64]bool{},
+		health: election.Health{OK: true}, deaf: map[int64]bool{}, moved: map[int64]int64{}, placed: map[int64]bool{},
 	}
-	redact := redaction(cfg.Token)
+	redact := redaction(cfg.Token, cfg.Proxy)
 	client := &http.Client{Transport: &transport{
 		base: cfg.Transport, token: cfg.Token, redact: redact, userAgent: userAgent(cfg.Version, cfg.Name), metrics: b.metrics,
-		admins: cfg.AdminChatIDs,
+		isAdmin: b.isAdmin,
 	}}
 	caller := &caller{Caller: telegoapi.HTTPCaller{Client: client}, redact: redact, logger: cfg.Logger, metrics: b.metrics}
 	api, err := telego.NewBot(placeholder, telego.WithAPICaller(caller), telego.WithAPIServer(cfg.APIURL), telego.WithDiscardLogger())
@@ -191,8 +197,8 @@ func (b *Bot) note(f func(*tracker, time.Time)) {
 		b.lost = false
 		b.cfg.Logger.Info("the way to Telegram works again")
 	}
-	if h.OK != b.health.OK {
-		b.health = h
+	if h.OK != b.health.OK || h != b.health && now.Sub(b.healthAt) >= detailEvery {
+		b.health, b.healthAt = h, now
 		b.cfg.OnHealth(h)
 	}
 }
@@ -204,11 +210,18 @@ func (b *Bot) Trouble() string {
 	return b.trouble.Text()
 }
 
-// setTrouble changes the trouble and says so once.
+// troubleBridge is how long another program's trouble lasts beyond a refusal: two that poll cut each other off in turn, and
+// some wait for half a minute before they come again. Polls that succeed in between end nothing.
+const troubleBridge = time.Minute
+
+// setTrouble changes the trouble and says so once; an empty one is that Telegram has accepted a request.
 func (b *Bot) setTrouble(kind telling.Trouble) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.trouble == kind {
+	if kind == telling.TroubleConflict || kind == telling.TroubleWebhook {
+		b.refused = time.Now()
+	}
+	if b.trouble == kind || kind == "" && b.trouble != telling.TroubleToken && time.Since(b.refused) < troubleBridge {
 		return
 	}
 	b.trouble = kind
@@ -224,6 +237,13 @@ func (b *Bot) setTrouble(kind telling.Trouble) {
 		return
 	}
 	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "kind", kind, "detail", kind.Text())
+}
+
+// webhookGone takes in that the webhook was removed: the next poll that succeeds shows that there is no trouble.
+func (b *Bot) webhookGone() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refused = time.Time{}
 }
 
 // sleep waits; false if ctx ended first.

@@ -53,36 +53,46 @@ func parse(text, username string) (name, argument string, ok bool) {
 // replies is what an update is answered with; nothing if it is none of the bot's business.
 func (b *Bot) replies(ctx context.Context, u telego.Update) []reply {
 	m := u.Message
-	if m == nil || m.Text == "" {
+	if m == nil {
 		return nil
 	}
+	if m.MigrateToChatID != 0 {
+		b.chatMoved(m.Chat.ID, m.MigrateToChatID)
+	}
+	if m.MigrateFromChatID != 0 {
+		b.chatMoved(m.MigrateFromChatID, m.Chat.ID)
+	}
+	if m.Text == "" {
+		return nil
+	}
+	to := placeOf(m)
 	name, argument, ok := parse(m.Text, b.ownUsername(ctx, m.Text))
 	if !ok {
 		if strings.HasPrefix(m.Text, "/") {
 			return nil // another bot's command
 		}
-		return b.plain(m.Chat.ID, b.cfg.Name+": "+m.Text)
+		return b.plain(to, b.cfg.Name+": "+m.Text)
 	}
 	switch name {
 	case "start":
-		return b.html(m.Chat.ID, "Hello! I am a bot that does not stop: several replicas of me stand by, and one answers.\n"+b.help(m.Chat.ID))
+		return b.html(to, "Hello! I am a bot that does not stop: several replicas of me stand by, and one answers.\n"+b.help(m.Chat.ID))
 	case "help":
-		return b.html(m.Chat.ID, b.help(m.Chat.ID))
+		return b.html(to, b.help(m.Chat.ID))
 	case "ping":
-		return b.plain(m.Chat.ID, b.cfg.Name+": pong")
+		return b.plain(to, b.cfg.Name+": pong")
 	case "whoami":
-		return b.html(m.Chat.ID, whoami(m))
+		return b.html(to, whoami(m))
 	case "status":
-		return b.html(m.Chat.ID, statusText(b.cfg.Cluster.View()))
+		return b.html(to, statusText(b.cfg.Cluster.View()))
 	case "switchover":
 		text, done := b.switchover(ctx, m.Chat.ID, argument)
-		all := b.html(m.Chat.ID, text)
+		all := b.html(to, text)
 		for i := range all {
 			all[i].done = done
 		}
 		return all
 	default:
-		return b.html(m.Chat.ID, "I do not know /"+html.EscapeString(name)+".\n"+b.help(m.Chat.ID))
+		return b.html(to, "I do not know /"+html.EscapeString(name)+".\n"+b.help(m.Chat.ID))
 	}
 }
 
@@ -100,23 +110,21 @@ func (b *Bot) ownUsername(ctx context.Context, text string) string {
 	return known()
 }
 
-func (b *Bot) plain(chat int64, text string) []reply {
+func (b *Bot) plain(to place, text string) []reply {
 	var all []reply
 	for _, part := range split(text, maxText) {
-		all = append(all, reply{chat: chat, text: part})
+		all = append(all, reply{to: to, text: part})
 	}
 	return all
 }
 
-func (b *Bot) html(chat int64, text string) []reply {
+func (b *Bot) html(to place, text string) []reply {
 	var all []reply
 	for _, part := range split(text, maxText) {
-		all = append(all, reply{chat: chat, text: part, html: true})
+		all = append(all, reply{to: to, text: part, html: true})
 	}
 	return all
 }
-
-func (b *Bot) isAdmin(chat int64) bool { return slices.Contains(b.cfg.AdminChatIDs, chat) }
 
 func (b *Bot) help(chat int64) string {
 	var s strings.Builder
@@ -139,7 +147,7 @@ func whoami(m *telego.Message) string {
 
 // switchover returns what to say, and whether the role moves.
 func (b *Bot) switchover(ctx context.Context, chat int64, to string) (string, bool) {
-	if !b.isAdmin(chat) {
+	if !b.mayCommand(ctx, chat) {
 		return "Only chats in ADMIN_CHAT_IDS may do that.", false
 	}
 	b.cfg.Logger.Info("switchover requested", "by", "admin chat", "chat_id", chat)
@@ -187,25 +195,42 @@ func statusText(v election.View) string {
 
 // setCommands has Telegram show the commands, the admins' to the admins alone.
 func (b *Bot) setCommands(ctx context.Context) {
-	var everybody, admins []telego.BotCommand
-	for _, c := range commands() {
-		x := telego.BotCommand{Command: c.name, Description: c.about}
-		admins = append(admins, x)
-		if !c.admin {
-			everybody = append(everybody, x)
-		}
-	}
-	b.setCommandsFor(ctx, everybody, telegoutil.ScopeDefault())
-	for _, chat := range b.cfg.AdminChatIDs {
-		b.setCommandsFor(ctx, admins, telegoutil.ScopeChat(telegoutil.ID(chat)))
+	_ = b.setCommandsFor(ctx, commandList(false), telegoutil.ScopeDefault())
+	for _, chat := range b.adminChats() {
+		b.setAdminCommands(ctx, chat)
 	}
 }
 
-func (b *Bot) setCommandsFor(ctx context.Context, list []telego.BotCommand, scope telego.BotCommandScope) {
+// setAdminCommands has Telegram show all commands in an admin chat, wherever that has moved.
+func (b *Bot) setAdminCommands(ctx context.Context, chat int64) {
+	err := b.setCommandsFor(ctx, commandList(true), telegoutil.ScopeChat(telegoutil.ID(chat)))
+	if to := movedTo(err); to != 0 {
+		b.chatMoved(chat, to)
+		err = b.setCommandsFor(ctx, commandList(true), telegoutil.ScopeChat(telegoutil.ID(to)))
+	}
+	if err == nil {
+		b.mu.Lock()
+		b.placed[chat] = true
+		b.mu.Unlock()
+	}
+}
+
+func commandList(admin bool) []telego.BotCommand {
+	var list []telego.BotCommand
+	for _, c := range commands() {
+		if admin || !c.admin {
+			list = append(list, telego.BotCommand{Command: c.name, Description: c.about})
+		}
+	}
+	return list
+}
+
+func (b *Bot) setCommandsFor(ctx context.Context, list []telego.BotCommand, scope telego.BotCommandScope) error {
 	asking, cancel := context.WithTimeout(ctx, sendBound)
 	defer cancel()
 	err := b.api.SetMyCommands(asking, &telego.SetMyCommandsParams{Commands: list, Scope: scope})
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && movedTo(err) == 0 {
 		b.cfg.Logger.Warn("the commands could not be set", "error", err)
 	}
+	return err //nolint:wrapcheck // logged here; the caller looks for one kind
 }

@@ -77,6 +77,14 @@ func retryAfter(err error) time.Duration {
 	return minRetryAfter
 }
 
+// movedTo is the supergroup that the group written to has become; 0 if the error is another.
+func movedTo(err error) int64 {
+	if api, ok := errors.AsType[*telegoapi.Error](err); ok && api != nil && api.Parameters != nil {
+		return api.Parameters.MigrateToChatID
+	}
+	return 0
+}
+
 // backOff is the wait before attempt n+1 (n from 0): it doubles up to limit, and a random part of it, at
 // most half, is left out. random is in [0, 1).
 func backOff(n int, first, limit time.Duration, random float64) time.Duration {

@@ -63,7 +63,7 @@ func FuzzTelegramAnswers(f *testing.F) {
 		})
 		updates, err := b.api.GetUpdates(withHeld(t.Context(), func() bool { return true }), &telego.GetUpdatesParams{})
 		expectJudged(t, err, broken || status >= 500)
-		if readable := idsOf(status, body); !broken && readable != nil {
+		if readable := idsIn(status, body); !broken && readable != nil {
 			var got []int
 			for _, u := range updates {
 				got = append(got, u.UpdateID)
@@ -73,7 +73,7 @@ func FuzzTelegramAnswers(f *testing.F) {
 			}
 		}
 		expectJudged(t, b.getMe(t.Context(), time.Minute), broken || status >= 500)
-		v, err := b.send(withHeld(t.Context(), func() bool { return false }), reply{chat: 1, text: "x"}, sendBackOff, sleep)
+		v, err := b.send(withHeld(t.Context(), func() bool { return false }), reply{to: place{chat: 1}, text: "x"}, sendBackOff, sleep)
 		if v != over || !errors.Is(err, ErrLeaseLost) {
 			t.Errorf("without a lease something was sent: %v, %v", v, err)
 		}
@@ -101,8 +101,8 @@ func expectJudged(t *testing.T, err error, mustFail bool) {
 	}
 }
 
-// idsOf are the ids in a sound answer to getUpdates; nil if it is none. What else an update says may be beyond us.
-func idsOf(status int, body string) []int {
+// idsIn are the ids in a sound answer to getUpdates; nil if it is none. What else an update says may be beyond us.
+func idsIn(status int, body string) []int {
 	var a struct {
 		OK     *bool             `json:"ok"`
 		Result []json.RawMessage `json:"result"`
@@ -145,7 +145,7 @@ func FuzzStatusText(f *testing.F) {
 		}
 		text := statusText(v)
 		var said strings.Builder
-		for _, r := range (&Bot{}).html(1, text) {
+		for _, r := range (&Bot{}).html(place{chat: 1}, text) {
 			if n := len(utf16.Encode([]rune(r.text))); n > maxText || strings.TrimSpace(r.text) == "" {
 				t.Errorf("Telegram does not take a text of %d units", n)
 			}

@@ -1,7 +1,6 @@
 package bot
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -38,6 +37,8 @@ const (
 	// A process that starts, or wakes, says so until it knows better, after probeTimeout + probeAgain + probeTimeout at
 	// the latest; and when Telegram is back the primary is to know first, as above.
 	HealthSettles = wellFor
+	// detailEvery is the time between changes of nothing but the error that is shown: those name ports, and differ each time.
+	detailEvery = 5 * time.Second
 )
 
 // tracker judges the way to Telegram from what was seen of it. It is pure.
@@ -123,7 +124,7 @@ func (t *tracker) health(now time.Time) election.Health {
 	case t.failing(now), !t.polling && now.Before(t.coolUntil):
 		return election.Health{Detail: "polling Telegram fails: " + t.detail}
 	case !t.polling && t.probesFailed >= probeFailures:
-		return election.Health{Detail: fmt.Sprintf("Telegram was not reached %d times: %s", t.probesFailed, t.detail)}
+		return election.Health{Detail: "Telegram is not reached: " + t.detail}
 	default:
 		return election.Health{OK: true}
 	}

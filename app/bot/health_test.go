@@ -2,6 +2,7 @@ package bot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -714,5 +715,99 @@ func TestStandbyWithARevokedTokenIsInTroubleAndHealthy(t *testing.T) {
 		}
 		f.expectLogged("level=ERROR", 1)
 		stop()
+	})
+}
+
+// Two pollers cut each other off in turn, and polls succeed in between: that is one trouble, and not one after the other.
+func TestAPollerThatComesAndGoesIsOneTrouble(t *testing.T) {
+	t.Parallel()
+	for kind, text := range map[telling.Trouble]string{telling.TroubleConflict: otherPoller, telling.TroubleWebhook: webhookSet} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				var polls atomic.Int64
+				over := time.Now().Add(30 * time.Minute)
+				f.tg.answerWith(func(c call) (*http.Response, error) {
+					switch {
+					case c.method == "deleteWebhook":
+						return bad(500, "Internal Server Error"), nil // it stays set
+					case c.method == "getUpdates" && c.at.Before(over) && polls.Add(1)%3 == 0:
+						return bad(409, text), nil
+					}
+					return nil, nil
+				})
+				f.start(election.Change{})
+				after(20 * time.Second)
+				for time.Now().Before(over) {
+					if got := f.bot.Trouble(); got != kind.Text() {
+						t.Fatalf("%v before its end the trouble is %q", time.Until(over), got)
+					}
+					if f.metric("habot_telegram_trouble", "kind", string(kind)) != 1 {
+						t.Fatal("the metric says that there is no trouble")
+					}
+					after(time.Second)
+				}
+				f.expectLogged("Telegram refuses this bot", 1)
+				f.expectLogged("Telegram accepts this bot again", 0)
+				after(2 * time.Minute)
+				if got := f.bot.Trouble(); got != "" {
+					t.Errorf("two minutes after the end the trouble is %q", got)
+				}
+				f.expectLogged("Telegram refuses this bot", 1)
+				f.expectLogged("Telegram accepts this bot again", 1)
+			})
+		})
+	}
+}
+
+// An outage shows other errors as it goes on, and operators read the latest.
+func TestHealthIsToldWhenOnlyItsDetailChanges(t *testing.T) {
+	t.Parallel()
+	for _, as := range []string{"primary", "standby"} {
+		t.Run(as, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.probing()
+				after(20 * time.Second)
+				if as == "primary" {
+					f.start(election.Change{})
+				}
+				fail := func(text string) {
+					f.tg.answerWith(func(call) (*http.Response, error) { return nil, errors.New(text) })
+				}
+				fail("the first error")
+				after(time.Minute)
+				fail("another error")
+				after(20 * time.Second)
+				f.mu.Lock()
+				last := f.told[len(f.told)-1]
+				f.mu.Unlock()
+				if last.OK || !strings.Contains(last.Detail, "another error") {
+					t.Errorf("health was told last as %+v", last)
+				}
+				if h := f.healthChanges(); len(h) != 1 {
+					t.Errorf("health turned %d times", len(h))
+				}
+			})
+		})
+	}
+}
+
+// Errors name ports and times, and so differ each time: what is told of them is bounded.
+func TestDetailsOfHealthAreToldAtTheirOwnPace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		var n atomic.Int64
+		f.tg.answerWith(func(call) (*http.Response, error) { return nil, fmt.Errorf("read from port %d", n.Add(1)) })
+		f.start(election.Change{})
+		after(10 * time.Minute)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if told := len(f.told); told < 30 || told > 10*60/int(detailEvery.Seconds())+2 {
+			t.Errorf("of %d errors %d were told in ten minutes, want one in %v", n.Load(), told, detailEvery)
+		}
 	})
 }

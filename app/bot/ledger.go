@@ -61,19 +61,17 @@ func (l *ledger) advance(now time.Time) {
 // idle tells whether nothing is in hand.
 func (l *ledger) idle() bool { return len(l.fetched) == 0 }
 
-// polled says that a poll with this offset was answered: what it confirmed is over. What was handled
-// beyond it still waits; but of what the predecessor handled only as far as a batch reaches, for ids may start
-// again lower. From then on polls carry no offset until there is something to confirm again, for a server whose
-// ids have started again just below an old offset would take it for a confirmation and drop what waits.
-func (l *ledger) polled(offset int) {
-	if offset == 0 {
-		return
-	}
-	if offset == l.offset {
+// polled says that a poll with this offset was answered, with these ids: what it confirmed is over. Of what was handled
+// beyond it, by the predecessor perhaps, the answer shows what waits no longer, as far as it reaches: that is forgotten, for
+// ids may start again lower and come again. From then on polls carry no offset until there is something to confirm again,
+// for a server whose ids have started again just below an old offset would take it for a confirmation and drop what waits.
+func (l *ledger) polled(offset int, got []int) {
+	if offset != 0 && offset == l.offset {
 		l.offset = 0
 	}
 	maps.DeleteFunc(l.handled, func(id int, _ bool) bool {
-		return id < offset || id >= offset+maxBatch && !slices.Contains(l.fetched, id)
+		reached := len(got) == 0 || id < got[len(got)-1]
+		return id < offset || reached && !slices.Contains(got, id) && !l.knows(id)
 	})
 }
 

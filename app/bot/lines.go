@@ -38,6 +38,14 @@ func (r *run) take(ctx context.Context, updates []telego.Update) {
 	}
 }
 
+func idsOf(updates []telego.Update) []int {
+	ids := make([]int, 0, len(updates))
+	for _, u := range updates {
+		ids = append(ids, u.UpdateID)
+	}
+	return ids
+}
+
 func chatOf(u telego.Update) int64 {
 	if u.Message != nil {
 		return u.Message.Chat.ID

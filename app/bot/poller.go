@@ -112,6 +112,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 // await returns when another poll is worth it: when nothing is in hand any more, so that the poll confirms it all
 // and waits for more; otherwise after a while, so that those chats whose updates take long hold up no other.
 func (r *run) await(ctx context.Context) {
+	r.term.Within(pollLoop, pollStuck+slack)
 	start := time.Now()
 	for {
 		r.mu.Lock()
@@ -159,7 +160,6 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	r.mu.Lock()
 	p := r.book.next(r.failures, began)
 	r.mu.Unlock()
-	r.term.Within(pollLoop, p.bound+probeBound+slack)
 	updates, err := r.getUpdates(ctx, p)
 	switch v := judge(ctx, err); {
 	case v == fine:
@@ -167,7 +167,7 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 		r.b.setTrouble("")
 		r.b.note(func(t *tracker, _ time.Time) { t.reached() })
 		r.mu.Lock()
-		r.book.polled(p.offset)
+		r.book.polled(p.offset, idsOf(updates))
 		r.mu.Unlock()
 		return updates, true
 	case v != over:
@@ -185,10 +185,12 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 
 func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, error) {
 	if p.askFirst {
+		r.term.Within(pollLoop, probeBound+slack)
 		if err := r.b.getMe(ctx, probeBound); err != nil {
 			return nil, err
 		}
 	}
+	r.term.Within(pollLoop, p.bound+slack)
 	ctx, cancel := context.WithTimeout(ctx, p.bound)
 	defer cancel()
 	return r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{ //nolint:wrapcheck // judged and logged by the caller
@@ -222,6 +224,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 		if !r.webhookTaken {
 			b.cfg.Logger.Warn("a webhook is set for this token: removing it, what waits is kept")
 			if r.webhookTaken = r.deleteWebhook(ctx); r.webhookTaken {
+				b.webhookGone()
 				return 0
 			}
 		}

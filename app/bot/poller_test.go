@@ -653,3 +653,39 @@ func TestCommandsAreSetOnceATermWithThoseOfAdminsForThemAlone(t *testing.T) {
 		}
 	})
 }
+
+// A poll before which Telegram is asked for its own name, and the wait after it, are three promises and not one.
+func TestEachStepOfAPollLeavesTheWatcherItsSlack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		limit := limitFirst(1, 60)
+		polls := 0
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			switch c.method {
+			case "getMe":
+				time.Sleep(probeBound - time.Millisecond)
+			case "getUpdates":
+				switch polls++; polls {
+				case 1:
+				case 2:
+					return nil, errDropped
+				default:
+					time.Sleep(waitBound - time.Millisecond)
+				}
+			}
+			return limit(c)
+		})
+		f.tg.send(1, "a")
+		r := f.start(election.Change{})
+		after(20 * time.Second)
+		if len(f.tg.all("getMe")) == 0 {
+			t.Fatal("no poll asked first: the test shows nothing")
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if got := r.margins[pollLoop]; got < slack {
+			t.Errorf("the poll loop came round %v before it would have counted as stalled, want %v", got, slack)
+		}
+	})
+}

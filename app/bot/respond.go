@@ -17,6 +17,8 @@ const (
 	// giveUpAfter bounds the attempts to answer one update while Telegram fails.
 	giveUpAfter = 10 * time.Minute
 	sendBackOff = 2 * time.Second
+	// maxMoves is how often one message follows a chat to another id. Telegram moves a group once.
+	maxMoves = 2
 )
 
 // respond answers one update; ok is false if the term ended before it was handled.
@@ -47,9 +49,29 @@ func (r *run) respond(ctx context.Context, l *line, u telego.Update) (outcome st
 	return outcomeAnswered, true
 }
 
+// place is where a message goes.
+type place struct {
+	chat   int64
+	thread int   // the forum's topic; 0 for none, and for General, which has none
+	direct int64 // the topic of a channel's direct messages; 0 for none
+}
+
+// placeOf is where a message was written. Only a topic's message_thread_id is one to answer with: a thread of replies in a
+// group without topics has one, too, and it is that group which is answered.
+func placeOf(m *telego.Message) place {
+	p := place{chat: m.Chat.ID}
+	if m.IsTopicMessage {
+		p.thread = m.MessageThreadID
+	}
+	if m.DirectMessagesTopic != nil {
+		p.direct = m.DirectMessagesTopic.TopicID
+	}
+	return p
+}
+
 // reply is one message to send.
 type reply struct {
-	chat int64
+	to   place
 	text string
 	html bool
 	done bool // it tells of something that has been done
@@ -58,14 +80,22 @@ type reply struct {
 // send sends one message, and again while Telegram fails or rejects the token, until pause says no or
 // giveUpAfter has passed, with longest between two attempts. The verdict explains the error.
 func (b *Bot) send(ctx context.Context, m reply, longest time.Duration, pause func(context.Context, time.Duration) bool) (verdict, error) {
-	params := telegoutil.Message(telegoutil.ID(m.chat), m.text)
+	params := telegoutil.Message(telegoutil.ID(m.to.chat), m.text)
+	params.MessageThreadID, params.DirectMessagesTopicID = m.to.thread, m.to.direct
 	if m.html {
 		params = params.WithParseMode(telego.ModeHTML)
 	}
 	start := time.Now()
+	moves := 0
 	for n := 0; ; n++ {
 		err := b.sendOnce(ctx, params)
 		v := judge(ctx, err)
+		if to := movedTo(err); to != 0 && moves < maxMoves {
+			moves++
+			b.chatMoved(params.ChatID.ID, to)
+			params.ChatID = telegoutil.ID(to)
+			continue
+		}
 		if v != transient && v != limited && v != unauthorized {
 			return v, err
 		}

@@ -73,7 +73,7 @@ func (b *Bot) sight(busy bool) telling.Sight {
 func (b *Bot) tellAdmins(ctx context.Context, text string) {
 	b.cfg.Logger.Info("telling the admins", "text", text)
 	var all sync.WaitGroup
-	for _, chat := range b.cfg.AdminChatIDs {
+	for _, chat := range b.adminChats() {
 		all.Go(func() { b.tellAdmin(ctx, chat, text) })
 	}
 	all.Wait()
@@ -82,7 +82,7 @@ func (b *Bot) tellAdmins(ctx context.Context, text string) {
 // tellAdmin sends a message to one chat. A chat that is gone, or does not want to hear, is tried once for each
 // message, and reported once until it takes one.
 func (b *Bot) tellAdmin(ctx context.Context, chat int64, text string) {
-	for _, part := range b.html(chat, text) {
+	for _, part := range b.html(place{chat: chat}, text) {
 		v, err := b.send(ctx, part, tellBackOff, sleep)
 		if v == over {
 			return // this replica shuts down

@@ -3,6 +3,7 @@ package bot
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,6 +32,9 @@ const maxResponse = 16 << 20
 
 // errNeedsLease says that a request may leave only in a term. It is an ErrLeaseLost.
 var errNeedsLease = fmt.Errorf("%w: this request needs one", ErrLeaseLost)
+
+// errProxyAuth is what a proxy in front of an http:// server answers; that of an https:// one is net/http's to report.
+var errProxyAuth = errors.New("the proxy asks for a user and a password (407): those in the proxy's URL are missing or wrong")
 
 // placeholder stands for the token everywhere but on the wire: whatever telego or net/http put into
 // an error or a log line, the token is not in it.
@@ -52,7 +56,7 @@ type transport struct {
 	redact    func(string) string
 	userAgent string
 	metrics   *metrics
-	admins    []int64
+	isAdmin   func(chat int64) bool
 }
 
 // unacknowledgedFor is how long the kernel sends again what Telegram does not acknowledge, where it would take a
@@ -61,14 +65,16 @@ type transport struct {
 // too: a shorter one would end a waiting poll for one lost probe.
 const unacknowledgedFor = 5 * time.Second
 
-// newBase is a transport that keeps a connection warm, so that a takeover needs no handshake.
-func newBase() http.RoundTripper {
+// newBase is a transport that keeps a connection warm, so that a takeover needs no handshake. With a proxy the
+// connections are those to the proxy, and all that is said here of connections holds for them. A nil proxy stands for
+// none: net/http's own look into the environment is left out.
+func newBase(proxy *url.URL) *http.Transport {
 	dialer := &net.Dialer{
 		Timeout:         2 * time.Second,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3},
 		Control:         func(_, _ string, conn syscall.RawConn) error { return forgetful(conn) },
 	}
-	return &http.Transport{
+	rt := &http.Transport{
 		DialContext:           dialer.DialContext,
 		TLSHandshakeTimeout:   3 * time.Second,
 		MaxIdleConns:          64,
@@ -76,6 +82,10 @@ func newBase() http.RoundTripper {
 		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
 	}
+	if proxy != nil {
+		rt.Proxy = http.ProxyURL(proxy)
+	}
+	return rt
 }
 
 // forgetful makes a connection throw away what was not delivered when it is closed, as it is when the lease
@@ -119,6 +129,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New(t.redact(err.Error()))
 	}
 	t.metrics.requests.WithLabelValues(method, strconv.Itoa(resp.StatusCode)).Inc()
+	if resp.StatusCode == http.StatusProxyAuthRequired {
+		_ = resp.Body.Close() // a page for people
+		return nil, errProxyAuth
+	}
 	// The Bot API never redirects. Whoever does would be told the token, and net/http would put it into errors.
 	resp.Header.Del("Location")
 	resp.Body = &bounded{ReadCloser: resp.Body, left: maxResponse + 1}
@@ -150,7 +164,7 @@ func (t *transport) harmless(method string, req *http.Request) bool {
 			return false
 		}
 		err = json.NewDecoder(body).Decode(&message)
-		return errors.Join(err, body.Close()) == nil && slices.Contains(t.admins, message.Chat)
+		return errors.Join(err, body.Close()) == nil && t.isAdmin(message.Chat)
 	default:
 		return false
 	}
@@ -187,12 +201,23 @@ func (b *heldBody) Read(p []byte) (int, error) {
 }
 
 // redaction returns what takes the token out of a text, also if its colon was escaped there, and the
-// placeholder, which looks like a wrong token.
-func redaction(token string) func(string) string {
+// placeholder, which looks like a wrong token; and the proxy's user and password, in each form in which they leave.
+func redaction(token string, proxy *url.URL) func(string) string {
 	hidden := []string{placeholder, "<token>"}
 	if token != "" {
 		_, secret, _ := strings.Cut(token, ":")
 		hidden = append(hidden, token, "<token>", cmp.Or(secret, token), "<token>")
+	}
+	if proxy != nil && proxy.User != nil {
+		password, _ := proxy.User.Password()
+		both := proxy.User.Username() + ":" + password
+		all := []string{proxy.User.String(), both, base64.StdEncoding.EncodeToString([]byte(both))}
+		if len(password) >= 4 { // one that is shorter would be found in any text
+			all = append(all, url.QueryEscape(password), password)
+		}
+		for _, secret := range all {
+			hidden = append(hidden, secret, "<proxy password>")
+		}
 	}
 	return strings.NewReplacer(hidden...).Replace
 }

@@ -107,10 +107,7 @@ func TestLeaseThatEndsWhileAConnectionIsMadeSendsNothing(t *testing.T) {
 	}()
 	var held atomic.Bool
 	held.Store(true)
-	rt, ok := newBase().(*http.Transport)
-	if !ok {
-		t.Fatal("the base is no http.Transport")
-	}
+	rt := newBase(nil)
 	rt.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		held.Store(false)
 		return new(net.Dialer).DialContext(ctx, network, listener.Addr().String())
@@ -134,10 +131,7 @@ func dialled(t *testing.T) (near *net.TCPConn, far net.Conn) {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
-	rt, ok := newBase().(*http.Transport)
-	if !ok {
-		t.Fatal("the base is no http.Transport")
-	}
+	rt := newBase(nil)
 	conn, err := rt.DialContext(t.Context(), "tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +141,8 @@ func dialled(t *testing.T) (near *net.TCPConn, far net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = far.Close() })
-	if near, ok = conn.(*net.TCPConn); !ok {
+	near, ok := conn.(*net.TCPConn)
+	if !ok {
 		t.Fatalf("a connection is a %T", conn)
 	}
 	return near, far
@@ -196,7 +191,7 @@ func TestKernelGivesUpAConnectionThatIsNotAcknowledged(t *testing.T) {
 // The environment is the configuration's to read.
 func TestNoProxyIsTakenFromTheEnvironment(t *testing.T) {
 	t.Parallel()
-	if rt, ok := newBase().(*http.Transport); !ok || rt.Proxy != nil {
+	if newBase(nil).Proxy != nil {
 		t.Error("the way to Telegram asks for a proxy")
 	}
 }
@@ -265,7 +260,7 @@ func TestRedaction(t *testing.T) {
 		{"", "at /bot" + placeholder + "/getMe", "at /bot<token>/getMe"},
 	}
 	for _, tt := range tests {
-		if got := redaction(tt.token)(tt.text); got != tt.want {
+		if got := redaction(tt.token, nil)(tt.text); got != tt.want {
 			t.Errorf("%q without %q is %q, want %q", tt.text, tt.token, got, tt.want)
 		}
 	}
@@ -520,11 +515,11 @@ func TestOffsets(t *testing.T) {
 	if p := l.next(0, now); p.offset != 8 {
 		t.Errorf("the poll that confirms is %+v", p)
 	}
-	l.polled(0)
+	l.polled(0, []int{7, 8, 9})
 	if p := l.next(0, now); p.offset != 8 {
 		t.Errorf("a poll without an offset confirmed something: %+v", p)
 	}
-	l.polled(8)
+	l.polled(8, []int{8, 9})
 	if p := l.next(0, now); p.offset != 0 {
 		t.Errorf("confirmed, but the poll is %+v", p)
 	}
@@ -563,7 +558,7 @@ func TestLedgerConfirmsUpToTheOldestInHand(t *testing.T) {
 	if l.take(14, now); l.idle() {
 		t.Error("with an update in hand the ledger is idle")
 	}
-	l.polled(14)
+	l.polled(14, nil)
 	if got := l.ids(); len(got) != 0 || l.offset != 0 {
 		t.Errorf("after the confirmation %v wait and %d confirms", got, l.offset)
 	}
@@ -579,7 +574,7 @@ func TestLedgerKeepsWhatIsHandledOutOfTurn(t *testing.T) {
 	}
 	l.done(10, now)
 	l.done(500, now)
-	l.polled(11)
+	l.polled(11, []int{11, 500})
 	if got := l.ids(); !slices.Equal(got, []int64{500}) || !l.knows(500) {
 		t.Errorf("handled and not confirmed are %v, want 500", got)
 	}

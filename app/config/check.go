@@ -85,6 +85,7 @@ func (c *checker) config(raw environment) Config {
 	cfg.Token = c.token(raw)
 	cfg.Demo = cfg.Token == DemoToken
 	cfg.APIURL = c.apiURL(raw.TelegramAPIURL, cfg.Demo)
+	cfg.Proxy = c.proxy(raw, cfg.APIURL, cfg.Demo)
 	secret := c.long("CLUSTER_SECRET", c.secret("CLUSTER_SECRET", raw.ClusterSecret, raw.ClusterSecretFile))
 	if secret == "" {
 		secret = "derived from the token " + cfg.Token

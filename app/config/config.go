@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
@@ -37,7 +38,9 @@ type Config struct {
 	Token string
 	Demo  bool
 	// APIURL has no slash at its end.
-	APIURL    string
+	APIURL string
+	// Proxy is on the way to APIURL; nil for none. It may hold a password.
+	Proxy     *url.URL
 	Mode      string
 	Replicas  int
 	Instances []string
@@ -67,6 +70,9 @@ type environment struct {
 	BotToken          string `env:"BOT_TOKEN"`
 	BotTokenFile      string `env:"BOT_TOKEN_FILE"`
 	TelegramAPIURL    string `env:"TELEGRAM_API_URL"`
+	HTTPSProxy        string `env:"HTTPS_PROXY"`
+	HTTPProxy         string `env:"HTTP_PROXY"`
+	NoProxy           string `env:"NO_PROXY"`
 	Mode              string `env:"MODE" envDefault:"primary-backup"`
 	Replicas          string `env:"REPLICAS" envDefault:"3"`
 	Instances         string `env:"INSTANCES" envDefault:"bot"`
@@ -124,6 +130,7 @@ func given(environ []string) map[string]string {
 			set[name] = value
 		}
 	}
+	lowerCase(set)
 	return set
 }
 
@@ -146,6 +153,7 @@ func Load(environ []string, readFile func(name string) ([]byte, error)) (Config,
 	if v, ok := set["INSTANCES"]; ok && v == "" {
 		c.problem("INSTANCES", v, acceptedInstances)
 	}
+	c.allProxy(set)
 	warnings, err := lookalikes(set)
 	if err != nil {
 		return Config{}, Problems{err.Error()}

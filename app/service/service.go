@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -165,8 +166,16 @@ func (s *service) build(ctx context.Context) error {
 	s.parts = append(s.parts, part{"watch", s.watch.run})
 	s.log.Info("starting", "version", s.opts.Version, "id", id, "mode", s.cfg.Mode, "lease_seconds", s.cfg.Lease.Seconds(),
 		"replicas", s.cfg.Replicas, "quorum", cmp.Or(s.cfg.Quorum, s.cfg.Replicas/2+1), "instances", s.cfg.Instances,
-		"telegram", s.cfg.APIURL, "demo", s.cfg.Demo)
+		"telegram", s.cfg.APIURL, "proxy", shownProxy(s.cfg.Proxy), "demo", s.cfg.Demo)
 	return nil
+}
+
+// shownProxy is a proxy as the log names it: without its user and password. Some proxies take a secret for the user.
+func shownProxy(proxy *url.URL) string {
+	if proxy == nil {
+		return ""
+	}
+	return (&url.URL{Scheme: proxy.Scheme, Host: proxy.Host}).String()
 }
 
 // buildElection makes the election and the way to the other replicas.
@@ -207,7 +216,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 
 func (s *service) buildBot(name string, registry *prometheus.Registry) (err error) {
 	s.bot, err = bot.New(bot.Config{
-		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
+		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Proxy: s.cfg.Proxy, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
 		Cluster: s.replica, Strangers: s.strangers, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
 	})
 	if err != nil {

@@ -99,3 +99,46 @@ func TestADeadPartIsFailingForGood(t *testing.T) {
 		t.Errorf("failing: %v", got)
 	}
 }
+
+// reported is when a watch that is late by late(i) at its i-th look reports a part that promised to show a sign of
+// life within d, and then stalled; counted from the promise. It gives up after a minute.
+func reported(t *testing.T, w *watch, d time.Duration, late func(look int) time.Duration) time.Duration {
+	t.Helper()
+	start := time.Unix(1_800_000_000, 0)
+	w.due["stalled"], w.heard["stalled"] = start.Add(d), start
+	now := start
+	for i := 0; now.Sub(start) < time.Minute; i++ {
+		planned := w.next(now)
+		now = planned.Add(late(i))
+		if parts := w.look(now, now.Sub(planned)); len(parts) > 0 {
+			return now.Sub(start)
+		}
+	}
+	t.Errorf("a part that stalls was not reported in %v", now.Sub(start))
+	return now.Sub(start)
+}
+
+// A watch that is itself late gives a promise grace, once: never more than a lease.
+func TestAStalledPartIsReportedHoweverLateTheWatchIs(t *testing.T) {
+	t.Parallel()
+	const lease = 550 * time.Millisecond
+	const patience = 13 * lease / 20
+	for _, late := range []time.Duration{
+		0, 50 * time.Microsecond, 110 * time.Microsecond, 120 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, 11 * time.Millisecond,
+		20 * time.Millisecond, 90 * time.Millisecond, 300 * time.Millisecond, lease,
+	} {
+		constant := func(int) time.Duration { return late }
+		jitter := func(i int) time.Duration { return late * time.Duration(i*7919%101) / 100 }
+		rarely := func(i int) time.Duration { return late * time.Duration(i%2) }
+		for name, f := range map[string]func(int) time.Duration{"constant": constant, "jitter": jitter, "every other": rarely} {
+			w := newWatch(lookEvery(lease))
+			took := reported(t, w, patience, f)
+			if most := patience + lease + late + 2*time.Millisecond; took < patience || took > most {
+				t.Errorf("late by %v, %s: reported after %v, want %v to %v", late, name, took, patience, most)
+			}
+			if most := patience + late + 2*time.Millisecond; late < lookEvery(lease)/10 && took > most {
+				t.Errorf("late by %v, %s: reported after %v, want %v at most", late, name, took, most)
+			}
+		}
+	}
+}

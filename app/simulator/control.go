@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -44,6 +45,27 @@ type Fault struct {
 	LatencySeconds float64 `json:"latency_seconds,omitempty"`
 }
 
+// Message is one that a user writes. A chat that is new is made: private above 0, a supergroup below -10^12, a group in
+// between.
+type Message struct {
+	Chat int64  `json:"chat_id"`
+	Text string `json:"text"`
+	// Thread is a topic of a forum; elsewhere a thread of replies.
+	Thread int `json:"message_thread_id,omitempty"`
+}
+
+// Forum gives a chat topics, beside General.
+type Forum struct {
+	Chat   int64 `json:"chat_id"`
+	Topics []int `json:"topics"`
+}
+
+// Migration makes a supergroup of a group.
+type Migration struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
 // Control is what POST /control takes; every part is optional.
 type Control struct {
 	// Rate is how many messages a second the users write from now on.
@@ -51,11 +73,13 @@ type Control struct {
 	// ClearFaults ends all trouble; Faults begins some.
 	ClearFaults bool    `json:"clear_faults,omitempty"`
 	Faults      []Fault `json:"faults,omitempty"`
+	// Forums makes forums of supergroups (or gives private chats topics), Migrations supergroups of groups.
+	Forums     []Forum     `json:"forums,omitempty"`
+	Migrations []Migration `json:"migrations,omitempty"`
+	// ChatLimit is how many messages the bot may send to a chat from now on.
+	ChatLimit *ChatLimit `json:"chat_limit,omitempty"`
 	// Messages are written now by the users of these chats.
-	Messages []struct {
-		Chat int64  `json:"chat_id"`
-		Text string `json:"text"`
-	} `json:"messages,omitempty"`
+	Messages []Message `json:"messages,omitempty"`
 	// Updates are injected as they are.
 	Updates []struct {
 		Kind    string          `json:"kind"`
@@ -88,6 +112,19 @@ func (c Control) check() error {
 		}
 		if f.LatencySeconds < 0 || f.LatencySeconds > maxFaultSeconds || f.RetryAfterSeconds < 0 || f.RetryAfterSeconds > maxFaultSeconds {
 			return fmt.Errorf("a fault's latency_seconds or retry_after_seconds is not in 0..%d", maxFaultSeconds)
+		}
+	}
+	if l := c.ChatLimit; l != nil && (l.Messages < 0 || l.Messages > maxRate || l.Messages > 0 && (l.Seconds < 1 || l.Seconds > maxFaultSeconds)) {
+		return fmt.Errorf("chat_limit is not 0..%d messages in 1..%d seconds", maxRate, maxFaultSeconds)
+	}
+	for _, f := range c.Forums {
+		if len(f.Topics) > maxRate || slices.ContainsFunc(f.Topics, func(topic int) bool { return topic <= general }) || kindOf(f.Chat) == chatGroup {
+			return fmt.Errorf("a forum is no group, and its topics are numbers above %d, at most %d", general, maxRate)
+		}
+	}
+	for _, m := range c.Migrations {
+		if kindOf(m.From) != chatGroup || kindOf(m.To) != chatSupergroup {
+			return errors.New("a migration is not from a group to a supergroup")
 		}
 	}
 	for _, u := range c.Updates {
@@ -137,11 +174,25 @@ func (s *Simulator) Apply(ctl Control) {
 	if ctl.LowerIDs {
 		s.bot.queue.restart = max(1, s.bot.queue.head()/2-rand.IntN(1000)) //nolint:gosec // a start like any other
 	}
+	if ctl.ChatLimit != nil {
+		s.limit = *ctl.ChatLimit
+	}
+	for _, f := range ctl.Forums {
+		if c := s.open(f.Chat); c != nil {
+			c.topics = map[int]bool{}
+			for _, topic := range f.Topics {
+				c.topics[topic] = true
+			}
+		}
+	}
 	for _, m := range ctl.Messages {
-		s.write(m.Chat, m.Text)
+		s.write(m.Chat, m.Thread, m.Text)
+	}
+	for _, m := range ctl.Migrations {
+		s.migrate(now, m.From, m.To)
 	}
 	for _, u := range ctl.Updates {
-		s.push(now, u.Kind, u.Payload, 0, "")
+		s.push(now, u.Kind, u.Payload, 0, 0, "")
 	}
 }
 
@@ -181,10 +232,7 @@ func (s *Simulator) suffer(c *gin.Context, method string) bool {
 	case FaultHTML502:
 		c.Data(http.StatusBadGateway, "text/html", []byte("<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"))
 	case FaultLimit:
-		after := max(1, f.RetryAfterSeconds)
-		a := fail(http.StatusTooManyRequests, fmt.Sprintf("Too Many Requests: retry after %d", after))
-		a.Parameters = &parameters{RetryAfter: after}
-		s.reply(c, a)
+		s.reply(c, tooMany(f.RetryAfterSeconds))
 	case FaultToken:
 		s.reply(c, fail(http.StatusUnauthorized, "Unauthorized"))
 	case FaultConflict:

@@ -24,7 +24,8 @@ type answer struct {
 }
 
 type parameters struct {
-	RetryAfter int `json:"retry_after,omitempty"`
+	RetryAfter      int   `json:"retry_after,omitempty"`
+	MigrateToChatID int64 `json:"migrate_to_chat_id,omitempty"`
 }
 
 func fail(code int, description string) answer {
@@ -58,7 +59,7 @@ func (s *Simulator) reply(c *gin.Context, a answer) {
 	code := http.StatusOK
 	if !a.OK {
 		code = a.ErrorCode
-		if a.Parameters != nil {
+		if a.Parameters != nil && a.Parameters.RetryAfter > 0 {
 			c.Header("Retry-After", strconv.Itoa(a.Parameters.RetryAfter))
 		}
 	}
