@@ -144,12 +144,10 @@ func (p *promise) deadline() time.Time { return p.due.Add(p.grace) }
 const wakeUps = 10
 
 // excuse takes into account that a check at now comes late by late. A process that was frozen, or is starved, is slow,
-// not broken. Longer than a lease it was frozen: that time does not count, every time. Below, it is starved: each of
-// its wake-ups may be as late, and the promise gets as much grace, at most a lease for all late checks together.
+// not broken: the time in which the watchdog did not get to run does not count. The component's other wake-ups may each
+// be as late; for them there is grace, a lease at most for all late checks together.
 func (p *promise) excuse(now time.Time, late, lease time.Duration) {
 	late = min(late, now.Sub(p.made)) // what was lost before the promise was made did not delay it
-	if late > lease {
-		p.due = p.due.Add(late)
-	}
-	p.grace = max(p.grace, min(wakeUps*late, lease))
+	p.due = p.due.Add(late)
+	p.grace = max(p.grace, min((wakeUps-1)*late, lease))
 }
