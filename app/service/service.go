@@ -159,7 +159,7 @@ func (s *service) build(ctx context.Context) error {
 
 // buildElection makes the election and the way to the other replicas.
 func (s *service) buildElection(voter election.Config, registry *prometheus.Registry) error {
-	identity, err := peer.NewIdentity(s.cfg.ClusterSecret)
+	identity, err := peer.NewIdentity(s.cfg.ClusterSecrets...)
 	if err != nil {
 		return fmt.Errorf("make the identity for other replicas: %w", err)
 	}

@@ -46,7 +46,7 @@ func TestStarved(t *testing.T) {
 		}
 		return resp.Body.Close()
 	}
-	serving, stop := context.WithTimeout(ctx, 20*time.Second)
+	serving, stop := context.WithTimeout(ctx, 10*time.Second)
 	s := newSupervisor(lease, func(int) { t.Error("fail-stop") })
 	if err := s.Run(serving, orderly().run, nil, []Server{{"server", ask}}); err != nil {
 		t.Errorf("a server that answers is reported: %v", err)
@@ -56,7 +56,7 @@ func TestStarved(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 
 	var took []time.Duration
-	for range 10 {
+	for range 5 {
 		w := NewWatchdog(lease)
 		start := time.Now()
 		w.Expect("stalled", Patience(lease))
