@@ -82,6 +82,7 @@ func (c *checker) config(raw environment) Config {
 	cfg.Demo = cfg.Token == DemoToken
 	cfg.APIURL = c.apiURL(raw.TelegramAPIURL, cfg.Demo)
 	cfg.ClusterSecrets = c.clusterSecrets(raw, cfg.Token)
+	cfg.OperatorKey = c.operatorKey(cfg.ClusterSecrets)
 	if cfg.Mode == ModeBotOnly && cfg.Replicas > 1 {
 		c.warn("MODE=%s holds no election: with REPLICAS=%d the replicas would cut off each other's polls; set REPLICAS=1", ModeBotOnly, cfg.Replicas)
 	}

@@ -51,8 +51,11 @@ type Config struct {
 	ReplicaName  string
 	AdminChatIDs []int64
 	AdminToken   string
-	LogLevel     slog.Level
-	LogJSON      bool
+	// OperatorKey is what the command line shows a replica of the same configuration. It follows from the first
+	// cluster secret, which does not follow from it.
+	OperatorKey string
+	LogLevel    slog.Level
+	LogJSON     bool
 
 	SimulatorAddr  string
 	SimulatorRate  float64

@@ -64,7 +64,7 @@ func TestNothingSetIsTheDemoOfThree(t *testing.T) {
 		want := config.Config{
 			Token: config.DemoToken, Demo: true, APIURL: "http://telegram:8081", Mode: config.ModePrimaryBackup,
 			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: 550 * time.Millisecond,
-			ClusterSecrets: got.ClusterSecrets, PeerAddr: ":7175", HTTPAddr: ":8080", LogLevel: slog.LevelInfo,
+			ClusterSecrets: got.ClusterSecrets, OperatorKey: got.OperatorKey, PeerAddr: ":7175", HTTPAddr: ":8080", LogLevel: slog.LevelInfo,
 			SimulatorAddr: ":8081", SimulatorRate: 2, SimulatorChats: 5,
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -85,7 +85,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		Token: token, APIURL: "http://api.local:8081/telegram", Mode: config.ModePrimaryBackup, Replicas: 5,
 		Instances: []string{"bot", "10.0.0.7:7175", "[fd00::7]:7175", "fd00::8", "other.example.org"}, Quorum: 4,
 		Lease: 1500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535",
-		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase,
+		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase, OperatorKey: got.OperatorKey,
 		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -343,6 +343,20 @@ func TestTheClusterSecretFollowsFromTheTokenAlone(t *testing.T) {
 	// Replicas of 1.0.0 have the same: a rolling update is one cluster.
 	if got := string(one.ClusterSecrets[0]); got != "derived from the token "+token || got == string(other.ClusterSecrets[0]) {
 		t.Errorf("the secret is %q", got)
+	}
+}
+
+// The command line in a container has the replica's environment, and so its key; others cannot make it.
+func TestTheOperatorKeyFollowsFromTheClusterSecretAlone(t *testing.T) {
+	t.Parallel()
+	one, again := mustLoad(t, nil, "CLUSTER_SECRET="+secret), mustLoad(t, nil, "CLUSTER_SECRET="+secret+","+older, "BOT_TOKEN="+token, "LEASE=2s")
+	other, derived := mustLoad(t, nil, "CLUSTER_SECRET="+older), mustLoad(t, nil, "BOT_TOKEN="+token)
+	keys := map[string]bool{one.OperatorKey: true, other.OperatorKey: true, derived.OperatorKey: true}
+	if one.OperatorKey != again.OperatorKey || len(keys) != 3 || len(one.OperatorKey) != 64 {
+		t.Errorf("keys %s, %s; others %s, %s", one.OperatorKey, again.OperatorKey, other.OperatorKey, derived.OperatorKey)
+	}
+	if strings.Contains(derived.OperatorKey, token) || strings.Contains(one.OperatorKey, secret) {
+		t.Error("a secret is in the key")
 	}
 }
 

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -120,6 +122,19 @@ func (c *checker) clusterSecrets(raw environment, token string) [][]byte {
 		all = append(all, []byte(text))
 	}
 	return all
+}
+
+// operatorKey derives the command line's key, by HKDF-SHA256 (RFC 5869).
+func (c *checker) operatorKey(secrets [][]byte) string {
+	if len(secrets) == 0 {
+		return "" // refused already
+	}
+	key, err := hkdf.Key(sha256.New, secrets[0], nil, "habot operator key v1", sha256.Size)
+	if err != nil {
+		c.secretProblem("CLUSTER_SECRET", "a key cannot be derived from it")
+		return ""
+	}
+	return hex.EncodeToString(key)
 }
 
 // generated tells whether a text looks like what a generator of random bytes writes: long enough, and not words or a

@@ -209,7 +209,7 @@ func (s *service) buildBot(name string, registry *prometheus.Registry) (err erro
 func (s *service) buildWeb(registry *prometheus.Registry) error {
 	server := web.NewServer(web.Config{
 		Addr: s.cfg.HTTPAddr, Replica: operated{s.replica, s.log}, Failing: s.supervisor.Failing, Trouble: s.bot.Trouble,
-		AdminToken: s.cfg.AdminToken, Gatherer: registry, Logger: s.log,
+		AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
 		Served: func() { s.supervisor.Served(webServer) },
 	})
 	if err := server.Listen(); err != nil {
