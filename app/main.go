@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -113,7 +114,7 @@ type process struct {
 }
 
 func (p process) carryOut(ctx context.Context, command string, args []string) error {
-	operator := web.NewClient(p.cfg.HTTPAddr, p.cfg.AdminToken)
+	operator := web.NewClient(p.cfg.HTTPAddr, cmp.Or(p.cfg.AdminToken, p.cfg.OperatorKey))
 	switch command {
 	case "healthcheck":
 		return operator.Healthcheck(ctx) //nolint:wrapcheck // shown as it is

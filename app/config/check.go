@@ -1,9 +1,7 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -17,11 +15,9 @@ import (
 
 // What is accepted, in words.
 const (
-	acceptedToken     = "a token from BotFather: digits, a colon, 35 of A-Z a-z 0-9 _ -"
 	acceptedURL       = "http://host[:port] or https://host[:port], a path allowed, no user, query or fragment"
 	acceptedMode      = ModePrimaryBackup + " or " + ModeBotOnly
 	acceptedInstances = "a comma-separated list of host or host:port, at most 64"
-	acceptedSecret    = "at least 16 bytes"
 	acceptedAddr      = "host:port or :port, port 1..65535"
 	acceptedName      = "1 to 64 of A-Z a-z 0-9 . _ -"
 	acceptedChats     = "a comma-separated list of chat ids (whole numbers, not 0), at most 20"
@@ -69,7 +65,7 @@ func (c *checker) config(raw environment) Config {
 		HTTPAddr:     c.addr("HTTP_ADDR", raw.HTTPAddr),
 		ReplicaName:  c.name(raw.ReplicaName),
 		AdminChatIDs: c.chats(raw.AdminChatIDs),
-		AdminToken:   c.long("ADMIN_TOKEN", c.secret("ADMIN_TOKEN", raw.AdminToken, raw.AdminTokenFile)),
+		AdminToken:   c.adminToken(raw),
 		LogLevel:     c.level(raw.LogLevel),
 		LogJSON:      c.oneOf("LOG_FORMAT", raw.LogFormat, acceptedFormat, "text", "json") == "json",
 
@@ -86,11 +82,8 @@ func (c *checker) config(raw environment) Config {
 	cfg.Demo = cfg.Token == DemoToken
 	cfg.APIURL = c.apiURL(raw.TelegramAPIURL, cfg.Demo)
 	cfg.Proxy = c.proxy(raw, cfg.APIURL, cfg.Demo)
-	secret := c.long("CLUSTER_SECRET", c.secret("CLUSTER_SECRET", raw.ClusterSecret, raw.ClusterSecretFile))
-	if secret == "" {
-		secret = "derived from the token " + cfg.Token
-	}
-	cfg.ClusterSecret = []byte(secret)
+	cfg.ClusterSecrets = c.clusterSecrets(raw, cfg.Token)
+	cfg.OperatorKey = c.operatorKey(cfg.ClusterSecrets)
 	if cfg.Mode == ModeBotOnly && cfg.Replicas > 1 {
 		c.warn("MODE=%s holds no election: with REPLICAS=%d the replicas would cut off each other's polls; set REPLICAS=1", ModeBotOnly, cfg.Replicas)
 	}
@@ -98,60 +91,6 @@ func (c *checker) config(raw environment) Config {
 		c.warn("REPLICAS=%d is even: it survives no more failures than %d", cfg.Replicas, cfg.Replicas-1)
 	}
 	return cfg
-}
-
-// secret reads a variable or its _FILE twin.
-func (c *checker) secret(name, value, file string) string {
-	switch {
-	case file == "":
-		return value
-	case value != "":
-		c.secretProblem(name, fmt.Sprintf("both %s and %s_FILE are set; set one", name, name))
-		return ""
-	}
-	raw, err := c.readFile(file)
-	if err != nil {
-		// The value is not shown: it may be the secret itself, put in the wrong variable.
-		c.secretProblem(name+"_FILE", "the name of a readable file ("+reason(err)+")")
-		return ""
-	}
-	if value = strings.TrimSpace(string(raw)); value == "" {
-		c.secretProblem(name+"_FILE", "the name of a file that is not empty")
-	}
-	return value
-}
-
-// reason is why a file cannot be read, without its name.
-func reason(err error) string {
-	if failed, ok := errors.AsType[*fs.PathError](err); ok {
-		return failed.Err.Error()
-	}
-	return "it cannot be read"
-}
-
-func (c *checker) long(name, secret string) string {
-	if secret != "" && len(secret) < minSecret {
-		c.secretProblem(name, acceptedSecret)
-	}
-	return secret
-}
-
-var (
-	tokenShape = regexp.MustCompile(`^[0-9]{1,20}:[A-Za-z0-9_-]{35}$`)
-	// tokenWithin finds tokens where none belongs, mistyped ones too.
-	tokenWithin = regexp.MustCompile(`[0-9]{3}:[A-Za-z0-9_-]{20}`)
-)
-
-func (c *checker) token(raw environment) string {
-	before := len(c.problems)
-	token := c.secret("BOT_TOKEN", raw.BotToken, raw.BotTokenFile)
-	switch {
-	case token != "" && !tokenShape.MatchString(token):
-		c.secretProblem("BOT_TOKEN", acceptedToken)
-	case token == "" && len(c.problems) == before:
-		return DemoToken
-	}
-	return token
 }
 
 func (c *checker) apiURL(value string, demo bool) string {

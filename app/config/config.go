@@ -25,7 +25,6 @@ const (
 	MaxLease    = time.Minute
 	MaxReplicas = 50
 
-	minSecret    = 16 // bytes
 	maxInstances = 64
 	maxAdmins    = 20
 	maxRate      = 1000
@@ -45,17 +44,21 @@ type Config struct {
 	Replicas  int
 	Instances []string
 	// Quorum is 0 for a majority.
-	Quorum        int
-	Lease         time.Duration
-	ClusterSecret []byte
-	PeerAddr      string
-	HTTPAddr      string
+	Quorum int
+	Lease  time.Duration
+	// ClusterSecrets are what replicas prove to each other: the first is sent, all are accepted.
+	ClusterSecrets [][]byte
+	PeerAddr       string
+	HTTPAddr       string
 	// ReplicaName is empty if it is to be found out.
 	ReplicaName  string
 	AdminChatIDs []int64
 	AdminToken   string
-	LogLevel     slog.Level
-	LogJSON      bool
+	// OperatorKey is what the command line shows a replica of the same configuration. It follows from the first
+	// cluster secret, which does not follow from it.
+	OperatorKey string
+	LogLevel    slog.Level
+	LogJSON     bool
 
 	SimulatorAddr  string
 	SimulatorRate  float64
@@ -126,7 +129,7 @@ func given(environ []string) map[string]string {
 	set := map[string]string{}
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		if value = strings.TrimSpace(value); value != "" || name == "INSTANCES" {
+		if value = clean(value); value != "" || name == "INSTANCES" {
 			set[name] = value
 		}
 	}

@@ -78,7 +78,7 @@ func TestTheCommandLineTalksToTheReplicaBesideIt(t *testing.T) {
 	var to string
 	c := newClient(t, configure(func(cfg *Config) {
 		cfg.Replica = replica{view: cluster, move: func(_ context.Context, name string) error { to = name; return nil }}
-	}), "")
+	}), operatorKey)
 	ctx := t.Context()
 	if err := c.Healthcheck(ctx); err != nil {
 		t.Errorf("Healthcheck: %v", err)
@@ -104,7 +104,7 @@ func TestTheCommandLineShowsItsToken(t *testing.T) {
 		t.Errorf("the token: %v", err)
 	}
 	err := newClient(t, cfg, "another-secret-token").Switchover(t.Context(), "")
-	const want = "the replica refuses (403 Forbidden): a switchover needs ADMIN_TOKEN as bearer token, or the container's own loopback"
+	const want = "the replica refuses (403 Forbidden): a switchover needs ADMIN_TOKEN as bearer token, or the command line in the same container with the replica's own configuration"
 	if err == nil || err.Error() != want {
 		t.Errorf("another token: %v, want %s", err, want)
 	}
@@ -118,7 +118,7 @@ func TestARefusalIsReadable(t *testing.T) {
 			view: func() election.View { panic("kaboom") },
 			move: func(context.Context, string) error { return election.ErrNoSuccessor },
 		}
-	}), "")
+	}), operatorKey)
 	ctx := t.Context()
 	_, status := c.Status(ctx)
 	for _, got := range []struct {

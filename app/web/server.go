@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,10 +41,12 @@ type Config struct {
 	Failing func() []string
 	// Trouble says why Telegram refuses this bot; empty if it does not.
 	Trouble func() string
-	// AdminToken lets others than the loopback switch over; empty for nobody.
+	// AdminToken lets its bearer switch over, from anywhere; empty for nobody.
 	AdminToken string
-	Gatherer   prometheus.Gatherer
-	Logger     *slog.Logger
+	// OperatorKey lets the command line beside the replica switch over; empty for nobody.
+	OperatorKey string
+	Gatherer    prometheus.Gatherer
+	Logger      *slog.Logger
 	// Served, if not nil, is called after each request that was answered; concurrently.
 	Served func()
 }
@@ -201,7 +205,7 @@ func (s *Server) primary(c *gin.Context) {
 // switchover moves the role: {"to":"habot-bot-2"}, or ?to=, or to anyone.
 func (s *Server) switchover(c *gin.Context) {
 	if !s.mayAdminister(c.Request) {
-		s.refuse(c, http.StatusForbidden, "a switchover needs ADMIN_TOKEN as bearer token, or the container's own loopback")
+		s.refuse(c, http.StatusForbidden, "a switchover needs ADMIN_TOKEN as bearer token, or the command line in the same container with the replica's own configuration")
 		return
 	}
 	to, err := successor(c.Request)
@@ -255,23 +259,52 @@ func atEnd(d *json.Decoder) error {
 	return nil
 }
 
-// mayAdminister: the token, or the loopback. A browser on the same machine is kept out by its Origin,
-// and by a Host that is not the loopback's (DNS rebinding).
+// mayAdminister: the token from anywhere, or the key from beside the replica. The loopback alone proves nothing: a
+// reverse proxy on the same host comes from there as well.
 func (s *Server) mayAdminister(req *http.Request) bool {
-	if given, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok {
-		return s.cfg.AdminToken != "" && subtle.ConstantTimeCompare([]byte(given), []byte(s.cfg.AdminToken)) == 1
-	}
-	from, err := netip.ParseAddrPort(req.RemoteAddr)
-	return err == nil && from.Addr().Unmap().IsLoopback() && req.Header.Get("Origin") == "" && isLoopback(req.Host)
+	given, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+	return ok && (same(given, s.cfg.AdminToken) || same(given, s.cfg.OperatorKey) && isBeside(req))
 }
 
-func isLoopback(host string) bool {
+// same compares secrets in a time that depends on neither, their lengths included. No secret is the same as none.
+func same(given, secret string) bool {
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && secret != ""
+}
+
+// isBeside tells whether a request comes from the replica's own host, from no proxy and no browser. In the demo the
+// key is public. A browser is kept out by its Origin, and by a Host that is not this server's address (DNS
+// rebinding).
+func isBeside(req *http.Request) bool {
+	for name := range req.Header {
+		if strings.HasPrefix(name, "X-Forwarded-") || slices.Contains([]string{"Origin", "Forwarded", "X-Real-Ip", "Via"}, name) {
+			return false
+		}
+	}
+	local, ok := req.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	here, err := netip.ParseAddrPort(local.String())
+	if err != nil {
+		return false
+	}
+	from, err := netip.ParseAddrPort(req.RemoteAddr)
+	return err == nil && isOwn(from.Addr(), here.Addr()) && isOwnHost(req.Host, here.Addr())
+}
+
+// isOwn tells whether an address is of this host for sure: the loopback, or that at which the request arrived.
+func isOwn(addr, here netip.Addr) bool {
+	return addr.Unmap().IsLoopback() || addr.Unmap() == here.Unmap()
+}
+
+func isOwnHost(host string, here netip.Addr) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
 	if host == "localhost" {
 		return true
 	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.IsLoopback()
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && isOwn(addr, here)
 }
