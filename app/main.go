@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -19,8 +20,6 @@ import (
 	"habot/app/web"
 )
 
-const version = "1.0.0"
-
 const usage = `usage: habot [command]
 
   serve               run a replica (the default)
@@ -28,7 +27,7 @@ const usage = `usage: habot [command]
   status              show all replicas
   switchover [NAME]   move the primary role to a replica, to any if none is named
   simulator           run the stand-in for Telegram
-  version             show the version
+  version             show version and commit
 
 All configuration comes from the environment: see .env.example.`
 
@@ -66,7 +65,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	switch command {
 	case "version":
-		_, _ = fmt.Fprintln(stdout, "habot", version)
+		_, _ = fmt.Fprintln(stdout, thisBuild(buildInfo()))
 		return 0
 	case "help", "-h", "--help":
 		_, _ = fmt.Fprintln(stdout, usage)
@@ -76,6 +75,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 			_, _ = fmt.Fprintln(stderr, "BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
 			return 0
 		}
+	}
+	if command == "serve" && runtime.GOOS != "linux" {
+		_, _ = fmt.Fprintln(stderr, "habot: a replica runs on Linux only: no other system has the clock that its lease needs")
+		return exitFailed
 	}
 	cfg, err := config.Load(os.Environ(), os.ReadFile)
 	if err != nil {
@@ -137,7 +140,7 @@ func (p process) carryOut(ctx context.Context, command string, args []string) er
 	case "simulator":
 		return p.simulate(ctx)
 	default:
-		return service.Run(ctx, service.Options{Config: p.cfg, Version: version, Logger: p.log, Exit: p.exit}) //nolint:wrapcheck // shown as it is
+		return service.Run(ctx, service.Options{Config: p.cfg, Version: thisBuild(buildInfo()).version, Logger: p.log, Exit: p.exit}) //nolint:wrapcheck // shown as it is
 	}
 }
 
