@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -119,7 +121,8 @@ func (p process) carryOut(ctx context.Context, command string, args []string) er
 	operator := web.NewClient(p.cfg.HTTPAddr, p.cfg.AdminToken)
 	switch command {
 	case "healthcheck":
-		return operator.Healthcheck(ctx) //nolint:wrapcheck // shown as it is
+		first, _ := os.ReadFile("/proc/1/cmdline")                                  // not there: not in a container
+		return web.NewClient(healthAddr(p.cfg, string(first)), "").Healthcheck(ctx) //nolint:wrapcheck // shown as it is
 	case "status":
 		v, err := operator.Status(ctx)
 		if err != nil {
@@ -144,10 +147,20 @@ func (p process) carryOut(ctx context.Context, command string, args []string) er
 	}
 }
 
+// healthAddr is where the process answers that is looked at: the container's first, a replica unless it was
+// started as the simulator.
+func healthAddr(cfg config.Config, firstCommand string) string {
+	args := strings.Split(firstCommand, "\x00")
+	if i := slices.Index(args, "simulator"); i > 0 && path.Base(args[i-1]) == "habot" {
+		return cfg.SimulatorAddr
+	}
+	return cfg.HTTPAddr
+}
+
 func (p process) simulate(ctx context.Context) error {
 	cfg, log := p.cfg, p.log
 	s := simulator.New(simulator.Config{
-		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Logger: log,
+		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, AwaitBot: true, Logger: log,
 	})
 	if err := s.Listen(); err != nil {
 		return fmt.Errorf("start the simulator: %w", err)

@@ -69,7 +69,7 @@ func (c *checker) config(raw environment) Config {
 		HTTPAddr:     c.addr("HTTP_ADDR", raw.HTTPAddr),
 		ReplicaName:  c.name(raw.ReplicaName),
 		AdminChatIDs: c.chats(raw.AdminChatIDs),
-		AdminToken:   c.long("ADMIN_TOKEN", c.secret("ADMIN_TOKEN", raw.AdminToken, raw.AdminTokenFile)),
+		AdminToken:   c.long(source("ADMIN_TOKEN", raw.AdminTokenFile), c.secret("ADMIN_TOKEN", raw.AdminToken, raw.AdminTokenFile)),
 		LogLevel:     c.level(raw.LogLevel),
 		LogJSON:      c.oneOf("LOG_FORMAT", raw.LogFormat, acceptedFormat, "text", "json") == "json",
 
@@ -85,11 +85,12 @@ func (c *checker) config(raw environment) Config {
 	cfg.Token = c.token(raw)
 	cfg.Demo = cfg.Token == DemoToken
 	cfg.APIURL = c.apiURL(raw.TelegramAPIURL, cfg.Demo)
-	secret := c.long("CLUSTER_SECRET", c.secret("CLUSTER_SECRET", raw.ClusterSecret, raw.ClusterSecretFile))
+	secret := c.long(source("CLUSTER_SECRET", raw.ClusterSecretFile), c.secret("CLUSTER_SECRET", raw.ClusterSecret, raw.ClusterSecretFile))
 	if secret == "" {
 		secret = "derived from the token " + cfg.Token
 	}
 	cfg.ClusterSecret = []byte(secret)
+	stack(&cfg, raw.SwarmTask)
 	if cfg.Mode == ModeBotOnly && cfg.Replicas > 1 {
 		c.warn("MODE=%s holds no election: with REPLICAS=%d the replicas would cut off each other's polls; set REPLICAS=1", ModeBotOnly, cfg.Replicas)
 	}
@@ -114,10 +115,19 @@ func (c *checker) secret(name, value, file string) string {
 		c.secretProblem(name+"_FILE", "the name of a readable file ("+reason(err)+")")
 		return ""
 	}
-	if value = strings.TrimSpace(string(raw)); value == "" {
+	// Editors on Windows begin a file with a byte order mark.
+	if value = strings.TrimSpace(strings.TrimPrefix(string(raw), "\ufeff")); value == "" {
 		c.secretProblem(name+"_FILE", "the name of a file that is not empty")
 	}
 	return value
+}
+
+// source is the variable that a secret came from.
+func source(name, file string) string {
+	if file == "" {
+		return name
+	}
+	return name + "_FILE"
 }
 
 // reason is why a file cannot be read, without its name.
@@ -146,7 +156,7 @@ func (c *checker) token(raw environment) string {
 	token := c.secret("BOT_TOKEN", raw.BotToken, raw.BotTokenFile)
 	switch {
 	case token != "" && !tokenShape.MatchString(token):
-		c.secretProblem("BOT_TOKEN", acceptedToken)
+		c.secretProblem(source("BOT_TOKEN", raw.BotTokenFile), acceptedToken)
 	case token == "" && len(c.problems) == before:
 		return DemoToken
 	}
@@ -291,6 +301,15 @@ func (c *checker) name(value string) string {
 		c.problem("REPLICA_NAME", value, acceptedName)
 	}
 	return value
+}
+
+// stack tells a Swarm stack, which fills the template in, from Compose, which hands it on as it is. A task
+// without a slot of its own (a service in global mode) has number 0, and shares that name with all the others.
+func stack(cfg *Config, task string) {
+	cfg.Stack = task != "" && !strings.Contains(task, "{{")
+	if cfg.Stack && cfg.ReplicaName == "" && nameShape.MatchString(task) && !strings.HasSuffix(task, ".0") {
+		cfg.ReplicaName = task
+	}
 }
 
 func (c *checker) chats(value string) []int64 {

@@ -48,7 +48,9 @@ type Config struct {
 	PeerAddr      string
 	HTTPAddr      string
 	// ReplicaName is empty if it is to be found out.
-	ReplicaName  string
+	ReplicaName string
+	// Stack is true in a Swarm stack.
+	Stack        bool
 	AdminChatIDs []int64
 	AdminToken   string
 	LogLevel     slog.Level
@@ -77,6 +79,7 @@ type environment struct {
 	PeerAddr          string `env:"PEER_ADDR" envDefault:":7175"`
 	HTTPAddr          string `env:"HTTP_ADDR" envDefault:":8080"`
 	ReplicaName       string `env:"REPLICA_NAME"`
+	SwarmTask         string `env:"SWARM_TASK"`
 	AdminChatIDs      string `env:"ADMIN_CHAT_IDS"`
 	AdminToken        string `env:"ADMIN_TOKEN"`
 	AdminTokenFile    string `env:"ADMIN_TOKEN_FILE"`

@@ -207,9 +207,43 @@ func TestASecretMayComeFromAFile(t *testing.T) {
 	}
 }
 
+// Editors on Windows begin a file with U+FEFF, which is no white space.
+func TestAByteOrderMarkIsNoPartOfASecret(t *testing.T) {
+	t.Parallel()
+	const mark = "\ufeff"
+	f := files{"/run/token": mark + token + "\r\n", "/run/cluster": mark + secret, "/run/admin": mark + secret + "!\n"}
+	got := mustLoad(t, f, "BOT_TOKEN_FILE=/run/token", "CLUSTER_SECRET_FILE=/run/cluster", "ADMIN_TOKEN_FILE=/run/admin")
+	if got.Token != token || string(got.ClusterSecret) != secret || got.AdminToken != secret+"!" {
+		t.Errorf("got token %q, cluster secret %q, admin token %q", got.Token, got.ClusterSecret, got.AdminToken)
+	}
+}
+
+// Swarm fills the template in; Compose hands it on as it is written. A service in global mode has no slots.
+func TestAStackNamesItsReplicas(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		set   []string
+		name  string
+		stack bool
+	}{
+		{[]string{"SWARM_TASK=habot_bot.2"}, "habot_bot.2", true},
+		{[]string{"SWARM_TASK=habot_bot.2", "REPLICA_NAME=alpha"}, "alpha", true},
+		{[]string{"SWARM_TASK={{.Service.Name}}.{{.Task.Slot}}"}, "", false},
+		{[]string{"SWARM_TASK={{.Service.Name}}.{{.Task.Slot}}", "REPLICA_NAME=alpha"}, "alpha", false},
+		{[]string{"SWARM_TASK=habot_bot.0"}, "", true},
+		{[]string{"SWARM_TASK=" + strings.Repeat("n", 63) + ".2"}, "", true},
+		{[]string{"SWARM_TASK="}, "", false},
+		{nil, "", false},
+	} {
+		if got := mustLoad(t, nil, c.set...); got.ReplicaName != c.name || got.Stack != c.stack {
+			t.Errorf("%q: name %q, stack %t", c.set, got.ReplicaName, got.Stack)
+		}
+	}
+}
+
 func TestABadSecretFileIsOneLine(t *testing.T) {
 	t.Parallel()
-	f := files{"/empty": "", "/blank": " \n", "/good": token, "/secret": secret, "/short": "short", "/junk": "not a token"}
+	f := files{"/empty": "", "/blank": " \n", "/good": token, "/secret": secret, "/short": "short", "/junk": "not a token", "/mark": "\ufeff\n"}
 	for _, c := range []struct {
 		about, says string
 		set         []string
@@ -223,9 +257,10 @@ func TestABadSecretFileIsOneLine(t *testing.T) {
 		{"BOT_TOKEN", "both BOT_TOKEN and BOT_TOKEN_FILE are set", []string{"BOT_TOKEN=" + token, "BOT_TOKEN_FILE=/good"}},
 		{"CLUSTER_SECRET", "both CLUSTER_SECRET and CLUSTER_SECRET_FILE are set", []string{"CLUSTER_SECRET=" + secret, "CLUSTER_SECRET_FILE=/secret"}},
 		{"ADMIN_TOKEN", "both ADMIN_TOKEN and ADMIN_TOKEN_FILE are set", []string{"ADMIN_TOKEN=" + secret, "ADMIN_TOKEN_FILE=/secret"}},
-		{"BOT_TOKEN", "BotFather", []string{"BOT_TOKEN_FILE=/junk"}},
-		{"CLUSTER_SECRET", "at least 16 bytes", []string{"CLUSTER_SECRET_FILE=/short"}},
-		{"ADMIN_TOKEN", "at least 16 bytes", []string{"ADMIN_TOKEN_FILE=/short"}},
+		{"BOT_TOKEN_FILE", "BotFather", []string{"BOT_TOKEN_FILE=/junk"}},
+		{"CLUSTER_SECRET_FILE", "at least 16 bytes", []string{"CLUSTER_SECRET_FILE=/short"}},
+		{"ADMIN_TOKEN_FILE", "at least 16 bytes", []string{"ADMIN_TOKEN_FILE=/short"}},
+		{"BOT_TOKEN_FILE", "a file that is not empty", []string{"BOT_TOKEN_FILE=/mark"}},
 	} {
 		if p := problems(t, f, c.set...); len(p) != 1 || !isAbout(p[0], c.about) || !strings.Contains(p[0], c.says) {
 			t.Errorf("%q: got %q, want one line about %s that says %q", c.set, p, c.about, c.says)
@@ -343,7 +378,7 @@ func TestEveryVariableIsListedOnceWithItsDefault(t *testing.T) {
 			environ = append(environ, v.Name+"="+v.Default)
 		}
 	}
-	if len(all) != 21 {
+	if len(all) != 22 {
 		t.Errorf("%d variables: a new one needs its tests here", len(all))
 	}
 	if got, want := mustLoad(t, nil, environ...), mustLoad(t, nil); !reflect.DeepEqual(got, want) {
