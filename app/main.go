@@ -9,6 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,8 +23,6 @@ import (
 	"habot/app/web"
 )
 
-const version = "1.0.0"
-
 const usage = `usage: habot [command]
 
   serve               run a replica (the default)
@@ -29,7 +30,7 @@ const usage = `usage: habot [command]
   status              show all replicas
   switchover [NAME]   move the primary role to a replica, to any if none is named
   simulator           run the stand-in for Telegram
-  version             show the version
+  version             show version and commit
 
 All configuration comes from the environment: see .env.example.`
 
@@ -67,7 +68,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	switch command {
 	case "version":
-		_, _ = fmt.Fprintln(stdout, "habot", version)
+		_, _ = fmt.Fprintln(stdout, thisBuild(buildInfo()))
 		return 0
 	case "help", "-h", "--help":
 		_, _ = fmt.Fprintln(stdout, usage)
@@ -77,6 +78,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 			_, _ = fmt.Fprintln(stderr, "BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
 			return 0
 		}
+	}
+	if command == "serve" && runtime.GOOS != "linux" {
+		_, _ = fmt.Fprintln(stderr, "habot: a replica runs on Linux only: no other system has the clock that its lease needs")
+		return exitFailed
 	}
 	cfg, err := config.Load(os.Environ(), os.ReadFile)
 	if err != nil {
@@ -117,7 +122,8 @@ func (p process) carryOut(ctx context.Context, command string, args []string) er
 	operator := web.NewClient(p.cfg.HTTPAddr, cmp.Or(p.cfg.AdminToken, p.cfg.OperatorKey))
 	switch command {
 	case "healthcheck":
-		return operator.Healthcheck(ctx) //nolint:wrapcheck // shown as it is
+		first, _ := os.ReadFile("/proc/1/cmdline")                                  // not there: not in a container
+		return web.NewClient(healthAddr(p.cfg, string(first)), "").Healthcheck(ctx) //nolint:wrapcheck // shown as it is
 	case "status":
 		v, err := operator.Status(ctx)
 		if err != nil {
@@ -138,14 +144,24 @@ func (p process) carryOut(ctx context.Context, command string, args []string) er
 	case "simulator":
 		return p.simulate(ctx)
 	default:
-		return service.Run(ctx, service.Options{Config: p.cfg, Version: version, Logger: p.log, Exit: p.exit}) //nolint:wrapcheck // shown as it is
+		return service.Run(ctx, service.Options{Config: p.cfg, Version: thisBuild(buildInfo()).version, Logger: p.log, Exit: p.exit}) //nolint:wrapcheck // shown as it is
 	}
+}
+
+// healthAddr is where the process answers that is looked at: the container's first, a replica unless it was
+// started as the simulator.
+func healthAddr(cfg config.Config, firstCommand string) string {
+	args := strings.Split(firstCommand, "\x00")
+	if i := slices.Index(args, "simulator"); i > 0 && path.Base(args[i-1]) == "habot" {
+		return cfg.SimulatorAddr
+	}
+	return cfg.HTTPAddr
 }
 
 func (p process) simulate(ctx context.Context) error {
 	cfg, log := p.cfg, p.log
 	s := simulator.New(simulator.Config{
-		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Logger: log,
+		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, AwaitBot: true, Logger: log,
 	})
 	if err := s.Listen(); err != nil {
 		return fmt.Errorf("start the simulator: %w", err)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"habot/app/config"
 )
 
 func TestCommandsThatAreWrongExitWith2(t *testing.T) {
@@ -65,5 +67,23 @@ func TestAHealthcheckWithoutAReplicaFails(t *testing.T) {
 	var out, errs bytes.Buffer
 	if code := run([]string{"healthcheck"}, &out, &errs); code != exitFailed || errs.Len() == 0 {
 		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+}
+
+func TestAHealthcheckAsksWhatTheContainerRuns(t *testing.T) {
+	cfg := config.Config{HTTPAddr: ":8080", SimulatorAddr: ":8081"}
+	for command, want := range map[string]string{
+		"/habot\x00":              ":8080",
+		"/habot\x00serve\x00":     ":8080",
+		"/habot\x00simulator\x00": ":8081",
+		"/sbin/docker-init\x00--\x00/habot\x00simulator\x00": ":8081",
+		"/sbin/init\x00":                  ":8080",
+		"/usr/bin/other\x00simulator\x00": ":8080",
+		"simulator\x00":                   ":8080",
+		"":                                ":8080",
+	} {
+		if got := healthAddr(cfg, command); got != want {
+			t.Errorf("%q: asks %s, want %s", command, got, want)
+		}
 	}
 }

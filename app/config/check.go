@@ -84,6 +84,7 @@ func (c *checker) config(raw environment) Config {
 	cfg.Proxy = c.proxy(raw, cfg.APIURL, cfg.Demo)
 	cfg.ClusterSecrets = c.clusterSecrets(raw, cfg.Token)
 	cfg.OperatorKey = c.operatorKey(cfg.ClusterSecrets)
+	stack(&cfg, raw.SwarmTask)
 	if cfg.Mode == ModeBotOnly && cfg.Replicas > 1 {
 		c.warn("MODE=%s holds no election: with REPLICAS=%d the replicas would cut off each other's polls; set REPLICAS=1", ModeBotOnly, cfg.Replicas)
 	}
@@ -231,6 +232,15 @@ func (c *checker) name(value string) string {
 		c.problem("REPLICA_NAME", value, acceptedName)
 	}
 	return value
+}
+
+// stack tells a Swarm stack, which fills the template in, from Compose, which hands it on as it is. A task
+// without a slot of its own (a service in global mode) has number 0, and shares that name with all the others.
+func stack(cfg *Config, task string) {
+	cfg.Stack = task != "" && !strings.Contains(task, "{{")
+	if cfg.Stack && cfg.ReplicaName == "" && nameShape.MatchString(task) && !strings.HasSuffix(task, ".0") {
+		cfg.ReplicaName = task
+	}
 }
 
 func (c *checker) chats(value string) []int64 {

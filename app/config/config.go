@@ -51,7 +51,9 @@ type Config struct {
 	PeerAddr       string
 	HTTPAddr       string
 	// ReplicaName is empty if it is to be found out.
-	ReplicaName  string
+	ReplicaName string
+	// Stack is true in a Swarm stack.
+	Stack        bool
 	AdminChatIDs []int64
 	AdminToken   string
 	// OperatorKey is what the command line shows a replica of the same configuration. It follows from the first
@@ -86,6 +88,7 @@ type environment struct {
 	PeerAddr          string `env:"PEER_ADDR" envDefault:":7175"`
 	HTTPAddr          string `env:"HTTP_ADDR" envDefault:":8080"`
 	ReplicaName       string `env:"REPLICA_NAME"`
+	SwarmTask         string `env:"SWARM_TASK"`
 	AdminChatIDs      string `env:"ADMIN_CHAT_IDS"`
 	AdminToken        string `env:"ADMIN_TOKEN"`
 	AdminTokenFile    string `env:"ADMIN_TOKEN_FILE"`

@@ -273,6 +273,29 @@ func TestASecondClusterSecretIsForRotation(t *testing.T) {
 	}
 }
 
+// Swarm fills the template in; Compose hands it on as it is written. A service in global mode has no slots.
+func TestAStackNamesItsReplicas(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		set   []string
+		name  string
+		stack bool
+	}{
+		{[]string{"SWARM_TASK=habot_bot.2"}, "habot_bot.2", true},
+		{[]string{"SWARM_TASK=habot_bot.2", "REPLICA_NAME=alpha"}, "alpha", true},
+		{[]string{"SWARM_TASK={{.Service.Name}}.{{.Task.Slot}}"}, "", false},
+		{[]string{"SWARM_TASK={{.Service.Name}}.{{.Task.Slot}}", "REPLICA_NAME=alpha"}, "alpha", false},
+		{[]string{"SWARM_TASK=habot_bot.0"}, "", true},
+		{[]string{"SWARM_TASK=" + strings.Repeat("n", 63) + ".2"}, "", true},
+		{[]string{"SWARM_TASK="}, "", false},
+		{nil, "", false},
+	} {
+		if got := mustLoad(t, nil, c.set...); got.ReplicaName != c.name || got.Stack != c.stack {
+			t.Errorf("%q: name %q, stack %t", c.set, got.ReplicaName, got.Stack)
+		}
+	}
+}
+
 func TestABadSecretFileIsOneLine(t *testing.T) {
 	t.Parallel()
 	f := files{"/empty": "", "/blank": " \n", "/good": token, "/secret": secret, "/short": "short", "/junk": "not a token", "/utf16": "\xff\xfe1\x002\x00", "/utf16be": "\xfe\xff\x001\x002"}
@@ -426,7 +449,7 @@ func TestEveryVariableIsListedOnceWithItsDefault(t *testing.T) {
 			environ = append(environ, v.Name+"="+v.Default)
 		}
 	}
-	if len(all) != 24 {
+	if len(all) != 25 {
 		t.Errorf("%d variables: a new one needs its tests here", len(all))
 	}
 	if got, want := mustLoad(t, nil, environ...), mustLoad(t, nil); !reflect.DeepEqual(got, want) {

@@ -88,9 +88,7 @@ type service struct {
 // Run makes a replica and runs it until ctx ends. It returns nil after an orderly shutdown.
 func Run(ctx context.Context, opts Options) error {
 	s := &service{opts: opts, cfg: opts.Config, log: opts.Logger}
-	for _, w := range s.cfg.Warnings {
-		s.log.Warn(w)
-	}
+	s.warn()
 	if err := s.build(ctx); err != nil {
 		return err
 	}
@@ -100,6 +98,16 @@ func Run(ctx context.Context, opts Options) error {
 	}
 	s.log.Info("stopped", "failed", failure != nil)
 	return failure //nolint:wrapcheck // it names the component
+}
+
+// warn says what is worth a line before anything starts.
+func (s *service) warn() {
+	for _, w := range s.cfg.Warnings {
+		s.log.Warn(w)
+	}
+	if s.cfg.Demo && s.cfg.Stack {
+		s.log.Error("this stack runs the demo: it was given no token. docker stack deploy does not read .env; app/DEPLOY.md says how to hand it over")
+	}
 }
 
 // newReplicaID is random: a process that starts again is another replica.

@@ -27,3 +27,20 @@ func TestTheLogTellsThatAnOperatorAskedForASwitchover(t *testing.T) {
 		t.Errorf("logged %q", got)
 	}
 }
+
+// The demo's token is public, and a stack's ports are open to all.
+func TestADemoThatIsDeployedAsAStackIsAnError(t *testing.T) {
+	t.Parallel()
+	for environ, want := range map[string]bool{
+		"SWARM_TASK=habot_bot.1":                                                      true,
+		"SWARM_TASK={{.Service.Name}}.{{.Task.Slot}}":                                 false,
+		"SWARM_TASK=habot_bot.1 BOT_TOKEN=123456:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi": false,
+	} {
+		var logs record
+		s := &service{cfg: load(t, strings.Fields(environ)...), log: slog.New(slog.NewTextHandler(&logs, nil))}
+		s.warn()
+		if got := strings.Contains(logs.String(), "level=ERROR") && strings.Contains(logs.String(), "this stack runs the demo"); got != want {
+			t.Errorf("%s: an error %t, want %t:\n%s", environ, got, want, logs.String())
+		}
+	}
+}
