@@ -292,6 +292,7 @@ func (f *fleet) ended(now, began time.Time, m member, queue int64, r result, det
 		return f.turn(now, m, Down, detail)
 	case stale, tooSlow:
 		s.suspect = true
+	case aborted:
 	}
 	return change{}
 }

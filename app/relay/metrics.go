@@ -76,6 +76,7 @@ func label(o outcome) string {
 		return "unreachable"
 	case aborted:
 		return "aborted"
+	case answeredWell, answeredError:
 	}
 	if class := o.status / 100; class >= 2 && class <= 5 {
 		return strconv.Itoa(class) + "xx"
@@ -109,11 +110,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
-	any := 0
+	isUp := 0
 	if c.relay.Ready() == nil {
-		any = 1
+		isUp = 1
 	}
-	gauge(up, any)
+	gauge(up, isUp)
 	gauge(waiting, s.Waiting)
 	for _, name := range c.relay.names() {
 		states, flying := map[State]int{}, 0

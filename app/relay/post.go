@@ -249,7 +249,7 @@ func (a attempt) send(ctx context.Context, cancel context.CancelCauseFunc) outco
 		})
 		defer slow.Stop()
 	}
-	resp, err := a.transport.RoundTrip(req)
+	resp, err := a.transport.RoundTrip(req) //nolint:bodyclose // read closes it, or the outcome's close
 	if err != nil {
 		return a.failure(ctx, g, err)
 	}

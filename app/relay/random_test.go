@@ -56,11 +56,11 @@ func (c *chaos) backend(addr string) http.HandlerFunc {
 		if !calm {
 			switch dice {
 			case 0:
-				rw.WriteHeader(500)
+				rw.WriteHeader(http.StatusInternalServerError)
 				return
 			case 1:
 				rw.Header().Set("Retry-After", "2")
-				rw.WriteHeader(429)
+				rw.WriteHeader(http.StatusTooManyRequests)
 				return
 			case 2:
 				panic(http.ErrAbortHandler)

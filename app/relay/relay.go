@@ -49,13 +49,13 @@ type Call struct {
 type Verdict int
 
 const (
-	// Done: Telegram has carried it out.
+	// Done means that Telegram has carried it out.
 	Done Verdict = iota
-	// Refused: Telegram refuses it, and would again.
+	// Refused means that Telegram refuses it, and would again.
 	Refused
-	// Again: Telegram failed, or wants to be asked later.
+	// Again means that Telegram failed, or wants to be asked later.
 	Again
-	// Over: the lease or the context has ended; nothing left.
+	// Over means that the lease or the context has ended: nothing left, or what did is not known to have arrived.
 	Over
 )
 
@@ -194,14 +194,15 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 				return update.Answered, true
 			case left:
 				return "", false
+			case again:
+				o.detail = "the answer broke off while it was sent on"
 			}
-			// The backend's answer broke off while it was sent on: the only way to have it is to be answered again.
-			o.detail = "the answer broke off"
 		case aborted:
 			return "", false
 		case unreachable, tooSlow:
 			a.missed(next.to)
 			continue
+		case answeredError, timedOut, brokenOff, stale:
 		}
 		last = o.detail
 		if h.failed(u, next.to, a, o) {
@@ -270,9 +271,9 @@ func (h handler) post(ctx context.Context, u update.Update, c choice, held func(
 	h.metrics.attempt(backend.Name(), o, now.Sub(began))
 	if o.replyErr != nil {
 		h.metrics.replies.WithLabelValues(replyMalformed).Inc()
-		if skipped, ok := h.oddities.now(now); ok {
-			h.cfg.Logger.Warn("a backend took an update, but its answer is not read as a call", "update_id", u.ID, "backend", backend.Name(),
-				"error", o.replyErr, "skipped", skipped)
+		if omitted, ok := h.oddities.now(now); ok {
+			h.cfg.Logger.Warn("a webhook reply cannot be read; its update counts as handled", "update_id", u.ID, "backend", backend.Name(),
+				"error", o.replyErr, "omitted", omitted)
 		}
 	}
 	return o
@@ -282,9 +283,9 @@ func (h handler) post(ctx context.Context, u update.Update, c choice, held func(
 func (r *Relay) failed(u update.Update, m member, a *attempts, o outcome) bool {
 	now := time.Now()
 	a.failed(now, m, o.retryAfter, rand.Float64()) //nolint:gosec // jitter
-	if skipped, ok := r.failures.now(now); ok {
-		r.cfg.Logger.Warn("a backend did not take an update: it is sent again", "update_id", u.ID, "backend", r.cfg.Backends[m.backend].Name(),
-			"address", m.addr, "detail", o.detail, "failures", a.failures, "skipped", skipped)
+	if omitted, ok := r.failures.now(now); ok {
+		r.cfg.Logger.Warn("a backend did not take an update; it will be sent again", "update_id", u.ID, "backend", r.cfg.Backends[m.backend].Name(),
+			"address", m.addr, "detail", o.detail, "failures", a.failures, "omitted", omitted)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -322,9 +323,9 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 	}
 	if why := forbidden(r.method); why != "" {
 		h.metrics.replies.WithLabelValues(replyForbidden).Inc()
-		if skipped, ok := h.oddities.now(time.Now()); ok {
-			h.cfg.Logger.Warn("a backend's answer names a method that is not carried out", "update_id", u.ID,
-				"method", r.method[:min(len(r.method), 64)], "detail", why, "skipped", skipped)
+		if omitted, ok := h.oddities.now(time.Now()); ok {
+			h.cfg.Logger.Warn("a webhook reply names a method that is not allowed", "update_id", u.ID,
+				"method", r.method[:min(len(r.method), 64)], "detail", why, "omitted", omitted)
 		}
 		return carried
 	}
@@ -361,7 +362,7 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 		default:
 			h.metrics.replies.WithLabelValues(replyRefused).Inc()
 		}
-		h.cfg.Logger.Error("the call that a backend has answered with was not carried out", "update_id", u.ID, "method", r.method, "error", err)
+		h.cfg.Logger.Error("a webhook reply was not carried out", "update_id", u.ID, "method", r.method, "error", err)
 		return carried
 	}
 }
@@ -386,16 +387,16 @@ func (r *Relay) Close() {
 type sometimes struct {
 	mu      sync.Mutex
 	last    time.Time
-	skipped int
+	omitted int
 }
 
-func (s *sometimes) now(now time.Time) (skipped int, ok bool) {
+func (s *sometimes) now(now time.Time) (omitted int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.last.IsZero() && now.Sub(s.last) < 10*time.Second {
-		s.skipped++
+		s.omitted++
 		return 0, false
 	}
-	skipped, s.skipped, s.last = s.skipped, 0, now
-	return skipped, true
+	omitted, s.omitted, s.last = s.omitted, 0, now
+	return omitted, true
 }

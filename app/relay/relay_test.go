@@ -144,7 +144,7 @@ func TestAttemptsAreSpacedAsTelegrams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "http://mybot:8000", one)
 		w.host(one).kill()
-		w.serve(one, w.note(one, func(rw http.ResponseWriter, _ *http.Request, _ int64) { rw.WriteHeader(500) }))
+		w.serve(one, w.note(one, func(rw http.ResponseWriter, _ *http.Request, _ int64) { rw.WriteHeader(http.StatusInternalServerError) }))
 		w.give(1, 1)
 		w.after(10 * time.Minute)
 		times := w.times(1)
@@ -178,7 +178,7 @@ func TestRetryAfterOverridesTheSpacing(t *testing.T) {
 		w.serve(one, w.note(one, func(rw http.ResponseWriter, _ *http.Request, id int64) {
 			if id == 1 && n < len(after) {
 				rw.Header().Set("Retry-After", after[n])
-				rw.WriteHeader(429)
+				rw.WriteHeader(http.StatusTooManyRequests)
 				n++
 			}
 		}))
@@ -209,7 +209,7 @@ func TestRetryAfterOfOneBackendSendsTheUpdateToAnother(t *testing.T) {
 		w.host(first).kill()
 		w.serve(first, w.note(first, func(rw http.ResponseWriter, _ *http.Request, _ int64) {
 			rw.Header().Set("Retry-After", "3600")
-			rw.WriteHeader(503)
+			rw.WriteHeader(http.StatusServiceUnavailable)
 		}))
 		w.give(1, 10)
 		w.after(0)
@@ -233,13 +233,6 @@ func (w *world) home(chat int64) string {
 	w.order = map[int64][]int64{}
 	w.mu.Unlock()
 	return sent[0].addr
-}
-
-func other(addr string) string {
-	if addr == one {
-		return two
-	}
-	return one
 }
 
 // A backend that is killed costs what is in flight one more attempt, and nothing waits.
@@ -391,7 +384,7 @@ func TestWhenABackendAnswersWellAgainAllThatWaitIsSent(t *testing.T) {
 		away := true
 		w.serve(one, w.note(one, func(rw http.ResponseWriter, _ *http.Request, _ int64) {
 			if away {
-				rw.WriteHeader(502)
+				rw.WriteHeader(http.StatusBadGateway)
 			}
 		}))
 		for chat := range int64(6) {
@@ -422,7 +415,7 @@ func TestAnUpdateThatIsAnsweredWithErrorsWhileOthersDoWellIsGivenUp(t *testing.T
 			w.host(addr).kill()
 			w.serve(addr, w.note(addr, func(rw http.ResponseWriter, _ *http.Request, id int64) {
 				if id == 1 {
-					rw.WriteHeader(500)
+					rw.WriteHeader(http.StatusInternalServerError)
 				}
 			}))
 		}
@@ -536,7 +529,7 @@ func TestANameThatDoesNotExistYetIsWaitedFor(t *testing.T) {
 		w.give(1, 1)
 		w.after(time.Minute)
 		w.expectDone(0)
-		if n := strings.Count(w.logged(), "name is not resolved"); n != 1 {
+		if n := strings.Count(w.logged(), "name cannot be resolved"); n != 1 {
 			t.Errorf("%d warnings", n)
 		}
 		if s := w.Snapshot(); s.Unresolved["http://later:8000"] == "" || s.Waiting != 1 {
@@ -720,7 +713,7 @@ func TestDrainFinishesWhatABackendIsHandling(t *testing.T) {
 		w.serve(one, w.note(one, func(rw http.ResponseWriter, req *http.Request, id int64) {
 			switch {
 			case id == 3:
-				rw.WriteHeader(503)
+				rw.WriteHeader(http.StatusServiceUnavailable)
 			case id < 3:
 				time.Sleep(3 * time.Second)
 			default:
@@ -803,7 +796,7 @@ func TestCallsThatAreNotCarriedOut(t *testing.T) {
 		if w.metric("habot_backend_replies_total", "outcome=forbidden") != float64(len(bad)) || w.metric("habot_backend_replies_total", "outcome=malformed") != 1 {
 			t.Error("they are not counted")
 		}
-		if n := strings.Count(w.logged(), "names a method that is not carried out"); n != len(bad) {
+		if n := strings.Count(w.logged(), "names a method that is not allowed"); n != len(bad) {
 			t.Errorf("%d lines for %d answers", n, len(bad))
 		}
 	})
@@ -928,7 +921,7 @@ func TestStrangeAnswers(t *testing.T) {
 			endless(rw)
 		}, true},
 		"endless error": {func(rw http.ResponseWriter) {
-			rw.WriteHeader(500)
+			rw.WriteHeader(http.StatusInternalServerError)
 			endless(rw)
 		}, false},
 		"json that does not come": {func(rw http.ResponseWriter) {
@@ -999,7 +992,7 @@ func TestNoSecretIsShown(t *testing.T) {
 				_ = conn.Close()
 				return
 			}
-			rw.WriteHeader(500)
+			rw.WriteHeader(http.StatusInternalServerError)
 		}))
 		w.after(time.Minute)
 		w.give(2, 2)

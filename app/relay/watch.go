@@ -92,7 +92,7 @@ func (r *Relay) lookUp(ctx context.Context, backend int) {
 	defer r.mu.Unlock()
 	if err != nil {
 		if r.unresolved[backend] != err.Error() {
-			r.cfg.Logger.Warn("a backend's name is not resolved: it is looked up again", "backend", b.Name(), "error", err)
+			r.cfg.Logger.Warn("a backend's name cannot be resolved; it will be looked up again", "backend", b.Name(), "error", err)
 		}
 		r.unresolved[backend] = err.Error()
 		return
@@ -113,12 +113,12 @@ func (r *Relay) addresses(ctx context.Context, b Backend) ([]netip.AddrPort, err
 		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 		defer cancel()
 		if ips, err = r.cfg.Resolver.LookupNetIP(ctx, "ip", b.host); err != nil {
-			return nil, fmt.Errorf("look the name up: %s", reason(err)) //nolint:errorlint // its text names the server, and changes
+			return nil, fmt.Errorf("look the name up: %s", reason(err))
 		}
 	}
 	addrs := make([]netip.AddrPort, 0, len(ips))
 	for _, ip := range ips {
-		addrs = append(addrs, netip.AddrPortFrom(ip.Unmap(), uint16(port))) //nolint:gosec // parsed as 16 bits
+		addrs = append(addrs, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
 	}
 	slices.SortFunc(addrs, netip.AddrPort.Compare)
 	return slices.Compact(addrs), nil
@@ -169,7 +169,7 @@ func (r *Relay) changed(now time.Time, c change) {
 		if s.state == Up {
 			r.cfg.Logger.Info("a backend is up again", "backend", name, "address", c.turned.addr)
 		} else {
-			r.cfg.Logger.Warn("a backend is not well", "backend", name, "address", c.turned.addr, "state", s.state, "detail", s.detail)
+			r.cfg.Logger.Warn("a backend is down or failing", "backend", name, "address", c.turned.addr, "state", s.state, "detail", s.detail)
 		}
 	}
 	r.tell(now)
@@ -184,7 +184,7 @@ func (r *Relay) tell(now time.Time) {
 		r.cfg.Logger.Info("a backend takes updates")
 		r.told = isReady
 	case !ready && (r.told == isReady || r.told == unknown && now.Sub(r.started) >= tellAfter):
-		r.cfg.Logger.Error("no backend takes updates: they wait at Telegram", "detail", r.detail())
+		r.cfg.Logger.Error("no backend takes updates; they wait at Telegram", "detail", r.detail())
 		r.told = notReady
 	default:
 		return

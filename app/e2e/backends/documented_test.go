@@ -25,7 +25,7 @@ func TestTableNamesTheVersions(t *testing.T) {
 	for _, row := range rows {
 		name, version, file := row[1], row[2], row[3]
 		found := false
-		for _, line := range []string{name + "==" + version + "\n", strings.ToLower(`"`+name+`": "`+version+`"`), name + " v" + version + "\n", name + ".v4 v" + version + "\n"} {
+		for _, line := range []string{name + "==" + version + "\n", strings.ToLower(`"` + name + `": "` + version + `"`), name + " v" + version + "\n", name + ".v4 v" + version + "\n"} {
 			found = found || strings.Contains(pinned, line)
 		}
 		if !found {

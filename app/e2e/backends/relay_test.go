@@ -57,7 +57,7 @@ func newLittle(t *testing.T, telegram string, urls ...string) *little {
 	l := &little{t: t, telegram: telegram, outcomes: map[update.Outcome]int{}, done: map[int64]bool{}, known: map[int64]bool{}}
 	l.relay = relay.New(relay.Config{
 		Backends: backends, Secret: secret, Parallel: 40, UserAgent: "habot/test", Forwarder: l, Registerer: prometheus.NewRegistry(),
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	l.queues = queues.New(queues.Config{
 		Handler: l.relay.Handler(1), Slots: 40, Patience: time.Minute, Held: func() bool { return true },
