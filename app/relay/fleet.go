@@ -387,12 +387,13 @@ func (f *fleet) connected(m member, took time.Duration) {
 	}
 }
 
-// ready tells whether a member is Up, and was seen to be.
-func (f *fleet) ready() bool {
+// ready tells whether a member takes connections, as was seen, and whether one of these is Up.
+func (f *fleet) ready() (reachable, ready bool) {
 	for _, s := range f.members {
-		if s.state == Up && s.proven {
-			return true
+		if s.proven && s.state != Down {
+			reachable = true
+			ready = ready || s.state == Up
 		}
 	}
-	return false
+	return reachable, ready
 }

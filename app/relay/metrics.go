@@ -91,7 +91,7 @@ func descriptions() (addresses, inFlight, waiting, up *prometheus.Desc) {
 	return prometheus.NewDesc("habot_backend_addresses", "Addresses of webhook backends by what is known of them.", []string{"backend", "state"}, nil),
 		prometheus.NewDesc("habot_backend_in_flight", "Updates that a webhook backend is being sent, or has not answered yet.", []string{"backend"}, nil),
 		prometheus.NewDesc("habot_backend_waiting", "Updates that wait for a webhook backend, or for their next attempt.", nil, nil),
-		prometheus.NewDesc("habot_backend_up", "1 if a webhook backend is up.", nil, nil)
+		prometheus.NewDesc("habot_backend_up", "1 if a webhook backend takes updates.", nil, nil)
 }
 
 // Describe implements prometheus.Collector.
@@ -111,7 +111,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
 	isUp := 0
-	if c.relay.Ready() == nil {
+	if c.relay.Readiness().Ready == nil {
 		isUp = 1
 	}
 	gauge(up, isUp)

@@ -93,10 +93,10 @@ type Config struct {
 	// Resolver looks names up, Dial makes connections; nil stands for the system's.
 	Resolver Resolver
 	Dial     Dial
-	// OnReady is told nil when a backend is up, and otherwise why none is, on each change, never concurrently; nil for
-	// nobody. It MUST NOT call the relay.
-	OnReady func(error)
-	// OnGivenUp is told of each update that is given up, possibly concurrently; nil for nobody.
+	// OnReady is called on each change of readiness, the first time when it is known, never concurrently. It MUST NOT
+	// call the relay. It may be nil.
+	OnReady func(Readiness)
+	// OnGivenUp is called for each update that is given up, possibly concurrently. It may be nil.
 	OnGivenUp func(GivenUp)
 	// TLS is used for https; nil for the system's roots. It is cloned.
 	TLS *tls.Config
@@ -119,17 +119,18 @@ type Relay struct {
 	came       chan struct{}
 	recovered  chan struct{}
 	waiting    int
-	told       readiness
+	told       *Readiness // nil until it is known
 }
 
-// readiness is what OnReady was told last.
-type readiness int
-
-const (
-	unknown readiness = iota
-	isReady
-	notReady
-)
+// Readiness tells whether updates can be handed to backends. Each error is an ErrNoBackend that says why.
+type Readiness struct {
+	// Reachable is nil if a backend takes connections, whatever it answers. A standby knows as much as the primary, so
+	// it is what a change of primary can mend.
+	Reachable error
+	// Ready is nil if a backend takes connections, and does not answer with errors only or not in time. Without
+	// updates, on a standby, it is as Reachable.
+	Ready error
+}
 
 // New returns a relay that knows no addresses yet; Run finds them.
 func New(cfg Config) *Relay {

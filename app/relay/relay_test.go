@@ -352,18 +352,18 @@ func TestAllBackendsGoneForAMinuteCostsTimeOnly(t *testing.T) {
 		if n := w.metric("habot_backend_waiting"); n != 5 {
 			t.Errorf("%v wait", n)
 		}
-		if w.metric("habot_backend_up") != 0 || !errors.Is(w.Ready(), ErrNoBackend) || !errors.Is(w.Reachable(), ErrNoBackend) {
+		if w.metric("habot_backend_up") != 0 || !errors.Is(w.Readiness().Ready, ErrNoBackend) || !errors.Is(w.Readiness().Reachable, ErrNoBackend) {
 			t.Error("ready without a backend")
 		}
 		w.serve(one, w.takes(one))
 		w.after(2100 * time.Millisecond)
 		w.expectDone(int(id))
-		if w.metric("habot_backend_up") != 1 || w.Ready() != nil || w.metric("habot_backend_waiting") != 0 {
+		if w.metric("habot_backend_up") != 1 || w.Readiness() != (Readiness{}) || w.metric("habot_backend_waiting") != 0 {
 			t.Error("not ready with a backend")
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if len(w.ready) != 3 || w.ready[0] != nil || !errors.Is(w.ready[1], ErrNoBackend) || w.ready[2] != nil {
+		if len(w.ready) != 3 || w.ready[0] != (Readiness{}) || !errors.Is(w.ready[1].Reachable, ErrNoBackend) || w.ready[2] != (Readiness{}) {
 			t.Errorf("told %v", w.ready)
 		}
 		for _, g := range w.got {
@@ -392,8 +392,8 @@ func TestWhenABackendAnswersWellAgainAllThatWaitIsSent(t *testing.T) {
 		}
 		w.after(5 * time.Minute)
 		w.expectDone(0)
-		if !errors.Is(w.Ready(), ErrNoBackend) || w.Reachable() != nil {
-			t.Errorf("ready: %v, reachable: %v", w.Ready(), w.Reachable())
+		if is := w.Readiness(); !errors.Is(is.Ready, ErrNoBackend) || is.Reachable != nil {
+			t.Errorf("%+v", is)
 		}
 		w.mu.Lock()
 		away = false
@@ -401,8 +401,13 @@ func TestWhenABackendAnswersWellAgainAllThatWaitIsSent(t *testing.T) {
 		w.give(7, 7)
 		w.after(0)
 		w.expectDone(7)
-		if w.Ready() != nil {
-			t.Error(w.Ready())
+		if is := w.Readiness(); is != (Readiness{}) {
+			t.Errorf("%+v", is)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n := len(w.ready); n != 3 || w.ready[1].Ready == nil || w.ready[1].Reachable != nil {
+			t.Errorf("told %v", w.ready)
 		}
 	})
 }
@@ -536,7 +541,7 @@ func TestANameThatDoesNotExistYetIsWaitedFor(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		w.mu.Lock()
-		if len(w.ready) != 1 || !errors.Is(w.ready[0], ErrNoBackend) || !strings.Contains(w.ready[0].Error(), "no such host") {
+		if len(w.ready) != 1 || !errors.Is(w.ready[0].Ready, ErrNoBackend) || !strings.Contains(w.ready[0].Reachable.Error(), "no such host") {
 			t.Errorf("told %v", w.ready)
 		}
 		w.mu.Unlock()
@@ -1001,7 +1006,7 @@ func TestNoSecretIsShown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, text := range []string{w.logged(), fmt.Sprint(families), fmt.Sprint(w.Snapshot()), fmt.Sprint(w.Ready())} {
+		for _, text := range []string{w.logged(), fmt.Sprint(families), fmt.Sprint(w.Snapshot()), fmt.Sprint(w.Readiness())} {
 			if strings.Contains(text, "secret") || strings.Contains(text, "AAH") {
 				t.Errorf("a secret is in %s", text)
 			}

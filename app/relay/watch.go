@@ -21,8 +21,8 @@ const (
 	tellAfter = 5 * time.Second
 )
 
-// ErrNoBackend says that no backend is up: updates wait at Telegram.
-var ErrNoBackend = errors.New("no backend is up")
+// ErrNoBackend says that no backend takes updates: they wait at Telegram.
+var ErrNoBackend = errors.New("no backend takes updates")
 
 // Resolver looks names up; *net.Resolver is one.
 type Resolver interface {
@@ -176,49 +176,46 @@ func (r *Relay) changed(now time.Time, c change) {
 	r.look()
 }
 
-// tell tells of a change of readiness. r.mu MUST be held.
+// tell reports a change of readiness. r.mu MUST be held.
 func (r *Relay) tell(now time.Time) {
-	ready := r.fleet.ready()
-	switch {
-	case ready && r.told != isReady:
-		r.cfg.Logger.Info("a backend takes updates")
-		r.told = isReady
-	case !ready && (r.told == isReady || r.told == unknown && now.Sub(r.started) >= tellAfter):
-		r.cfg.Logger.Error("no backend takes updates; they wait at Telegram", "detail", r.detail())
-		r.told = notReady
-	default:
+	is := r.readiness()
+	if r.told == nil && is.Reachable != nil && now.Sub(r.started) < tellAfter {
+		return // not known yet
+	}
+	if r.told != nil && (is.Ready == nil) == (r.told.Ready == nil) && (is.Reachable == nil) == (r.told.Reachable == nil) {
 		return
 	}
+	switch {
+	case is.Ready == nil && (r.told == nil || r.told.Ready != nil):
+		r.cfg.Logger.Info("a backend takes updates")
+	case is.Ready != nil && (r.told == nil || r.told.Ready == nil):
+		r.cfg.Logger.Error("no backend takes updates; they wait at Telegram", "detail", r.detail())
+	}
+	r.told = &is
 	if r.cfg.OnReady != nil {
-		r.cfg.OnReady(r.readyError())
+		r.cfg.OnReady(is)
 	}
 }
 
-// Ready returns nil if a backend is up, and otherwise why none is: an ErrNoBackend.
-func (r *Relay) Ready() error {
+// Readiness is what is known now.
+func (r *Relay) Readiness() Readiness {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.readyError()
+	return r.readiness()
 }
 
-// Reachable returns nil if a backend takes connections, whatever it answers, and otherwise why none does: an
-// ErrNoBackend. It is what a replica knows that sends no updates.
-func (r *Relay) Reachable() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range r.fleet.members {
-		if s.state != Down && s.proven {
-			return nil
-		}
+// readiness is what is known now. r.mu MUST be held.
+func (r *Relay) readiness() (is Readiness) {
+	reachable, ready := r.fleet.ready()
+	if reachable && ready {
+		return is
 	}
-	return fmt.Errorf("%w: %s", ErrNoBackend, r.detail())
-}
-
-func (r *Relay) readyError() error {
-	if r.fleet.ready() {
-		return nil
+	none := fmt.Errorf("%w: %s", ErrNoBackend, r.detail())
+	if !reachable {
+		is.Reachable = none
 	}
-	return fmt.Errorf("%w: %s", ErrNoBackend, r.detail())
+	is.Ready = none
+	return is
 }
 
 // detail says of each backend what is wrong. r.mu MUST be held.

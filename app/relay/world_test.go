@@ -225,7 +225,7 @@ type world struct {
 	by      map[int64]update.Outcome
 	order   map[int64][]int64 // by queue
 	givenUp []GivenUp
-	ready   []error
+	ready   []Readiness
 	hosts   []*host
 	due     map[string]time.Time // promises to the watchdog
 	homes   int64
@@ -266,10 +266,10 @@ func newWorldWith(t *testing.T, list string, option func(*Config), at ...string)
 		Backends: backends(t, list), Parallel: 8, UserAgent: "habot/test", Forwarder: w.telegram, Registerer: w.registry,
 		Logger:   slog.New(slog.NewTextHandler(lockedWriter{&w.mu, w.log}, nil)),
 		Resolver: w.net, Dial: w.net.Dial,
-		OnReady: func(err error) {
+		OnReady: func(is Readiness) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.ready = append(w.ready, err)
+			w.ready = append(w.ready, is)
 		},
 		OnGivenUp: func(g GivenUp) {
 			w.mu.Lock()
