@@ -172,8 +172,10 @@ func (r *Relay) changed(now time.Time, c change) {
 			r.cfg.Logger.Warn("a backend is down or failing", "backend", name, "address", c.turned.addr, "state", s.state, "detail", s.detail)
 		}
 	}
-	r.tell(now)
-	r.look()
+	if c.came || c.moved {
+		r.tell(now)
+		r.look()
+	}
 }
 
 // tell reports a change of readiness. r.mu MUST be held.
