@@ -19,7 +19,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/mymmrac/telego"
 	"github.com/prometheus/client_golang/prometheus"
