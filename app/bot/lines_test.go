@@ -110,6 +110,9 @@ func TestChatsThatWaitHoldNoPlace(t *testing.T) {
 		f.expectTexts(99, "habot-bot-1: x")
 		f.expectConfirmed()
 		after(time.Minute + 5*time.Second)
+		f.expectOutcome(outcomeAnswered, maxParallel+1) // those that were limited, and chat 99
+		after(giveUpAfter)
+		f.expectOutcome(outcomeAnswered, 2*maxParallel+1)
 		if n := len(f.tg.confirmedIDs()); n != 2*maxParallel+1 {
 			t.Errorf("%d updates are confirmed, want all", n)
 		}
@@ -325,7 +328,7 @@ func chatsGoWrong(t *testing.T, random *rand.Rand) {
 		w.mu.Unlock()
 	}
 	f.start(election.Change{}, handled...)
-	after(5 * time.Minute)
+	after(giveUpAfter) // what failed again and again waits long
 	report := w.sim.Report()
 	if report.Answered != report.Sent || report.Confirmed != report.Sent || report.Lost != 0 || report.OutOfOrder != 0 {
 		t.Errorf("the account is %+v", report)

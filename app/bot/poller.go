@@ -56,6 +56,8 @@ type run struct {
 	mu    sync.Mutex
 	book  *ledger
 	lines map[int64]*line // by chat; none is empty
+	// mended is closed when a poll succeeds again; nil while they do.
+	mended chan struct{}
 }
 
 // RunAsPrimary polls and handles until Drain is closed or ctx ends. When ctx ends nothing leaves any
@@ -164,7 +166,8 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	switch v := judge(ctx, err); {
 	case v == fine:
 		r.failures, r.refusals = 0, 0
-		r.b.setTrouble("")
+		r.polled(true)
+		r.b.setTrouble("", nil)
 		r.b.note(func(t *tracker, _ time.Time) { t.reached() })
 		r.mu.Lock()
 		r.book.polled(p.offset, idsOf(updates))
@@ -207,6 +210,8 @@ func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, error) {
 func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) time.Duration {
 	b := r.b
 	random := rand.Float64() //nolint:gosec // jitter
+	// Telegram that limits polls, or has another poller, takes messages.
+	r.polled(v == limited || v == conflict || v == webhook)
 	if v != transient && v != permanent {
 		b.note(func(t *tracker, _ time.Time) { t.reached() })
 	}
@@ -216,7 +221,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 		b.cfg.Logger.Warn("Telegram limits polling", "retry_after_seconds", d.Seconds())
 		return d
 	case unauthorized:
-		b.setTrouble(telling.TroubleToken)
+		b.setTrouble(telling.TroubleToken, err)
 		r.refusals++
 		return backOff(r.refusals-1, 5*time.Second, time.Minute, random)
 	case webhook:
@@ -228,12 +233,12 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 				return 0
 			}
 		}
-		b.setTrouble(telling.TroubleWebhook)
+		b.setTrouble(telling.TroubleWebhook, err)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	case conflict:
 		b.metrics.conflicts.Inc()
-		b.setTrouble(telling.TroubleConflict)
+		b.setTrouble(telling.TroubleConflict, err)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	default:
