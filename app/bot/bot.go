@@ -2,6 +2,7 @@ package bot
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,6 +60,12 @@ type Term struct {
 	Handled []int64
 	// Report tells the standbys the updates handled since the last confirmation. It never blocks.
 	Report func(handled []int64)
+	// Notes are what the last term's work noted last for its successor.
+	Notes []json.RawMessage
+	// Note has the standbys know something else, from now on with each report, in place of what was noted before. It never
+	// blocks. Noted tells whether so many know the latest that any successor will.
+	Note  func(notes []json.RawMessage)
+	Noted func() bool
 	// Within promises the watcher that a part of the bot's work, the poll loop or a chat, calls it again
 	// within d; 0 ends the part's promise. It may be called concurrently.
 	Within func(part string, d time.Duration)

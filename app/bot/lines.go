@@ -96,6 +96,10 @@ func (r *run) handleOne(ctx context.Context, l *line, u telego.Update) bool {
 	l.updates = l.updates[1:]
 	r.book.done(u.UpdateID, time.Now())
 	r.term.Report(r.book.ids()) // under the lock: an older report must not overtake a newer one
+	if r.parts[u.UpdateID] > 0 {
+		delete(r.parts, u.UpdateID)
+		r.note()
+	}
 	r.mu.Unlock()
 	select {
 	case r.handled <- struct{}{}:

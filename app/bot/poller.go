@@ -56,6 +56,7 @@ type run struct {
 	mu    sync.Mutex
 	book  *ledger
 	lines map[int64]*line // by chat; none is empty
+	parts map[int]int     // of the answers to updates in hand, those that have been sent, but for 0
 	// mended is closed when a poll succeeds again; nil while they do.
 	mended chan struct{}
 }
@@ -71,8 +72,9 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 	b.tookOver()
 	r := &run{
 		b: b, term: t, book: newLedger(t.Handled), lines: map[int64]*line{},
-		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}),
+		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}), parts: map[int]int{},
 	}
+	r.inherit(t.Notes)
 	b.note(func(tr *tracker, now time.Time) {
 		if tr.doubted(now) {
 			r.failures = 1 // the first poll is to tell soon
@@ -171,6 +173,9 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 		r.b.note(func(t *tracker, _ time.Time) { t.reached() })
 		r.mu.Lock()
 		r.book.polled(p.offset, idsOf(updates))
+		if len(updates) == 0 {
+			r.settle()
+		}
 		r.mu.Unlock()
 		return updates, true
 	case v != over:

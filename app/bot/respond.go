@@ -27,9 +27,13 @@ func (r *run) respond(ctx context.Context, l *line, u telego.Update) (outcome st
 	if len(replies) == 0 {
 		return outcomeIgnored, true
 	}
-	for _, reply := range replies {
+	for i := r.sent(u.UpdateID); i < len(replies); i++ {
+		reply := replies[i]
 		switch v, err := r.b.send(ctx, reply, r.pace(l)); v {
 		case fine:
+			if i+1 < len(replies) {
+				r.partSent(u.UpdateID)
+			}
 		case over:
 			// What was done is not done again for want of an answer.
 			return outcomeFailed, reply.done
