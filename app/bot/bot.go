@@ -2,6 +2,7 @@ package bot
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,6 +60,12 @@ type Term struct {
 	Handled []int64
 	// Report tells the standbys the updates handled since the last confirmation. It never blocks.
 	Report func(handled []int64)
+	// Notes are what the last term's work noted last for its successor.
+	Notes []json.RawMessage
+	// Note has the standbys know something else, from now on with each report, in place of what was noted before. It never
+	// blocks. Noted tells whether so many know the latest that any successor will.
+	Note  func(notes []json.RawMessage)
+	Noted func() bool
 	// Within promises the watcher that a part of the bot's work, the poll loop or a chat, calls it again
 	// within d; 0 ends the part's promise. It may be called concurrently.
 	Within func(part string, d time.Duration)
@@ -82,6 +89,7 @@ type Bot struct {
 	healthAt time.Time
 	lost     bool        // the way to Telegram does not work, by all that is known: a new term alone does not mend it
 	later    *time.Timer // looks at health when it turns bad by itself
+	sendLag  lag         // of sendMessage
 	trouble  telling.Trouble
 	refused  time.Time // when Telegram refused last because of another program
 	username string
@@ -135,12 +143,12 @@ func (b *Bot) probe(ctx context.Context) {
 		return
 	}
 	v := judge(ctx, err)
-	b.note(func(t *tracker, now time.Time) { t.probed(now, v != transient, message(err)) })
+	b.note(func(t *tracker, now time.Time) { t.probed(now, v != transient && v != permanent, message(err)) })
 	switch v {
 	case unauthorized:
-		b.setTrouble(telling.TroubleToken)
+		b.setTrouble(telling.TroubleToken, err)
 	case fine:
-		b.setTrouble("")
+		b.setTrouble("", nil)
 	default: // what a probe cannot tell, polls will
 	}
 }
@@ -215,7 +223,7 @@ func (b *Bot) Trouble() string {
 const troubleBridge = time.Minute
 
 // setTrouble changes the trouble and says so once; an empty one is that Telegram has accepted a request.
-func (b *Bot) setTrouble(kind telling.Trouble) {
+func (b *Bot) setTrouble(kind telling.Trouble, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if kind == telling.TroubleConflict || kind == telling.TroubleWebhook {
@@ -236,7 +244,7 @@ func (b *Bot) setTrouble(kind telling.Trouble) {
 		b.cfg.Logger.Info("Telegram accepts this bot again")
 		return
 	}
-	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "kind", kind, "detail", kind.Text())
+	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "kind", kind, "detail", kind.Text(), "error", why)
 }
 
 // webhookGone takes in that the webhook was removed: the next poll that succeeds shows that there is no trouble.

@@ -71,7 +71,7 @@ func (b *Bot) replies(ctx context.Context, u telego.Update) []reply {
 		if strings.HasPrefix(m.Text, "/") {
 			return nil // another bot's command
 		}
-		return b.plain(to, b.cfg.Name+": "+m.Text)
+		return b.echo(to, m.Text)
 	}
 	switch name {
 	case "start":
@@ -113,6 +113,24 @@ func (b *Bot) ownUsername(ctx context.Context, text string) string {
 func (b *Bot) plain(to place, text string) []reply {
 	var all []reply
 	for _, part := range split(text, maxText) {
+		all = append(all, reply{to: to, text: part})
+	}
+	return all
+}
+
+// shownName bounds the name before an echo, in units.
+const shownName = 64
+
+// echo sends a text back with the name of the replica. Where it is cut does not depend on the name: the successor, which has
+// another, may have to send the rest.
+func (b *Bot) echo(to place, text string) []reply {
+	name := b.cfg.Name[:prefix(b.cfg.Name, shownName)] + ": "
+	parts := split(text, maxText-shownName-len(": "))
+	var all []reply
+	for i, part := range parts {
+		if i == 0 {
+			part = name + part
+		}
 		all = append(all, reply{to: to, text: part})
 	}
 	return all

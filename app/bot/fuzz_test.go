@@ -73,7 +73,7 @@ func FuzzTelegramAnswers(f *testing.F) {
 			}
 		}
 		expectJudged(t, b.getMe(t.Context(), time.Minute), broken || status >= 500)
-		v, err := b.send(withHeld(t.Context(), func() bool { return false }), reply{to: place{chat: 1}, text: "x"}, sendBackOff, sleep)
+		v, err := b.send(withHeld(t.Context(), func() bool { return false }), reply{to: place{chat: 1}, text: "x"}, tellPace())
 		if v != over || !errors.Is(err, ErrLeaseLost) {
 			t.Errorf("without a lease something was sent: %v, %v", v, err)
 		}

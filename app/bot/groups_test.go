@@ -3,6 +3,7 @@ package bot
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -315,10 +316,26 @@ func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return here, nil, nil
 }
 
+func newSimulator() *simulator.Simulator {
+	return simulator.New(simulator.Config{Token: testToken, Logger: slog.New(slog.DiscardHandler)})
+}
+
+// records are a simulator's account of updates.
+func records(t *testing.T, sim *simulator.Simulator) []simulator.Record {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	sim.Handler().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/report/updates", nil))
+	var all []simulator.Record
+	if err := json.Unmarshal(rec.Body.Bytes(), &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // againstSimulator runs a bot as primary against a simulated Telegram until the test ends.
 func againstSimulator(t *testing.T, admins ...int64) *simulator.Simulator {
 	t.Helper()
-	sim := simulator.New(simulator.Config{Token: testToken, Logger: slog.New(slog.DiscardHandler)})
+	sim := newSimulator()
 	f := newFixtureOn(t, simulated(sim), admins...)
 	f.start(election.Change{})
 	after(time.Second)

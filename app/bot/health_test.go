@@ -34,7 +34,7 @@ func outages() []fault {
 			return answer(502, "text/html", "<html>no way to /bot"+testToken+"/getUpdates</html>")
 		})},
 		{"200 page", always(func() *http.Response { return answer(200, "text/html", "<html>/bot"+testToken+"</html>") })},
-		{"404", always(func() *http.Response { return bad(404, "Not Found: /bot"+testToken+"/getUpdates") })},
+		{"403", always(func() *http.Response { return bad(403, "Forbidden: /bot"+testToken+"/getUpdates") })},
 		{"dropped", func(call) (*http.Response, error) { return nil, errDropped }},
 		{"hang", hang},
 		{"half a body", always(func() *http.Response { return answer(200, "application/json", `{"ok":true,"result":[{"upd`) })},
@@ -220,9 +220,6 @@ func TestStandbysFindOutFirstWhenTelegramItselfFails(t *testing.T) {
 	t.Parallel()
 	const told = 2 * 4500 * time.Millisecond / 5 // a standby's health comes with its next grant, under a lease of 4.5 s
 	for _, ft := range outages() {
-		if ft.name == "404" {
-			continue // Telegram was reached; polling will tell
-		}
 		t.Run(ft.name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(100) {
@@ -274,9 +271,6 @@ func TestStandbysFindOutFirstWhenTelegramItselfFails(t *testing.T) {
 func TestPrimaryFindsOutFirstThatTelegramIsBack(t *testing.T) {
 	t.Parallel()
 	for _, ft := range outages() {
-		if ft.name == "404" {
-			continue // Telegram was reached; polling will tell
-		}
 		t.Run(ft.name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(30) {
@@ -498,6 +492,9 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 		conflicts     bool
 	}{
 		{string(telling.TroubleToken), "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
+		{string(telling.TroubleToken), "404", func() *http.Response { return bad(404, "Not Found") }, false},
+		{string(telling.TroubleToken), "Logged out", func() *http.Response { return bad(400, "Logged out") }, false},
+		{string(telling.TroubleToken), "token", func() *http.Response { return bad(421, "Misdirected Request: unallowed token specified") }, false},
 		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, otherPoller) }, true},
 		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
 		{string(telling.TroubleWebhook), "409", func() *http.Response { return bad(409, webhookSet) }, true},
@@ -667,9 +664,6 @@ func TestStandbyProbesWithGetMeAlone(t *testing.T) {
 func TestStandbyWithoutAWayToTelegramIsUnhealthy(t *testing.T) {
 	t.Parallel()
 	for _, ft := range outages() {
-		if ft.name == "404" {
-			continue // Telegram was reached; polling will tell
-		}
 		t.Run(ft.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -701,21 +695,96 @@ func TestStandbyWithoutAWayToTelegramIsUnhealthy(t *testing.T) {
 
 func TestStandbyWithARevokedTokenIsInTroubleAndHealthy(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		f.tg.answerWith(func(call) (*http.Response, error) { return bad(401, "Unauthorized"), nil })
-		ctx, stop := context.WithCancel(t.Context())
-		go func() { _ = f.bot.RunProbe(ctx) }()
-		after(time.Minute)
-		if h := f.healthChanges(); len(h) > 0 {
-			t.Errorf("health changed: %v", h)
-		}
-		if !strings.Contains(f.bot.Trouble(), "401") {
-			t.Errorf("trouble is %q", f.bot.Trouble())
-		}
-		f.expectLogged("level=ERROR", 1)
-		stop()
-	})
+	for _, refusal := range refusedTokens() {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			f.tg.answerWith(func(call) (*http.Response, error) { return refusal.answer(call{}) })
+			ctx, stop := context.WithCancel(t.Context())
+			go func() { _ = f.bot.RunProbe(ctx) }()
+			after(time.Minute)
+			if h := f.healthChanges(); len(h) > 0 {
+				t.Errorf("%s: health changed: %v", refusal.name, h)
+			}
+			if !strings.Contains(f.bot.Trouble(), "401") {
+				t.Errorf("%s: trouble is %q", refusal.name, f.bot.Trouble())
+			}
+			f.expectLogged("level=ERROR", 1)
+			stop()
+		})
+	}
+}
+
+// refusedTokens are the ways in which a Bot API server says that a token is not good there.
+func refusedTokens() []fault {
+	return []fault{
+		{"401", always(func() *http.Response { return bad(401, "Unauthorized") })},
+		{"404", always(func() *http.Response { return bad(404, "Not Found") })},
+		{"logged out", always(func() *http.Response { return bad(400, "Logged out") })},
+		{"421", always(func() *http.Response { return bad(421, "Misdirected Request: unallowed token specified") })},
+	}
+}
+
+// However long a token is refused: what is in hand is not given up, and what waits is not confirmed.
+func TestARefusedTokenLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, refusal := range refusedTokens() {
+		t.Run(refusal.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				over := time.Now().Add(time.Hour)
+				f.tg.answerWith(func(c call) (*http.Response, error) {
+					if c.method == "getUpdates" && len(f.tg.all("getUpdates")) == 1 {
+						return nil, nil // the token is refused once the first updates are in hand
+					}
+					if time.Now().Before(over) {
+						return refusal.answer(c)
+					}
+					return nil, nil
+				})
+				f.tg.send(1, "in hand")
+				f.tg.send(2, "in hand, too")
+				f.start(election.Change{})
+				after(time.Second)
+				f.tg.send(3, "waits")
+				after(59 * time.Minute)
+				f.expectConfirmed()
+				f.expectOutcome(outcomeFailed, 0)
+				if n := len(f.tg.all("sendMessage")); n > 100 {
+					t.Errorf("%d messages were tried with a token that is refused", n)
+				}
+				after(5 * time.Minute)
+				f.expectConfirmed(1000, 1001, 1002)
+				f.expectOutcome(outcomeAnswered, 3)
+				f.expectOutcome(outcomeFailed, 0)
+				if h := f.healthChanges(); len(h) > 0 {
+					t.Errorf("health changed: %v", h)
+				}
+			})
+		})
+	}
+}
+
+// Nobody is better off with the role when getMe and getUpdates are refused for a reason that is not known.
+func TestRefusalsOfNoKnownKindMakeEverybodyUnhealthy(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{400, 403, 418} {
+		synctest.Test(t, func(t *testing.T) {
+			refused := func(call) (*http.Response, error) { return bad(code, "Something: else"), nil }
+			standby, primary := newFixture(t), newFixture(t)
+			standby.probing()
+			primary.start(election.Change{})
+			after(20 * time.Second)
+			standby.tg.answerWith(refused)
+			primary.tg.answerWith(refused)
+			after(time.Minute)
+			for _, f := range []*fixture{standby, primary} {
+				if h := f.healthChanges(); len(h) != 1 || h[0].OK {
+					t.Errorf("%d: health %v", code, h)
+				}
+			}
+		})
+	}
 }
 
 // Two pollers cut each other off in turn, and polls succeed in between: that is one trouble, and not one after the other.

@@ -56,6 +56,9 @@ type run struct {
 	mu    sync.Mutex
 	book  *ledger
 	lines map[int64]*line // by chat; none is empty
+	parts map[int]int     // of the answers to updates in hand, those that have been sent, but for 0
+	// mended is closed when a poll succeeds again; nil while they do.
+	mended chan struct{}
 }
 
 // RunAsPrimary polls and handles until Drain is closed or ctx ends. When ctx ends nothing leaves any
@@ -69,8 +72,9 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 	b.tookOver()
 	r := &run{
 		b: b, term: t, book: newLedger(t.Handled), lines: map[int64]*line{},
-		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}),
+		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}), parts: map[int]int{},
 	}
+	r.inherit(t.Notes)
 	b.note(func(tr *tracker, now time.Time) {
 		if tr.doubted(now) {
 			r.failures = 1 // the first poll is to tell soon
@@ -164,10 +168,14 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	switch v := judge(ctx, err); {
 	case v == fine:
 		r.failures, r.refusals = 0, 0
-		r.b.setTrouble("")
+		r.polled(true)
+		r.b.setTrouble("", nil)
 		r.b.note(func(t *tracker, _ time.Time) { t.reached() })
 		r.mu.Lock()
 		r.book.polled(p.offset, idsOf(updates))
+		if len(updates) == 0 {
+			r.settle()
+		}
 		r.mu.Unlock()
 		return updates, true
 	case v != over:
@@ -207,6 +215,8 @@ func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, error) {
 func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) time.Duration {
 	b := r.b
 	random := rand.Float64() //nolint:gosec // jitter
+	// Telegram that limits polls, or has another poller, takes messages.
+	r.polled(v == limited || v == conflict || v == webhook)
 	if v != transient && v != permanent {
 		b.note(func(t *tracker, _ time.Time) { t.reached() })
 	}
@@ -216,7 +226,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 		b.cfg.Logger.Warn("Telegram limits polling", "retry_after_seconds", d.Seconds())
 		return d
 	case unauthorized:
-		b.setTrouble(telling.TroubleToken)
+		b.setTrouble(telling.TroubleToken, err)
 		r.refusals++
 		return backOff(r.refusals-1, 5*time.Second, time.Minute, random)
 	case webhook:
@@ -228,12 +238,12 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 				return 0
 			}
 		}
-		b.setTrouble(telling.TroubleWebhook)
+		b.setTrouble(telling.TroubleWebhook, err)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	case conflict:
 		b.metrics.conflicts.Inc()
-		b.setTrouble(telling.TroubleConflict)
+		b.setTrouble(telling.TroubleConflict, err)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	default:

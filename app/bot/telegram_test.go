@@ -589,6 +589,8 @@ type role struct {
 	mu       sync.Mutex
 	endedAt  time.Time
 	reports  [][]int64
+	notes    []json.RawMessage    // the latest
+	noted    bool                 // whether the standbys know them
 	due      map[string]time.Time // what the watcher was promised last, by part
 	promises int
 	margins  map[string]time.Duration // the least that was left of a part's promise when it came round
@@ -613,9 +615,37 @@ func (f *fixture) role(change election.Change, handled ...int64) *role {
 			defer r.mu.Unlock()
 			r.reports = append(r.reports, slices.Clone(ids))
 		},
+		Note: func(notes []json.RawMessage) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.notes = slices.Clone(notes)
+		},
+		Noted: func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.noted
+		},
 		Within: r.within,
 	}
 	return r
+}
+
+// succeeded is the term of whoever takes over from this one, on another replica with the same way to Telegram.
+func (r *role) succeeded(name string) *role {
+	r.f.t.Helper()
+	next := newFixtureWith(r.f.t, r.f.tg)
+	next.bot.cfg.Name = name
+	reports := r.reported()
+	var handled []int64
+	if len(reports) > 0 {
+		handled = reports[len(reports)-1]
+	}
+	successor := next.role(election.Change{}, handled...)
+	r.mu.Lock()
+	successor.term.Notes = slices.Clone(r.notes)
+	r.mu.Unlock()
+	successor.run()
+	return successor
 }
 
 func (r *role) run() {

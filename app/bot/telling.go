@@ -83,7 +83,7 @@ func (b *Bot) tellAdmins(ctx context.Context, text string) {
 // message, and reported once until it takes one.
 func (b *Bot) tellAdmin(ctx context.Context, chat int64, text string) {
 	for _, part := range b.html(place{chat: chat}, text) {
-		v, err := b.send(ctx, part, tellBackOff, sleep)
+		v, err := b.send(ctx, part, tellPace())
 		if v == over {
 			return // this replica shuts down
 		}
@@ -101,6 +101,11 @@ func (b *Bot) tellAdmin(ctx context.Context, chat int64, text string) {
 		}
 		return
 	}
+}
+
+// tellPace is that of messages to admins, for which nobody waits.
+func tellPace() pace {
+	return pace{longest: tellBackOff, begin: func(time.Duration) {}, pause: sleep}
 }
 
 func tellOutcome(v verdict) string {

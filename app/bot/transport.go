@@ -15,6 +15,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -93,14 +94,17 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.URL.Path = strings.Replace(req.URL.Path, placeholder, t.token, 1)
 	out.Header.Set("User-Agent", t.userAgent)
+	hold := func() bool { return true }
 	if held, ok := req.Context().Value(heldKey{}).(func() bool); ok {
 		if !held() {
 			return drop(req, ErrLeaseLost)
 		}
-		hold(out, held)
+		hold = held
 	} else if !t.harmless(method, req) {
 		return drop(req, errNeedsLease)
 	}
+	var written atomic.Bool
+	watch(out, hold, &written)
 	start := time.Now()
 	resp, err := t.base.RoundTrip(out)
 	t.metrics.requestSeconds.With(prometheus.Labels{"method": method}).Observe(time.Since(start).Seconds())
@@ -109,7 +113,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if errors.Is(err, ErrLeaseLost) {
 			return nil, ErrLeaseLost
 		}
-		return nil, errors.New(t.redact(err.Error()))
+		err = redacted{err, t.redact(err.Error())}
+		if !written.Load() {
+			return nil, fmt.Errorf("%w: %w", errNotSent, err)
+		}
+		return nil, err
 	}
 	t.metrics.requests.WithLabelValues(method, strconv.Itoa(resp.StatusCode)).Inc()
 	if resp.StatusCode == http.StatusProxyAuthRequired {
@@ -153,18 +161,19 @@ func (t *transport) harmless(method string, req *http.Request) bool {
 	}
 }
 
-// hold has the lease checked once more when the body is read to be written: between RoundTrip and that
+// watch has the lease checked once more when the body is read to be written: between RoundTrip and that
 // moment a connection may have to be made, and the process may have been frozen. Headers may leave then,
-// but without its body a request is none.
-func hold(req *http.Request, held func() bool) {
+// but without its body a request is none. That it was read is noted in written: from then on it may have left.
+func watch(req *http.Request, held func() bool, written *atomic.Bool) {
 	if req.Body == nil {
+		written.Store(true) // the headers are all there is
 		return
 	}
-	req.Body = &heldBody{ReadCloser: req.Body, held: held}
+	req.Body = &heldBody{ReadCloser: req.Body, held: held, written: written}
 	if again := req.GetBody; again != nil {
 		req.GetBody = func() (io.ReadCloser, error) {
 			body, err := again()
-			return &heldBody{ReadCloser: body, held: held}, err
+			return &heldBody{ReadCloser: body, held: held, written: written}, err
 		}
 	}
 }
@@ -172,7 +181,8 @@ func hold(req *http.Request, held func() bool) {
 // heldBody cannot be read without the lease.
 type heldBody struct {
 	io.ReadCloser
-	held func() bool
+	held    func() bool
+	written *atomic.Bool
 }
 
 // Read implements io.Reader.
@@ -180,6 +190,7 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	if !b.held() {
 		return 0, ErrLeaseLost
 	}
+	b.written.Store(true)
 	return b.ReadCloser.Read(p) //nolint:wrapcheck // io.EOF must stay what it is
 }
 

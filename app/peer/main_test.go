@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -59,7 +60,7 @@ func endRequest(id election.ReplicaID) election.EndRequest {
 }
 
 func progress() election.Progress {
-	return election.Progress{Claim: claimRequest("p").Claim, Handled: []int64{7, 8, 9}}
+	return election.Progress{Claim: claimRequest("p").Claim, Handled: []int64{7, 8, 9}, Notes: []json.RawMessage{json.RawMessage(`{"parts":1}`)}}
 }
 
 func claimAnswer() election.ClaimAnswer {

@@ -115,11 +115,16 @@ func TestEveryBodyIsChecked(t *testing.T) {
 	other.Claim.Replica = "c"
 	much := progress()
 	much.Handled = make([]int64, maxHandled+1)
+	notes := progress()
+	for range maxNotes + 1 {
+		notes.Notes = append(notes.Notes, json.RawMessage("1"))
+	}
 	for name, test := range map[string]struct{ method, path, body string }{
 		"an end of somebody else's claim": {http.MethodDelete, pathClaims, encode(t, other)},
 		"a claim as an end":               {http.MethodDelete, pathClaims, `{"grant":true}`},
 		"progress of nobody":              {http.MethodPost, pathProgress, `{"handled":[1]}`},
 		"too much progress":               {http.MethodPost, pathProgress, encode(t, much)},
+		"too many notes":                  {http.MethodPost, pathProgress, encode(t, notes)},
 		"a long successor":                {http.MethodPost, pathSwitchover, encode(t, switchover{strings.Repeat("x", maxText+1)})},
 		"a switchover of more":            {http.MethodPost, pathSwitchover, `{"successor":"b","force":true}`},
 	} {

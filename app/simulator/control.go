@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,18 +17,27 @@ import (
 
 // Kinds of faults.
 const (
-	FaultError500 = "error500" // {"ok":false,"error_code":500,...}
-	FaultHTML502  = "html502"  // a proxy's page
-	FaultHang     = "hang"     // no answer while the fault lasts
-	FaultDrop     = "drop"     // the connection is closed without an answer
-	FaultLimit    = "429"      // with retry_after
-	FaultToken    = "401"
-	FaultConflict = "409"     // as if somebody else polled; only getUpdates suffers
-	FaultLatency  = "latency" // every answer is late
+	FaultError500  = "error500" // {"ok":false,"error_code":500,...}
+	FaultHTML502   = "html502"  // a proxy's page
+	FaultHang      = "hang"     // no answer while the fault lasts
+	FaultDrop      = "drop"     // the connection is closed without an answer
+	FaultLimit     = "429"      // with retry_after
+	FaultToken     = "401"
+	FaultConflict  = "409"        // as if somebody else polled; only getUpdates suffers
+	FaultLatency   = "latency"    // every request is carried out late
+	FaultLoggedOut = "logged_out" // 400, as after logOut
+	FaultNotFound  = "404"        // as for a token that is no token, or a wrong path
+	// The request is carried out at once, and then:
+	FaultTakenLate = "taken_late"    // its answer is late
+	FaultTakenDrop = "taken_drop"    // the connection is closed without one
+	FaultTaken502  = "taken_html502" // a proxy's page is in its place
 )
 
 func faultKinds() []string {
-	return []string{FaultError500, FaultHTML502, FaultHang, FaultDrop, FaultLimit, FaultToken, FaultConflict, FaultLatency}
+	return []string{
+		FaultError500, FaultHTML502, FaultHang, FaultDrop, FaultLimit, FaultToken, FaultConflict, FaultLatency, FaultLoggedOut, FaultNotFound,
+		FaultTakenLate, FaultTakenDrop, FaultTaken502,
+	}
 }
 
 // Fault asks for trouble.
@@ -35,13 +45,14 @@ type Fault struct {
 	Kind string `json:"kind"`
 	// Methods are those that suffer; none named means all.
 	Methods []string `json:"methods,omitempty"`
-	// Replica restricts the trouble to one poller.
-	Replica string `json:"replica,omitempty"`
+	// Replica restricts the trouble to one poller, Chats to requests that name one of them.
+	Replica string  `json:"replica,omitempty"`
+	Chats   []int64 `json:"chats,omitempty"`
 	// Seconds is how long it lasts; at most an hour.
 	Seconds float64 `json:"seconds"`
 	// RetryAfterSeconds goes with 429.
 	RetryAfterSeconds int `json:"retry_after_seconds,omitempty"`
-	// LatencySeconds goes with latency.
+	// LatencySeconds goes with latency and taken_late.
 	LatencySeconds float64 `json:"latency_seconds,omitempty"`
 }
 
@@ -197,7 +208,7 @@ func (s *Simulator) Apply(ctl Control) {
 }
 
 // fault finds the trouble a request is in.
-func (s *Simulator) fault(method, who string) (fault, bool) {
+func (s *Simulator) fault(method, who, chat string) (fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -207,6 +218,9 @@ func (s *Simulator) fault(method, who string) (fault, bool) {
 		if f.Kind == FaultConflict && method != "getupdates" {
 			hit = false // no other method conflicts
 		}
+		if len(f.Chats) > 0 && !slices.ContainsFunc(f.Chats, func(id int64) bool { return strconv.FormatInt(id, 10) == chat }) {
+			hit = false
+		}
 		if hit && (f.Replica == "" || f.Replica == who) {
 			return f, true
 		}
@@ -214,15 +228,18 @@ func (s *Simulator) fault(method, who string) (fault, bool) {
 	return fault{}, false
 }
 
-// suffer carries out the trouble a request is in; false if it was answered, or never will be.
-func (s *Simulator) suffer(c *gin.Context, method string) bool {
-	f, ok := s.fault(method, caller(c.Request))
+// suffer carries out the trouble a request is in; false if it was answered, or never will be. What is left of the trouble
+// comes after the request was carried out: spoil sees to it.
+func (s *Simulator) suffer(c *gin.Context, method, chat string) (left fault, ok bool) {
+	f, ok := s.fault(method, caller(c.Request), chat)
 	if !ok {
-		return true
+		return fault{}, true
 	}
 	switch f.Kind {
+	case FaultTakenLate, FaultTakenDrop, FaultTaken502:
+		return f, true
 	case FaultLatency:
-		return pause(c.Request.Context(), time.Duration(f.LatencySeconds*float64(time.Second)))
+		return fault{}, pause(c.Request.Context(), f.latency())
 	case FaultHang:
 		if pause(c.Request.Context(), time.Until(f.until)) {
 			s.drop(c) // what hung for so long is not answered after all
@@ -230,17 +247,43 @@ func (s *Simulator) suffer(c *gin.Context, method string) bool {
 	case FaultDrop:
 		s.drop(c)
 	case FaultHTML502:
-		c.Data(http.StatusBadGateway, "text/html", []byte("<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"))
+		badGateway(c)
 	case FaultLimit:
 		s.reply(c, tooMany(f.RetryAfterSeconds))
 	case FaultToken:
 		s.reply(c, fail(http.StatusUnauthorized, "Unauthorized"))
 	case FaultConflict:
 		s.reply(c, fail(http.StatusConflict, conflictPoll))
+	case FaultLoggedOut:
+		s.reply(c, fail(http.StatusBadRequest, "Logged out"))
+	case FaultNotFound:
+		s.reply(c, fail(http.StatusNotFound, "Not Found"))
 	default:
 		s.reply(c, fail(http.StatusInternalServerError, "Internal Server Error"))
 	}
-	return false
+	return fault{}, false
+}
+
+// spoil does to an answer what is left of the trouble that its request is in; false if the answer does not arrive.
+func (s *Simulator) spoil(c *gin.Context, left fault) bool {
+	switch left.Kind {
+	case FaultTakenLate:
+		return pause(c.Request.Context(), left.latency())
+	case FaultTakenDrop:
+		s.drop(c)
+		return false
+	case FaultTaken502:
+		badGateway(c)
+		return false
+	}
+	return true
+}
+
+func (f fault) latency() time.Duration { return time.Duration(f.LatencySeconds * float64(time.Second)) }
+
+// badGateway is the page of a proxy.
+func badGateway(c *gin.Context) {
+	c.Data(http.StatusBadGateway, "text/html", []byte("<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"))
 }
 
 // drop closes the connection without an answer.

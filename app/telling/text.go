@@ -50,7 +50,7 @@ func words(r election.Reason) string {
 func (t Trouble) Text() string {
 	switch t {
 	case TroubleToken:
-		return "Telegram rejects the token (401): it was revoked, or is wrong"
+		return "Telegram rejects the token (401, 404, Logged out): it was revoked, is wrong, or is logged out of this Bot API server"
 	case TroubleConflict:
 		return "another program polls with this token (409)"
 	case TroubleWebhook:
