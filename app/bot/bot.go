@@ -16,8 +16,8 @@ import (
 	"github.com/mymmrac/telego/telegoapi"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
-	"habot/app/telling"
 )
 
 // Cluster is what the commands show and move.
@@ -82,10 +82,10 @@ type Bot struct {
 	healthAt time.Time
 	lost     bool        // the way to Telegram does not work, by all that is known: a new term alone does not mend it
 	later    *time.Timer // looks at health when it turns bad by itself
-	trouble  telling.Trouble
+	trouble  diagnosis.Trouble
 	refused  time.Time // when Telegram refused last because of another program
 	username string
-	deaf     map[int64]bool  // admins' chats that refused the last message
+	muted    map[int64]bool  // admins' chats that refused the last message
 	moved    map[int64]int64 // those that became supergroups, and which
 	placed   map[int64]bool  // those that were there when their commands were set
 }
@@ -97,7 +97,7 @@ func New(cfg Config) (*Bot, error) {
 	}
 	b := &Bot{
 		cfg: cfg, metrics: newMetrics(cfg.Registerer), took: make(chan struct{}, 1),
-		health: election.Health{OK: true}, deaf: map[int64]bool{}, moved: map[int64]int64{}, placed: map[int64]bool{},
+		health: election.Health{OK: true}, muted: map[int64]bool{}, moved: map[int64]int64{}, placed: map[int64]bool{},
 	}
 	redact := redaction(cfg.Token, cfg.Proxy)
 	client := &http.Client{Transport: &transport{
@@ -138,7 +138,7 @@ func (b *Bot) probe(ctx context.Context) {
 	b.note(func(t *tracker, now time.Time) { t.probed(now, v != transient, message(err)) })
 	switch v {
 	case unauthorized:
-		b.setTrouble(telling.TroubleToken)
+		b.setTrouble(diagnosis.TroubleToken)
 	case fine:
 		b.setTrouble("")
 	default: // what a probe cannot tell, polls will
@@ -215,17 +215,17 @@ func (b *Bot) Trouble() string {
 const troubleBridge = time.Minute
 
 // setTrouble changes the trouble and says so once; an empty one is that Telegram has accepted a request.
-func (b *Bot) setTrouble(kind telling.Trouble) {
+func (b *Bot) setTrouble(kind diagnosis.Trouble) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if kind == telling.TroubleConflict || kind == telling.TroubleWebhook {
+	if kind == diagnosis.TroubleConflict || kind == diagnosis.TroubleWebhook {
 		b.refused = time.Now()
 	}
-	if b.trouble == kind || kind == "" && b.trouble != telling.TroubleToken && time.Since(b.refused) < troubleBridge {
+	if b.trouble == kind || kind == "" && b.trouble != diagnosis.TroubleToken && time.Since(b.refused) < troubleBridge {
 		return
 	}
 	b.trouble = kind
-	for _, k := range telling.Troubles() {
+	for _, k := range diagnosis.Troubles() {
 		value := 0.0
 		if k == kind {
 			value = 1

@@ -13,7 +13,7 @@ import (
 	"github.com/mymmrac/telego/telegoutil"
 
 	"habot/app/election"
-	"habot/app/telling"
+	"habot/app/notify"
 )
 
 // command is one word the bot knows.
@@ -188,7 +188,7 @@ func statusText(v election.View) string {
 	}
 	fmt.Fprintf(&s, "%d of %d replicas reachable, %d are needed\n", v.Reachable, v.Expected, v.Quorum)
 	if n := len(v.History); n > 0 {
-		s.WriteString("Last change: " + telling.ChangeText(v.History[n-1]))
+		s.WriteString("Last change: " + notify.ChangeText(v.History[n-1]))
 	}
 	return s.String()
 }

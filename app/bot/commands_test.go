@@ -72,8 +72,8 @@ func TestCommands(t *testing.T) {
 			"<b>habot-bot-2</b> primary, healthy, since 2026-01-02 03:04:05 UTC\n" +
 			"<b>habot-bot-3</b> standby, unhealthy: no way &lt;there&gt; &amp; back\n" +
 			"2 of 3 replicas reachable, 2 are needed\n" +
-			"Last change: <b>habot-bot-2</b> is primary since 2026-01-02 03:04:05 UTC, after <b>" + html.EscapeString(nasty) + "</b>: " +
-			"crash - it was not heard any more. Nobody was primary for 1.23 s."},
+			"Last change: <b>habot-bot-2</b> became primary at 2026-01-02 03:04:05 UTC, replacing <b>" + html.EscapeString(nasty) + "</b>. Reason: " +
+			html.EscapeString(nasty) + " stopped responding (crash, freeze or partition). Downtime: 1.23 s."},
 		{name: "switchover without rights", chat: anybody, text: "/switchover", want: "Only chats in ADMIN_CHAT_IDS may do that."},
 		{name: "switchover", chat: operator, text: "/switchover", want: "<b>habot-bot-1</b> hands over.", to: []string{""}},
 		{name: "switchover to one", chat: operator, text: "/switchover   habot-bot-3 ", want: "<b>habot-bot-1</b> hands over to <b>habot-bot-3</b>.", to: []string{"habot-bot-3"}},

@@ -12,8 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
-	"habot/app/telling"
 )
 
 // fault is one way in which Telegram fails.
@@ -497,10 +497,10 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 		answer        func() *http.Response
 		conflicts     bool
 	}{
-		{string(telling.TroubleToken), "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
-		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, otherPoller) }, true},
-		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
-		{string(telling.TroubleWebhook), "409", func() *http.Response { return bad(409, webhookSet) }, true},
+		{string(diagnosis.TroubleToken), "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
+		{string(diagnosis.TroubleConflict), "409", func() *http.Response { return bad(409, otherPoller) }, true},
+		{string(diagnosis.TroubleConflict), "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
+		{string(diagnosis.TroubleWebhook), "409", func() *http.Response { return bad(409, webhookSet) }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.kind, func(t *testing.T) {
@@ -524,7 +524,7 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 					t.Errorf("trouble is %q", f.bot.Trouble())
 				}
 				f.expectLogged("level=ERROR", 1)
-				f.expectLogged(telling.Trouble(tt.kind).Text(), 1)
+				f.expectLogged(diagnosis.Trouble(tt.kind).Text(), 1)
 				polls := len(f.tg.all("getUpdates")) - before
 				if polls < 10 || polls > 600 {
 					t.Errorf("%d polls in ten minutes", polls)
@@ -532,7 +532,7 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if got := f.metric("habot_telegram_conflicts_total"); (got > 0) != tt.conflicts {
 					t.Errorf("%v conflicts counted", got)
 				}
-				for _, kind := range telling.Troubles() {
+				for _, kind := range diagnosis.Troubles() {
 					if got := f.metric("habot_telegram_trouble", "kind", string(kind)); (got == 1) != (string(kind) == tt.kind) {
 						t.Errorf("habot_telegram_trouble is %v for %s", got, kind)
 					}
@@ -721,7 +721,7 @@ func TestStandbyWithARevokedTokenIsInTroubleAndHealthy(t *testing.T) {
 // Two pollers cut each other off in turn, and polls succeed in between: that is one trouble, and not one after the other.
 func TestAPollerThatComesAndGoesIsOneTrouble(t *testing.T) {
 	t.Parallel()
-	for kind, text := range map[telling.Trouble]string{telling.TroubleConflict: otherPoller, telling.TroubleWebhook: webhookSet} {
+	for kind, text := range map[diagnosis.Trouble]string{diagnosis.TroubleConflict: otherPoller, diagnosis.TroubleWebhook: webhookSet} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/mymmrac/telego"
 
-	"habot/app/telling"
+	"habot/app/diagnosis"
 )
 
 // Bounds of a term's work.
@@ -216,7 +216,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 		b.cfg.Logger.Warn("Telegram limits polling", "retry_after_seconds", d.Seconds())
 		return d
 	case unauthorized:
-		b.setTrouble(telling.TroubleToken)
+		b.setTrouble(diagnosis.TroubleToken)
 		r.refusals++
 		return backOff(r.refusals-1, 5*time.Second, time.Minute, random)
 	case webhook:
@@ -228,12 +228,12 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 				return 0
 			}
 		}
-		b.setTrouble(telling.TroubleWebhook)
+		b.setTrouble(diagnosis.TroubleWebhook)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	case conflict:
 		b.metrics.conflicts.Inc()
-		b.setTrouble(telling.TroubleConflict)
+		b.setTrouble(diagnosis.TroubleConflict)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	default:

@@ -559,14 +559,14 @@ func (f *fixture) probing() {
 	}()
 }
 
-// telling has the bot tell the admins until the test ends, or the returned function is called.
-func (f *fixture) telling() (stop func()) {
+// notifying has the bot notify the admins until the test ends, or the returned function is called.
+func (f *fixture) notifying() (stop func()) {
 	ctx, cancel := context.WithCancel(f.t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := f.bot.RunTelling(ctx); err != nil {
-			f.t.Errorf("RunTelling: %v", err)
+		if err := f.bot.RunNotifier(ctx); err != nil {
+			f.t.Errorf("RunNotifier: %v", err)
 		}
 	}()
 	stop = func() {

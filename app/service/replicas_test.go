@@ -148,11 +148,11 @@ func TestThreeReplicasHandOverWithoutALoss(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			t.Fatalf("a line that is no JSON: %q", line)
 		}
-		if entry.Msg == "telling the admins" {
+		if entry.Msg == "notifying admins" {
 			told[entry.Replica] += entry.Text
 		}
 	}
-	if !strings.Contains(told[first], "the first primary") || !strings.Contains(told[second], "after <b>"+first+"</b>: handover") {
+	if !strings.Contains(told[first], "no previous primary was known") || !strings.Contains(told[second], "replacing <b>"+first+"</b>. Reason: "+first+" was shut down") {
 		t.Errorf("the admins were told of %s, then of %s: %v", first, second, told)
 	}
 }

@@ -213,7 +213,7 @@ func (s *service) buildBot(name string, registry *prometheus.Registry) (err erro
 	if err != nil {
 		return fmt.Errorf("make the bot: %w", err)
 	}
-	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "telling", Run: s.bot.RunTelling})
+	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
 	return nil
 }
 
