@@ -192,12 +192,21 @@ func (b *Bot) note(f func(*tracker, time.Time)) {
 	switch {
 	case !h.OK && !b.lost:
 		b.lost = true
-		b.cfg.Logger.Warn("the way to Telegram does not work", "detail", h.Detail)
+		b.cfg.Logger.Warn("Telegram unreachable", "detail", h.Detail)
 	case b.lost && !b.tracker.doubted(now):
 		b.lost = false
-		b.cfg.Logger.Info("the way to Telegram works again")
+		b.cfg.Logger.Info("Telegram reachable again")
 	}
-	if h.OK != b.health.OK || h != b.health && now.Sub(b.healthAt) >= detailEvery {
+	b.tell(now, h)
+}
+
+// tell passes on a health that has changed. One that is good names the trouble in its detail: standbys do not poll, and
+// know it by that alone. b.mu MUST be held.
+func (b *Bot) tell(now time.Time, h election.Health) {
+	if h.OK {
+		h.Detail = b.trouble.Text()
+	}
+	if h.OK != b.health.OK || h != b.health && (h.OK || now.Sub(b.healthAt) >= detailEvery) {
 		b.health, b.healthAt = h, now
 		b.cfg.OnHealth(h)
 	}
@@ -225,6 +234,7 @@ func (b *Bot) setTrouble(kind diagnosis.Trouble) {
 		return
 	}
 	b.trouble = kind
+	b.tell(time.Now(), b.tracker.health(time.Now()))
 	for _, k := range diagnosis.Troubles() {
 		value := 0.0
 		if k == kind {
@@ -236,7 +246,7 @@ func (b *Bot) setTrouble(kind diagnosis.Trouble) {
 		b.cfg.Logger.Info("Telegram accepts this bot again")
 		return
 	}
-	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "kind", kind, "detail", kind.Text())
+	b.cfg.Logger.Error("Telegram refuses this bot; failover would not help", "kind", kind, "detail", kind.Text())
 }
 
 // webhookGone takes in that the webhook was removed: the next poll that succeeds shows that there is no trouble.

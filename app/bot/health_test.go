@@ -387,8 +387,8 @@ func TestANewPrimaryIsJudgedByItsPolls(t *testing.T) {
 						if works {
 							said = 1
 						}
-						f.expectLogged("the way to Telegram does not work", 1)
-						f.expectLogged("the way to Telegram works again", said)
+						f.expectLogged("Telegram unreachable", 1)
+						f.expectLogged("Telegram reachable again", said)
 						r.drained()
 					})
 				})
@@ -523,6 +523,10 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if !strings.Contains(f.bot.Trouble(), tt.trouble) {
 					t.Errorf("trouble is %q", f.bot.Trouble())
 				}
+				// Standbys do not poll: they know it by the primary's health.
+				if last, want := f.lastTold(), (election.Health{OK: true, Detail: diagnosis.Trouble(tt.kind).Text()}); last != want {
+					t.Errorf("health was told last as %+v, want %+v", last, want)
+				}
 				f.expectLogged("level=ERROR", 1)
 				f.expectLogged(diagnosis.Trouble(tt.kind).Text(), 1)
 				polls := len(f.tg.all("getUpdates")) - before
@@ -544,6 +548,9 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				f.expectTexts(2, "habot-bot-1: back?")
 				if d := f.answeredAfter(over, 2); d > time.Minute {
 					t.Errorf("polled again after %v", d)
+				}
+				if last := f.lastTold(); last != (election.Health{OK: true}) {
+					t.Errorf("health was told last as %+v", last)
 				}
 				if f.bot.Trouble() != "" || f.metric("habot_telegram_trouble", "kind", tt.kind) != 0 {
 					t.Errorf("still in trouble: %q", f.bot.Trouble())
@@ -781,9 +788,7 @@ func TestHealthIsToldWhenOnlyItsDetailChanges(t *testing.T) {
 				after(time.Minute)
 				fail("another error")
 				after(20 * time.Second)
-				f.mu.Lock()
-				last := f.told[len(f.told)-1]
-				f.mu.Unlock()
+				last := f.lastTold()
 				if last.OK || !strings.Contains(last.Detail, "another error") {
 					t.Errorf("health was told last as %+v", last)
 				}

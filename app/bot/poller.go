@@ -276,6 +276,6 @@ func (r *run) confirm(ctx context.Context) {
 	defer cancel()
 	_, err := r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{Offset: r.book.offset, Limit: 1})
 	if err != nil {
-		r.b.cfg.Logger.Warn("what was handled last could not be confirmed: the next primary is told to skip it", "error", err)
+		r.b.cfg.Logger.Warn("could not confirm the last updates; the next primary will skip them", "error", err)
 	}
 }

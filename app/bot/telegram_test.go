@@ -449,6 +449,16 @@ func (f *fixture) expectNoToken() {
 	}
 }
 
+// lastTold is the health that was told last; zero if none was.
+func (f *fixture) lastTold() election.Health {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.told) == 0 {
+		return election.Health{}
+	}
+	return f.told[len(f.told)-1]
+}
+
 func (f *fixture) healthChanges() []healthChange {
 	f.mu.Lock()
 	defer f.mu.Unlock()

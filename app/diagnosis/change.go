@@ -43,9 +43,11 @@ func Downtime(c election.Change) string {
 	return Span(c.Gap)
 }
 
-// Span is a duration as people write it: two digits behind the point below ten seconds, whole units above.
+// Span is a duration as people write it.
 func Span(d time.Duration) string {
 	switch d = max(d, 0); {
+	case d < 100*time.Millisecond:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.2f s", d.Seconds())
 	case d < 100*time.Second:
