@@ -83,6 +83,7 @@ type Bot struct {
 	lost     bool        // the way to Telegram does not work, by all that is known: a new term alone does not mend it
 	later    *time.Timer // looks at health when it turns bad by itself
 	trouble  diagnosis.Trouble
+	polledAt time.Time // when Telegram last answered a poll
 	refused  time.Time // when Telegram refused last because of another program
 	username string
 	muted    map[int64]bool  // admins' chats that refused the last message
@@ -212,11 +213,18 @@ func (b *Bot) tell(now time.Time, h election.Health) {
 	}
 }
 
-// Trouble says for people why Telegram refuses this bot; empty if it does not.
-func (b *Bot) Trouble() string {
+// Trouble is why Telegram refuses this bot; empty if it does not.
+func (b *Bot) Trouble() diagnosis.Trouble {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.trouble.Text()
+	return b.trouble
+}
+
+// LastPoll is when Telegram last answered a poll of this replica; zero if it has not.
+func (b *Bot) LastPoll() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.polledAt
 }
 
 // troubleBridge is how long another program's trouble lasts beyond a refusal: two that poll cut each other off in turn, and

@@ -17,6 +17,7 @@ import (
 	"github.com/mymmrac/telego"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
 )
 
@@ -143,7 +144,7 @@ func FuzzStatusText(f *testing.F) {
 		for i := range int(peers % 64) {
 			v.Peers = append(v.Peers, election.Peer{Reachable: i%2 == 0, Status: election.Status{Name: name, Role: election.Standby, Health: election.Health{Detail: detail}}})
 		}
-		text := statusText(v)
+		text := statusText(diagnosis.Facts{View: v})
 		var said strings.Builder
 		for _, r := range (&Bot{}).html(place{chat: 1}, text) {
 			if n := len(utf16.Encode([]rune(r.text))); n > maxText || strings.TrimSpace(r.text) == "" {

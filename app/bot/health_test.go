@@ -520,8 +520,8 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if h := f.healthChanges(); len(h) > 0 {
 					t.Errorf("health changed: %v", h)
 				}
-				if !strings.Contains(f.bot.Trouble(), tt.trouble) {
-					t.Errorf("trouble is %q", f.bot.Trouble())
+				if !strings.Contains(f.bot.Trouble().Text(), tt.trouble) {
+					t.Errorf("trouble is %q", f.bot.Trouble().Text())
 				}
 				// Standbys do not poll: they know it by the primary's health.
 				if last, want := f.lastTold(), (election.Health{OK: true, Detail: diagnosis.Trouble(tt.kind).Text()}); last != want {
@@ -552,8 +552,8 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if last := f.lastTold(); last != (election.Health{OK: true}) {
 					t.Errorf("health was told last as %+v", last)
 				}
-				if f.bot.Trouble() != "" || f.metric("habot_telegram_trouble", "kind", tt.kind) != 0 {
-					t.Errorf("still in trouble: %q", f.bot.Trouble())
+				if f.bot.Trouble().Text() != "" || f.metric("habot_telegram_trouble", "kind", tt.kind) != 0 {
+					t.Errorf("still in trouble: %q", f.bot.Trouble().Text())
 				}
 				f.expectLogged("Telegram accepts this bot again", 1)
 			})
@@ -584,22 +584,22 @@ func TestWebhookIsRemovedOnceATermAndWhatWaitsIsKept(t *testing.T) {
 		if len(removals) != 1 || removals[0].params.DropPending != nil && *removals[0].params.DropPending {
 			t.Fatalf("removals of the webhook: %+v", removals)
 		}
-		if f.bot.Trouble() != "" {
-			t.Errorf("a webhook that was removed is trouble: %s", f.bot.Trouble())
+		if f.bot.Trouble().Text() != "" {
+			t.Errorf("a webhook that was removed is trouble: %s", f.bot.Trouble().Text())
 		}
 		set.Store(true) // somebody sets it again
 		after(time.Minute)
 		if n := len(f.tg.all("deleteWebhook")); n != 1 {
 			t.Errorf("the webhook was removed %d times in one term", n)
 		}
-		if !strings.Contains(f.bot.Trouble(), "webhook") {
-			t.Errorf("trouble is %q", f.bot.Trouble())
+		if !strings.Contains(f.bot.Trouble().Text(), "webhook") {
+			t.Errorf("trouble is %q", f.bot.Trouble().Text())
 		}
 		r.drained()
 		f.start(election.Change{})
 		after(2 * longTimeout * time.Second)
-		if n := len(f.tg.all("deleteWebhook")); n != 2 || f.bot.Trouble() != "" {
-			t.Errorf("after the next takeover: %d removals, trouble %q", n, f.bot.Trouble())
+		if n := len(f.tg.all("deleteWebhook")); n != 2 || f.bot.Trouble().Text() != "" {
+			t.Errorf("after the next takeover: %d removals, trouble %q", n, f.bot.Trouble().Text())
 		}
 	})
 }
@@ -717,8 +717,8 @@ func TestStandbyWithARevokedTokenIsInTroubleAndHealthy(t *testing.T) {
 		if h := f.healthChanges(); len(h) > 0 {
 			t.Errorf("health changed: %v", h)
 		}
-		if !strings.Contains(f.bot.Trouble(), "401") {
-			t.Errorf("trouble is %q", f.bot.Trouble())
+		if !strings.Contains(f.bot.Trouble().Text(), "401") {
+			t.Errorf("trouble is %q", f.bot.Trouble().Text())
 		}
 		f.expectLogged("level=ERROR", 1)
 		stop()
@@ -747,7 +747,7 @@ func TestAPollerThatComesAndGoesIsOneTrouble(t *testing.T) {
 				f.start(election.Change{})
 				after(20 * time.Second)
 				for time.Now().Before(over) {
-					if got := f.bot.Trouble(); got != kind.Text() {
+					if got := f.bot.Trouble().Text(); got != kind.Text() {
 						t.Fatalf("%v before its end the trouble is %q", time.Until(over), got)
 					}
 					if f.metric("habot_telegram_trouble", "kind", string(kind)) != 1 {
@@ -758,7 +758,7 @@ func TestAPollerThatComesAndGoesIsOneTrouble(t *testing.T) {
 				f.expectLogged("Telegram refuses this bot", 1)
 				f.expectLogged("Telegram accepts this bot again", 0)
 				after(2 * time.Minute)
-				if got := f.bot.Trouble(); got != "" {
+				if got := f.bot.Trouble().Text(); got != "" {
 					t.Errorf("two minutes after the end the trouble is %q", got)
 				}
 				f.expectLogged("Telegram refuses this bot", 1)

@@ -165,7 +165,10 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	case v == fine:
 		r.failures, r.refusals = 0, 0
 		r.b.setTrouble("")
-		r.b.note(func(t *tracker, _ time.Time) { t.reached() })
+		r.b.note(func(t *tracker, now time.Time) {
+			t.reached()
+			r.b.polledAt = now
+		})
 		r.mu.Lock()
 		r.book.polled(p.offset, idsOf(updates))
 		r.mu.Unlock()

@@ -443,7 +443,7 @@ func (f *fixture) expectNoToken() {
 	if err != nil {
 		f.t.Error(err)
 	}
-	said := f.logs.String() + strings.Join(f.sent(), "\n") + fmt.Sprint(families) + fmt.Sprint(f.told) + f.bot.Trouble()
+	said := f.logs.String() + strings.Join(f.sent(), "\n") + fmt.Sprint(families) + fmt.Sprint(f.told) + f.bot.Trouble().Text()
 	if i := strings.Index(said, testSecret); i >= 0 {
 		f.t.Errorf("the token is in what the bot says: ...%s", said[max(0, i-200):i+len(testSecret)])
 	}

@@ -147,7 +147,7 @@ func TestObjectionsAreOneClearSentence(t *testing.T) {
 			"no standby can take over: 1 of 3 replicas reachable, 2 needed"},
 		{election.View{Mode: "bot-only", Self: status("r1", election.Primary)}, "", "there is no standby: MODE=bot-only"},
 	} {
-		if got := Objection(c.view, c.name); got != c.want {
+		if got := objection(c.view, c.name); got != c.want {
 			t.Errorf("to %q: %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -155,7 +155,9 @@ func TestObjectionsAreOneClearSentence(t *testing.T) {
 
 func TestARefusalExplainsWhatTheAttemptMet(t *testing.T) {
 	t.Parallel()
-	chain := func(err error) error { return fmt.Errorf("ask the primary r2: ask 10.0.0.7:7175 for a switchover: %w", err) }
+	chain := func(err error) error {
+		return fmt.Errorf("ask the primary r2: ask 10.0.0.7:7175 for a switchover: %w", err)
+	}
 	for _, c := range []struct {
 		name string
 		err  error

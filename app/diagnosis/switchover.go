@@ -9,9 +9,9 @@ import (
 	"habot/app/election"
 )
 
-// Objection is why the role cannot move to a replica, by name or id, or to any standby if name is empty; "" if nothing that
+// objection is why the role cannot move to a replica, by name or id, or to any standby if name is empty; "" if nothing that
 // this replica knows speaks against it.
-func Objection(v election.View, name string) string {
+func objection(v election.View, name string) string {
 	switch {
 	case v.Mode == "bot-only":
 		return "there is no standby: MODE=bot-only"
@@ -43,9 +43,10 @@ func Objection(v election.View, name string) string {
 	}
 }
 
-// Refusal is Objection, or what an error of the attempt means.
+// Refusal is why a switchover to a replica, by name or id, or to any standby if name is empty, was refused: in one
+// sentence, from what this replica knows and from the error of the attempt.
 func Refusal(v election.View, name string, err error) string {
-	switch why := Objection(v, name); {
+	switch why := objection(v, name); {
 	case why != "":
 		return why
 	case errors.Is(err, election.ErrNotPrimary):
