@@ -93,9 +93,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	queue := logging.NewQueue(stderr, cfg.LogJSON)
+	var name string
+	var whose []any // of every line of a replica
+	if command == "serve" {
+		name = service.Name(ctx, cfg)
+		whose = []any{"replica", name}
+	}
+	queue := logging.NewQueue(stderr, cfg.LogJSON, whose...)
 	defer queue.Flush(flushBound)
-	p := process{cfg: cfg, log: logging.New(queue, cfg.LogLevel, cfg.LogJSON), stdout: stdout, exit: func(code int) {
+	p := process{cfg: cfg, name: name, log: logging.New(queue, cfg.LogLevel, cfg.LogJSON).With(whose...), stdout: stdout, exit: func(code int) {
 		queue.Flush(flushBound)
 		os.Exit(code)
 	}}
@@ -113,6 +119,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 // process is what every command has.
 type process struct {
 	cfg    config.Config
+	name   string // of the replica, for serve
 	log    *slog.Logger
 	stdout io.Writer
 	exit   func(code int)
@@ -144,7 +151,7 @@ func (p process) carryOut(ctx context.Context, command string, args []string) er
 	case "simulator":
 		return p.simulate(ctx)
 	default:
-		return service.Run(ctx, service.Options{Config: p.cfg, Version: thisBuild(buildInfo()).version, Logger: p.log, Exit: p.exit}) //nolint:wrapcheck // shown as it is
+		return service.Run(ctx, service.Options{Config: p.cfg, Name: p.name, Version: thisBuild(buildInfo()).version, Logger: p.log, Exit: p.exit}) //nolint:wrapcheck // shown as it is
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"strings"
 	"testing"
 
@@ -85,5 +86,32 @@ func TestAHealthcheckAsksWhatTheContainerRuns(t *testing.T) {
 		if got := healthAddr(cfg, command); got != want {
 			t.Errorf("%q: asks %s, want %s", command, got, want)
 		}
+	}
+}
+
+// Logs of all replicas end up in one place: each line says whose it is, from the first to the last.
+func TestEveryLineOfAReplicaCarriesItsName(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for name, value := range map[string]string{
+		"REPLICA_NAME": "r7", "QUORUM": "1", "INSTANCES": "127.0.0.1:1", "PEER_ADDR": taken.Addr().String(), "HTTP_ADDR": "127.0.0.1:1",
+	} {
+		t.Setenv(name, value)
+	}
+	var out, errs bytes.Buffer
+	if code := run(nil, &out, &errs); code != exitFailed {
+		t.Errorf("exit code %d", code)
+	}
+	lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+	for _, line := range lines {
+		if !strings.Contains(line, " replica=r7") {
+			t.Errorf("a line without its replica: %s", line)
+		}
+	}
+	if !strings.Contains(errs.String(), "QUORUM=1 is below a majority") || !strings.Contains(errs.String(), "msg=exiting") {
+		t.Errorf("logged\n%s", &errs)
 	}
 }

@@ -269,7 +269,7 @@ func TestTelegramIsReachedThroughEveryKindOfProxy(t *testing.T) {
 		if err != nil || len(updates) != 1 {
 			t.Fatalf("updates %v: %v", updates, err)
 		}
-		if v, err := x.bot.send(ctx, reply{to: place{chat: simulator.FirstChat}, text: "x"}, tellPace()); v != fine {
+		if v, err := x.bot.send(ctx, reply{to: place{chat: simulator.FirstChat}, text: "x"}, notifyPace()); v != fine {
 			t.Fatal(err)
 		}
 		hosts := x.proxy.hosts()

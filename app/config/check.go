@@ -85,6 +85,9 @@ func (c *checker) config(raw environment) Config {
 	cfg.ClusterSecrets = c.clusterSecrets(raw, cfg.Token)
 	cfg.OperatorKey = c.operatorKey(cfg.ClusterSecrets)
 	stack(&cfg, raw.SwarmTask)
+	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 && cfg.Lease > calmLease {
+		c.warn("LEASE=%v is longer than %v: while Telegram is down the role may move once", cfg.Lease, calmLease)
+	}
 	if cfg.Mode == ModeBotOnly && cfg.Replicas > 1 {
 		c.warn("MODE=%s holds no election: with REPLICAS=%d the replicas would cut off each other's polls; set REPLICAS=1", ModeBotOnly, cfg.Replicas)
 	}
@@ -114,7 +117,19 @@ func (c *checker) apiURL(value string, demo bool) string {
 		// User, path and query are not shown: they may be secrets.
 		c.problem("TELEGRAM_API_URL", u.Scheme+"://"+u.Host, acceptedURL)
 	}
+	if u.Scheme == "http" && !demo && !isNear(u.Hostname()) {
+		c.warn("TELEGRAM_API_URL=%s://%s is not encrypted: the token travels in clear text to a host that is not this one; use https", u.Scheme, u.Host)
+	}
 	return strings.TrimRight(value, "/")
+}
+
+// isNear tells whether what is sent to a host stays on this machine, as far as its name tells: the loopback, or a
+// container's name, which has no dot.
+func isNear(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.IsLoopback()
+	}
+	return !strings.Contains(host, ".")
 }
 
 func (c *checker) oneOf(name, value, accepted string, values ...string) string {

@@ -25,6 +25,10 @@ const (
 	MaxLease    = time.Minute
 	MaxReplicas = 50
 
+	// calmLease: with a longer lease standbys may not have reported an outage of Telegram before the primary looks for a
+	// healthy one (bot/health.go).
+	calmLease = 4500 * time.Millisecond
+
 	maxInstances = 64
 	maxAdmins    = 20
 	maxRate      = 1000

@@ -357,7 +357,7 @@ func (n *Node) workEnded(t *runningTerm, err error) {
 		n.failure = cmp.Or(n.failure, fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly)))
 		n.step(election.Leave{Reason: election.ReasonPartFailed})
 	case err != nil:
-		n.cfg.Logger.Warn("the primary's work ended badly", "error", err)
+		n.cfg.Logger.Warn("primary work returned an error", "error", err)
 	}
 	n.step(election.BotStopped{})
 }

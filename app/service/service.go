@@ -37,9 +37,12 @@ const strangersFor = 10 * time.Second
 
 // Options are what a replica is made of.
 type Options struct {
-	Config  config.Config
+	Config config.Config
+	// Name is what people call this replica: Name's answer.
+	Name    string
 	Version string
-	Logger  *slog.Logger
+	// Logger puts the name into every line.
+	Logger *slog.Logger
 	// Exit ends the process at once (os.Exit): the fail-stop of a replica that cannot stop otherwise.
 	Exit func(code int)
 }
@@ -89,7 +92,7 @@ type service struct {
 func Run(ctx context.Context, opts Options) error {
 	s := &service{opts: opts, cfg: opts.Config, log: opts.Logger}
 	s.warn()
-	if err := s.build(ctx); err != nil {
+	if err := s.build(); err != nil {
 		return err
 	}
 	failure := s.supervisor.Run(ctx, s.replica.Run, s.components, s.servers)
@@ -117,25 +120,24 @@ func newReplicaID() election.ReplicaID {
 	return election.ReplicaID(hex.EncodeToString(raw[:]))
 }
 
-// name is what people call this replica.
-func (s *service) name(ctx context.Context) string {
-	if s.cfg.ReplicaName != "" {
-		return s.cfg.ReplicaName
+// Name finds out what people call the replica of a configuration. It may look names up, and takes as long.
+func Name(ctx context.Context, cfg config.Config) string {
+	if cfg.ReplicaName != "" {
+		return cfg.ReplicaName
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "replica"
 	}
-	if s.cfg.Mode == config.ModeBotOnly {
+	if cfg.Mode == config.ModeBotOnly {
 		return host
 	}
-	return peer.OwnName(ctx, nil, s.cfg.Instances, host)
+	return peer.OwnName(ctx, nil, cfg.Instances, host)
 }
 
 // build makes all components and opens the ports.
-func (s *service) build(ctx context.Context) error {
-	id, name := newReplicaID(), s.name(ctx)
-	s.log = s.log.With("replica", name)
+func (s *service) build() error {
+	id, name := newReplicaID(), s.opts.Name
 	s.supervisor = supervise.New(supervise.Config{
 		Lease: s.cfg.Lease, Logger: s.log, Exit: s.opts.Exit, ErrFailed: node.ErrPartFailed, ErrHalted: node.ErrHalted,
 	})
@@ -219,13 +221,13 @@ func (s *service) buildBot(name string, registry *prometheus.Registry) (err erro
 	if err != nil {
 		return fmt.Errorf("make the bot: %w", err)
 	}
-	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "telling", Run: s.bot.RunTelling})
+	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
 	return nil
 }
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
 	server := web.NewServer(web.Config{
-		Addr: s.cfg.HTTPAddr, Replica: operated{s.replica, s.log}, Failing: s.supervisor.Failing, Trouble: s.bot.Trouble,
+		Addr: s.cfg.HTTPAddr, Replica: operated{s.replica, s.log}, Failing: s.supervisor.Failing, Trouble: func() string { return s.bot.Trouble().Text() },
 		AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
 		Served: func() { s.supervisor.Served(webServer) },
 	})

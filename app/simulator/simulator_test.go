@@ -583,6 +583,7 @@ func (r *rig) post(path, body string) (int, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	req.Header.Set("Content-Type", "application/json")
 	return r.text(req)
 }
 

@@ -1,4 +1,4 @@
-package telling
+package notify
 
 import (
 	"encoding/xml"
@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
 )
 
@@ -22,12 +23,12 @@ func wellFormed(text string) bool {
 // council is replicas that each look at a common truth, and what they tell the admins. It needs no clock but
 // its own.
 type council struct {
-	t       *testing.T
-	now     time.Time
-	names   []string
-	tellers map[string]*Teller
-	truth   truth
-	told    []told
+	t         *testing.T
+	now       time.Time
+	names     []string
+	notifiers map[string]*Notifier
+	truth     truth
+	told      []told
 }
 
 // truth is what there is to see.
@@ -35,7 +36,7 @@ type truth struct {
 	primary string          // empty: none
 	cut     map[string]bool // whom nobody hears, and who hears nobody
 	dead    map[string]bool
-	trouble map[string]Trouble
+	trouble map[string]diagnosis.Trouble
 	deaf    map[string]bool // who reaches no Telegram
 	history []election.Change
 	misfits []election.Mismatched
@@ -49,10 +50,10 @@ type told struct {
 }
 
 func newCouncil(t *testing.T, names ...string) *council {
-	c := &council{t: t, now: time.Unix(1_800_000_000, 0), names: names, tellers: map[string]*Teller{}}
-	c.truth = truth{cut: map[string]bool{}, dead: map[string]bool{}, trouble: map[string]Trouble{}, deaf: map[string]bool{}}
+	c := &council{t: t, now: time.Unix(1_800_000_000, 0), names: names, notifiers: map[string]*Notifier{}}
+	c.truth = truth{cut: map[string]bool{}, dead: map[string]bool{}, trouble: map[string]diagnosis.Trouble{}, deaf: map[string]bool{}}
 	for _, name := range names {
-		c.tellers[name] = &Teller{}
+		c.notifiers[name] = New()
 	}
 	return c
 }
@@ -70,7 +71,7 @@ func (c *council) status(name string) election.Status {
 	return s
 }
 
-func (c *council) sight(name string) Sight {
+func (c *council) snapshot(name string) Snapshot {
 	v := election.View{Self: c.status(name), Expected: len(c.names), Quorum: len(c.names)/2 + 1, Reachable: 1, Mismatched: c.truth.misfits}
 	if !c.truth.cut[name] {
 		v.History = c.truth.history
@@ -87,7 +88,7 @@ func (c *council) sight(name string) Sight {
 		}
 		v.Peers = append(v.Peers, p)
 	}
-	return Sight{View: v, Trouble: c.truth.trouble[name], Reaches: !c.truth.deaf[name] && c.truth.trouble[name] != TroubleToken}
+	return Snapshot{View: v, Trouble: c.truth.trouble[name], CanSend: !c.truth.deaf[name] && c.truth.trouble[name] != diagnosis.TroubleToken}
 }
 
 // look has everybody look once.
@@ -96,7 +97,7 @@ func (c *council) look() {
 		if c.truth.dead[name] {
 			continue
 		}
-		if text := c.tellers[name].Look(c.now, c.sight(name)); text != "" {
+		if text := c.notifiers[name].Observe(c.now, c.snapshot(name)); text != "" {
 			if !wellFormed(text) {
 				c.t.Errorf("Telegram cannot parse %q", text)
 			}
@@ -109,7 +110,7 @@ func (c *council) look() {
 func (c *council) pass(d time.Duration) {
 	for end := c.now.Add(d); c.now.Before(end); {
 		c.look()
-		c.now = c.now.Add(LookEvery)
+		c.now = c.now.Add(Interval)
 	}
 }
 
@@ -145,18 +146,18 @@ func (c *council) expect(pairs ...string) {
 }
 
 // three replicas, of which b is primary; that was told.
-func threeTellers(t *testing.T) *council {
+func threeNotifiers(t *testing.T) *council {
 	c := newCouncil(t, "a", "b", "c")
 	c.pass(4 * time.Second)
 	c.elect("b", 0)
 	c.pass(time.Hour)
-	c.expect("b", "<b>b</b> is primary since")
+	c.expect("b", "<b>b</b> became primary at")
 	return c
 }
 
 func TestAnAbsenceOfPrimariesIsToldOnceByOneAndItsEndByTheNextPrimary(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	start := c.now
 	c.truth.dead["b"], c.truth.primary = true, ""
 	c.pass(15 * time.Second)
@@ -166,8 +167,8 @@ func TestAnAbsenceOfPrimariesIsToldOnceByOneAndItsEndByTheNextPrimary(t *testing
 		t.Errorf("told after %v", d)
 	}
 	for _, part := range []string{
-		"since " + clock(start), "as <b>a</b> sees it", "2 of 3 replicas reachable, 2 are needed",
-		"<b>a</b> reachable, looking\n<b>c</b> reachable, looking\n<b>b</b> missing, not heard for 10 s",
+		"since " + diagnosis.Clock(start), "(as seen by <b>a</b>); the bot is not answering", "2 of 3 replicas reachable, 2 needed",
+		"<b>a</b> reachable, looking\n<b>c</b> reachable, looking\n<b>b</b> missing, no contact for 10 s",
 	} {
 		if !strings.Contains(c.told[0].text, part) {
 			t.Errorf("told %q without %q", c.told[0].text, part)
@@ -176,41 +177,41 @@ func TestAnAbsenceOfPrimariesIsToldOnceByOneAndItsEndByTheNextPrimary(t *testing
 	c.expect("a", "No primary")
 	c.elect("c", time.Hour)
 	c.pass(time.Hour)
-	c.expect("c", "Nobody was primary for 3600.00 s")
+	c.expect("c", "Downtime: 60 minutes")
 }
 
 // A new primary that has just started does not know how long there was none.
 func TestTheEndOfAnAbsenceIsToldByWhoToldItIfTheNextPrimaryDoesNotKnow(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	c.truth.dead["b"], c.truth.primary = true, ""
 	c.pass(time.Minute)
 	c.expect("a", "No primary")
-	c.truth.dead["b"], c.tellers["b"] = false, &Teller{}
+	c.truth.dead["b"], c.notifiers["b"] = false, New()
 	c.elect("b", 0)
 	c.pass(time.Hour)
-	c.expect("b", "<b>b</b> is primary since", "a", "There is a primary again, as <b>a</b> sees it: <b>b</b>.")
+	c.expect("b", "<b>b</b> became primary at", "a", "There is a primary again (as seen by <b>a</b>): <b>b</b>.")
 }
 
 // Whoever told that there was no primary and becomes it says so, and no more.
 func TestWhoToldOfAnAbsenceAndEndsItTellsOfItsTakeoverAlone(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	c.truth.dead["b"], c.truth.primary = true, ""
 	c.pass(time.Minute)
 	c.elect("a", 0)
 	c.pass(time.Hour)
-	c.expect("a", "No primary", "a", "<b>a</b> is primary since")
+	c.expect("a", "No primary", "a", "<b>a</b> became primary at")
 }
 
 func TestATakeoverIsNoAbsence(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	c.truth.primary = ""
 	c.pass(14 * time.Second)
 	c.elect("a", 14*time.Second)
 	c.pass(time.Hour)
-	c.expect("a", "Nobody was primary for 14.00 s")
+	c.expect("a", "Downtime: 14 s")
 }
 
 func TestALongLeaseMakesALongTakeoverNoAbsence(t *testing.T) {
@@ -223,23 +224,23 @@ func TestALongLeaseMakesALongTakeoverNoAbsence(t *testing.T) {
 // Each side of a partition says what it sees, and that it is its own view.
 func TestAReplicaThatIsCutOffTellsWhatItSeesAndThatItIsOver(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	c.truth.cut["b"] = true
 	c.elect("a", time.Second)
 	c.pass(time.Minute)
-	c.expect("a", "<b>a</b> is primary since", "b", "as <b>b</b> sees it: nobody answers users. 1 of 3 replicas reachable")
+	c.expect("a", "<b>a</b> became primary at", "b", "(as seen by <b>b</b>); the bot is not answering. 1 of 3 replicas reachable")
 	c.truth.cut["b"] = false
 	c.pass(time.Hour)
-	c.expect("b", "There is a primary again, as <b>b</b> sees it: <b>a</b>.")
+	c.expect("b", "There is a primary again (as seen by <b>b</b>): <b>a</b>.")
 }
 
 func TestWhoTakesOverTheTellingRepeatsOnlyWhatMayNotHaveBeenTold(t *testing.T) {
 	t.Parallel()
 	for lives, repeated := range map[time.Duration]bool{4 * time.Second: true, time.Minute: false} {
-		c := threeTellers(t)
+		c := threeNotifiers(t)
 		c.truth.dead["b"], c.truth.primary = true, ""
 		for len(c.told) == 0 {
-			c.pass(LookEvery)
+			c.pass(Interval)
 		}
 		c.pass(lives)
 		c.truth.dead["a"] = true
@@ -254,18 +255,18 @@ func TestWhoTakesOverTheTellingRepeatsOnlyWhatMayNotHaveBeenTold(t *testing.T) {
 
 func TestAnAbsenceIsToldByOneThatReachesTelegramAndStays(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	c.truth.primary, c.truth.deaf["a"] = "", true
 	c.pass(time.Minute)
 	c.expect("b", "<b>a</b> reachable")
 	for _, role := range []election.Role{election.Joining, election.Leaving} {
-		s := c.sight("b")
+		s := c.snapshot("b")
 		s.View.Peers[0].Status.Role, s.View.Peers[0].Status.Health.OK = role, true
-		if by := s.author(); by != "id-b" {
+		if by := s.sender(); by != "id-b" {
 			t.Errorf("%s tells while a is %s", by, role)
 		}
 		s.View.Self.Role = role
-		if s.sees(noPrimary) && !s.blind(noPrimary) {
+		if s.shows(noPrimary) && !s.cannotObserve(noPrimary) {
 			t.Errorf("one that is %s sees no primary", role)
 		}
 	}
@@ -274,7 +275,7 @@ func TestAnAbsenceIsToldByOneThatReachesTelegramAndStays(t *testing.T) {
 // Nobody reaches Telegram: what happens meanwhile is told when somebody does, in one message.
 func TestWhatCannotBeSentIsMerged(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	for _, name := range c.names {
 		c.truth.deaf[name] = true
 	}
@@ -287,7 +288,7 @@ func TestWhatCannotBeSentIsMerged(t *testing.T) {
 	c.expect()
 	c.truth.deaf["b"] = false
 	c.pass(time.Hour)
-	c.expect("b", "3 changes of primary in 80 minutes, the last: <b>b</b> is primary since")
+	c.expect("b", "3 changes of primary in 80 minutes. The last: <b>b</b> became primary at")
 }
 
 // Twenty changes a minute for an hour: a few messages, and no change is left out of the count.
@@ -327,7 +328,7 @@ func TestFlappingPrimariesAreToldInFewMessages(t *testing.T) {
 // A quorum that comes and goes for six hours.
 func TestAFlappingQuorumIsToldInFewMessages(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	const day = 6 * 60
 	for i := range day {
 		c.truth.primary = ""
@@ -343,7 +344,7 @@ func TestAFlappingQuorumIsToldInFewMessages(t *testing.T) {
 // Primaries that last for less than two looks do not add up to an absence.
 func TestBriefPrimariesEndAnAbsence(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	for range 20 {
 		c.truth.primary = ""
 		c.pass(6 * time.Second)
@@ -360,8 +361,8 @@ func TestBriefPrimariesEndAnAbsence(t *testing.T) {
 // Two pollers cut off each other in turns: polls of ours succeed in between.
 func TestAForeignPollerIsToldOnceHoweverItsConflictsComeAndGo(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []Trouble{TroubleConflict, TroubleWebhook} {
-		c := threeTellers(t)
+	for _, kind := range []diagnosis.Trouble{diagnosis.TroubleConflict, diagnosis.TroubleWebhook} {
+		c := threeNotifiers(t)
 		for range 60 {
 			c.truth.trouble["b"] = kind
 			c.pass(4 * time.Second)
@@ -372,7 +373,7 @@ func TestAForeignPollerIsToldOnceHoweverItsConflictsComeAndGo(t *testing.T) {
 		c.pass(30 * time.Second)
 		c.expect()
 		c.pass(time.Hour)
-		c.expect("b", "any more, as <b>b</b> sees it, since")
+		c.expect("b", "any more since")
 		// A program that is being replaced overlaps for a moment.
 		c.truth.trouble["b"] = kind
 		c.pass(6 * time.Second)
@@ -385,35 +386,35 @@ func TestAForeignPollerIsToldOnceHoweverItsConflictsComeAndGo(t *testing.T) {
 // Only the primary polls. When the role moves, its successor tells what it meets itself.
 func TestAForeignPollerIsToldByThePrimary(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
-	c.truth.trouble["b"] = TroubleConflict
+	c := threeNotifiers(t)
+	c.truth.trouble["b"] = diagnosis.TroubleConflict
 	c.pass(time.Minute)
 	c.expect("b", "Another program polls")
 	c.elect("c", time.Second)
-	c.truth.trouble["c"] = TroubleConflict
+	c.truth.trouble["c"] = diagnosis.TroubleConflict
 	c.pass(time.Minute)
 	c.truth.trouble["c"], c.truth.trouble["b"] = "", ""
 	c.pass(time.Hour)
-	c.expect("c", "is primary since", "c", "Another program polls", "c", "No other program polls")
+	c.expect("c", "became primary at", "c", "Another program polls", "c", "No other program polls")
 }
 
 func TestARejectedTokenIsToldWhenItIsAcceptedAgain(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
-	all := func(kind Trouble) {
+	c := threeNotifiers(t)
+	all := func(kind diagnosis.Trouble) {
 		for _, name := range c.names {
 			c.truth.trouble[name] = kind
 		}
 	}
 	from := c.now
-	all(TroubleToken)
+	all(diagnosis.TroubleToken)
 	c.pass(time.Hour)
 	c.expect()
-	to := c.now.Add(-LookEvery)
+	to := c.now.Add(-Interval)
 	all("")
 	c.pass(time.Hour)
-	c.expect("b", "rejected the token (401) from "+clock(from)+" to "+clock(to)+", as <b>b</b> sees it. It accepts it again.")
-	all(TroubleToken) // a proxy's mistake
+	c.expect("b", "rejected the token (401) from "+diagnosis.Clock(from)+" to "+diagnosis.Clock(to)+" (as seen by <b>b</b>). It accepts it again.")
+	all(diagnosis.TroubleToken) // a proxy's mistake
 	c.pass(6 * time.Second)
 	all("")
 	c.pass(time.Hour)
@@ -422,7 +423,7 @@ func TestARejectedTokenIsToldWhenItIsAcceptedAgain(t *testing.T) {
 
 func TestAConfigurationThatDiffersIsToldOnceByOne(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	c.truth.misfits = []election.Mismatched{
 		{Name: "y", Reason: election.RefusedLease, Theirs: "2s"}, {Name: nasty, Reason: election.RefusedProtocol, Theirs: "another version of the protocol"},
 	}
@@ -433,20 +434,20 @@ func TestAConfigurationThatDiffersIsToldOnceByOne(t *testing.T) {
 		!strings.Contains(text, "cannot take part: it has another version of the protocol") {
 		t.Errorf("told %q", text)
 	}
-	c.expect("b", "A configuration differs since")
+	c.expect("b", "Incompatible replicas since")
 	c.truth.misfits = nil
 	c.pass(time.Hour)
-	c.expect("b", "No configuration differs any more")
+	c.expect("b", "No replica is incompatible any more")
 
-	s := c.sight("b")
+	s := c.snapshot("b")
 	s.View.Peers, s.View.Expected = nil, 5
 	s.View.Mismatched = []election.Mismatched{{Name: "y", Reason: election.RefusedLease, Theirs: "2s"}}
-	if got := s.text(noPrimary, episode{}); !strings.HasSuffix(got, "\n<b>y</b> cannot take part: it has LEASE=2s, here it is 1s\n3 more missing, not heard for a minute or ever") {
+	if got := s.text(noPrimary, incident{}); !strings.HasSuffix(got, "\n<b>y</b> cannot take part: it has LEASE=2s, here it is 1s\n3 more missing, no contact for a minute or ever") {
 		t.Errorf("told %q", got)
 	}
 	s.View.Mismatched = nil
-	s.Strangers = []string{"10.0.0.7:7175: <another> bot"}
-	if got := s.text(mismatch, episode{}); !strings.HasSuffix(got, "\n10.0.0.7:7175: &lt;another&gt; bot") {
+	s.Incompatible = []string{"10.0.0.7:7175: <another> bot"}
+	if got := s.text(mismatch, incident{}); !strings.HasSuffix(got, "\n10.0.0.7:7175: &lt;another&gt; bot") {
 		t.Errorf("told %q", got)
 	}
 }
@@ -454,7 +455,7 @@ func TestAConfigurationThatDiffersIsToldOnceByOne(t *testing.T) {
 // If whoever told is gone, the present author says that it is over.
 func TestTheEndIsToldBySomebodyElseIfWhoToldIsGone(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	c.truth.misfits = []election.Mismatched{{Name: "z", Reason: election.RefusedLease, Theirs: "2s"}}
 	c.pass(time.Minute)
 	c.truth.dead["b"] = true
@@ -462,17 +463,17 @@ func TestTheEndIsToldBySomebodyElseIfWhoToldIsGone(t *testing.T) {
 	c.pass(time.Minute)
 	c.truth.misfits = nil
 	c.pass(time.Hour)
-	c.expect("b", "A configuration differs", "c", "is primary since", "c", "No configuration differs any more")
+	c.expect("b", "Incompatible replicas", "c", "became primary at", "c", "No replica is incompatible any more")
 }
 
 // What ends and begins again before its end could be told has not ended.
 func TestAnEndThatIsNoneIsNotTold(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	differs := []election.Mismatched{{Name: "z", Reason: election.RefusedLease, Theirs: "2s"}}
 	c.truth.misfits = differs
 	c.pass(time.Minute)
-	c.expect("b", "A configuration differs")
+	c.expect("b", "Incompatible replicas")
 	c.truth.deaf["b"], c.truth.misfits = true, nil
 	c.pass(5 * time.Minute)
 	c.truth.misfits = differs
@@ -485,7 +486,7 @@ func TestAnEndThatIsNoneIsNotTold(t *testing.T) {
 // An end waits for the allowance like everything else, and so do changes for a way to Telegram.
 func TestWhatIsBeyondTheAllowanceWaits(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	c.truth.misfits = []election.Mismatched{{Name: "z", Reason: election.RefusedLease, Theirs: "2s"}}
 	c.pass(time.Minute)
 	c.truth.misfits = nil
@@ -505,7 +506,7 @@ func TestWhatIsBeyondTheAllowanceWaits(t *testing.T) {
 	if len(c.told) != 1 || c.told[0].at.Sub(start) < refillEvery {
 		t.Errorf("told %v, want one message with all that waited", c.told)
 	}
-	if text := c.told[0].text; !strings.HasPrefix(text, "3 changes of primary in") || !strings.Contains(text, "No configuration differs any more") {
+	if text := c.told[0].text; !strings.HasPrefix(text, "3 changes of primary in") || !strings.Contains(text, "No replica is incompatible any more") {
 		t.Errorf("told %q", text)
 	}
 	c.told = nil
@@ -520,7 +521,7 @@ func TestWhatIsBeyondTheAllowanceWaits(t *testing.T) {
 	last := c.now
 	c.truth.misfits = nil
 	c.pass(time.Hour)
-	if end := c.told[len(c.told)-1]; !strings.HasPrefix(end.text, "No configuration differs") || end.at.Sub(last) < refillEvery-2*time.Minute {
+	if end := c.told[len(c.told)-1]; !strings.HasPrefix(end.text, "No replica is incompatible") || end.at.Sub(last) < refillEvery-2*time.Minute {
 		t.Errorf("%v after the allowance was used up %q was told", end.at.Sub(last), end.text)
 	}
 }
@@ -528,7 +529,7 @@ func TestWhatIsBeyondTheAllowanceWaits(t *testing.T) {
 // A process that was frozen knows nothing of the time between.
 func TestAFrozenReplicaDoesNotTellOfTheTimeThatItMissed(t *testing.T) {
 	t.Parallel()
-	c := threeTellers(t)
+	c := threeNotifiers(t)
 	c.truth.cut["b"] = true
 	c.pass(4 * time.Second)
 	c.now = c.now.Add(time.Hour)
@@ -540,9 +541,9 @@ func TestAFrozenReplicaDoesNotTellOfTheTimeThatItMissed(t *testing.T) {
 
 func TestNothingIsToldBeforeTheReplicaIsKnown(t *testing.T) {
 	t.Parallel()
-	var d Teller
+	d := New()
 	for i := range 100 {
-		if text := d.Look(time.Unix(int64(2*i), 0), Sight{Reaches: true}); text != "" {
+		if text := d.Observe(time.Unix(int64(2*i), 0), Snapshot{CanSend: true}); text != "" {
 			t.Fatalf("told %q", text)
 		}
 	}
@@ -552,7 +553,7 @@ func TestNothingIsToldBeforeTheReplicaIsKnown(t *testing.T) {
 // not grow.
 func TestWhateverIsSeenMessagesAreFew(t *testing.T) {
 	t.Parallel()
-	kinds := append(Troubles(), "", "", "")
+	kinds := append(diagnosis.Troubles(), "", "", "")
 	for seed := range uint64(4) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		c := newCouncil(t, "a", "b", "c", "d", "e")
@@ -596,7 +597,7 @@ func TestWhateverIsSeenMessagesAreFew(t *testing.T) {
 
 func TestFirstPrimaryIsAnnouncedWithoutAPredecessor(t *testing.T) {
 	t.Parallel()
-	if got := ChangeText(election.Change{Name: "a", Reason: election.ReasonStart}); got != "<b>a</b> is primary since 1970-01-01 00:00:00 UTC: the first primary." {
+	if got := ChangeText(election.Change{Name: "a", Reason: election.ReasonStart}); got != "<b>a</b> became primary at 1970-01-01 00:00:00 UTC. Reason: no previous primary was known (first start, or all replicas restarted). Downtime: unknown." {
 		t.Errorf("announced %q", got)
 	}
 }

@@ -26,14 +26,14 @@ func (f *fixture) expectMessages(outcome string, want int) {
 func TestAdminsHearOfEveryChangeOfPrimary(t *testing.T) {
 	t.Parallel()
 	reasons := map[election.Reason]string{
-		election.ReasonStart:        "the first primary",
-		election.ReasonCrash:        "crash",
-		election.ReasonLeaseLost:    "lease lost",
+		election.ReasonStart:        "no previous primary was known",
+		election.ReasonCrash:        "stopped responding (crash, freeze or partition)",
+		election.ReasonLeaseLost:    "could not renew its lease in time",
 		election.ReasonShutdown:     "shut down",
-		election.ReasonSwitchover:   "an operator asked for it",
+		election.ReasonSwitchover:   "an operator requested a switchover",
 		election.ReasonUnhealthy:    "could not poll Telegram",
 		election.ReasonLowerPrimary: "lower timestamp",
-		election.ReasonPartFailed:   "a part of it failed",
+		election.ReasonPartFailed:   "a component of ",
 		"of <the> future":           "of &lt;the&gt; future",
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestAdminsHearOfEveryChangeOfPrimary(t *testing.T) {
 			}
 			return nil, nil
 		})
-		f.telling()
+		f.notifying()
 		for reason, why := range reasons {
 			before := len(f.tg.texts(43))
 			r := f.become(election.Change{
@@ -62,7 +62,7 @@ func TestAdminsHearOfEveryChangeOfPrimary(t *testing.T) {
 			if len(got) != 1 {
 				t.Fatalf("%s: announced %q", reason, got)
 			}
-			for _, part := range []string{"<b>habot-bot-1</b> is primary", "after <b>" + html.EscapeString(nasty) + "</b>", why, "2.34 s"} {
+			for _, part := range []string{"<b>habot-bot-1</b> became primary", "replacing <b>" + html.EscapeString(nasty) + "</b>", why, "2.34 s"} {
 				if !strings.Contains(got[0], part) {
 					t.Errorf("%s: announced %q without %q", reason, got[0], part)
 				}
@@ -71,7 +71,7 @@ func TestAdminsHearOfEveryChangeOfPrimary(t *testing.T) {
 				t.Errorf("%s: chat 42 got %q", reason, all)
 			}
 		}
-		f.expectLogged("an admin could not be told", 1)
+		f.expectLogged("an admin could not be notified", 1)
 		f.expectMessages(outcomeSent, 2*len(reasons))
 		f.expectMessages(outcomeRefused, len(reasons))
 		if n := len(f.tg.texts(41)); n != len(reasons) {
@@ -90,7 +90,7 @@ func TestSlowAnnouncementDelaysNoUpdate(t *testing.T) {
 			}
 			return nil, nil
 		})
-		f.telling()
+		f.notifying()
 		f.tg.send(1, "a")
 		start := time.Now()
 		r := f.become(election.Change{})
@@ -120,7 +120,7 @@ func TestAReplicaTellsOfNoPrimaryWithoutALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 41, 42)
 		f.standing(election.Peer{Status: election.Status{Replica: "2", Name: "habot-bot-2"}, Age: 40 * time.Second})
-		f.telling()
+		f.notifying()
 		after(10 * time.Minute)
 		f.see(func(v *election.View) {
 			c := election.Change{Claim: election.Claim{Timestamp: 1, Replica: "3"}, Name: "habot-bot-3", Reason: election.ReasonStart}
@@ -130,7 +130,7 @@ func TestAReplicaTellsOfNoPrimaryWithoutALease(t *testing.T) {
 		for _, chat := range f.bot.cfg.AdminChatIDs {
 			got := f.tg.texts(chat)
 			if len(got) != 2 || !strings.HasPrefix(got[0], "No primary since") || !strings.Contains(got[0], "1 more missing") ||
-				!strings.HasPrefix(got[1], "There is a primary again, as <b>habot-bot-1</b> sees it: <b>habot-bot-3</b>.") {
+				!strings.HasPrefix(got[1], "There is a primary again (as seen by <b>habot-bot-1</b>): <b>habot-bot-3</b>.") {
 				t.Errorf("chat %d was told %q", chat, got)
 			}
 		}
@@ -159,13 +159,13 @@ func TestAdminsHearOfAForeignPollerAndThatItHasGone(t *testing.T) {
 	for text, part := range map[string]string{otherPoller: "Another program polls", webhookSet: "A webhook is set"} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFixture(t, 41)
-			f.telling()
+			f.notifying()
 			f.become(election.Change{Name: "habot-bot-1", Reason: election.ReasonStart})
 			after(time.Minute)
 			f.tg.conflicts(time.Now().Add(time.Hour), text)
 			after(3 * time.Hour)
 			got := f.tg.texts(41)
-			if len(got) != 3 || !strings.Contains(got[0], "is primary since") || !strings.HasPrefix(got[1], part) || !strings.Contains(got[2], "any more") {
+			if len(got) != 3 || !strings.Contains(got[0], "became primary at") || !strings.HasPrefix(got[1], part) || !strings.Contains(got[2], "any more") {
 				t.Errorf("told %q", got)
 			}
 		})
@@ -191,7 +191,7 @@ func TestARejectedTokenIsToldOnceItIsAcceptedAgain(t *testing.T) {
 			}
 			return bad(401, "Unauthorized"), nil
 		})
-		f.telling()
+		f.notifying()
 		f.become(election.Change{Name: "habot-bot-1", Reason: election.ReasonStart})
 		after(5 * time.Minute)
 		if n := refused.Load(); n == 0 || n > 25 {
@@ -201,7 +201,7 @@ func TestARejectedTokenIsToldOnceItIsAcceptedAgain(t *testing.T) {
 		accepted.Store(true)
 		after(10 * time.Minute)
 		got := f.tg.texts(41)[before:]
-		if len(got) != 2 || !strings.Contains(got[0], "is primary since") || !strings.HasPrefix(got[1], "Telegram rejected the token (401) from") {
+		if len(got) != 2 || !strings.Contains(got[0], "became primary at") || !strings.HasPrefix(got[1], "Telegram rejected the token (401) from") {
 			t.Errorf("told %q", got)
 		}
 		f.expectLogged("Telegram refuses this bot", 1)
@@ -223,7 +223,7 @@ func TestAnOutageDelaysAndMergesWhatIsTold(t *testing.T) {
 		f := newFixture(t, 41)
 		f.probing()
 		f.standing()
-		f.telling()
+		f.notifying()
 		after(time.Second)
 		var failing atomic.Bool
 		failing.Store(true)
@@ -244,7 +244,7 @@ func TestAnOutageDelaysAndMergesWhatIsTold(t *testing.T) {
 		if len(got) != 1 || !strings.HasPrefix(got[0], "29 changes of primary in") {
 			t.Errorf("told %q", got)
 		}
-		f.expectLogged("an admin could not be told", 1)
+		f.expectLogged("an admin could not be notified", 1)
 		f.expectMessages(outcomeFailed, 1)
 	})
 }
@@ -262,19 +262,19 @@ func TestAChatThatRefusesIsNeitherRetriedNorReportedAgain(t *testing.T) {
 			}
 			return nil, nil
 		})
-		f.telling()
+		f.notifying()
 		takeOver := func() {
 			f.takesOver(election.ReasonCrash)
 			after(refillEvery)
 		}
 		takeOver()
 		takeOver()
-		f.expectLogged("an admin could not be told", 1)
+		f.expectLogged("an admin could not be notified", 1)
 		refuses.Store(false)
 		takeOver()
 		refuses.Store(true)
 		takeOver()
-		f.expectLogged("an admin could not be told", 2)
+		f.expectLogged("an admin could not be notified", 2)
 		if n := len(f.tg.texts(41)); n != 4 {
 			t.Errorf("%d attempts for 4 messages", n)
 		}
@@ -288,19 +288,19 @@ func TestWithoutAdminsNothingIsLookedAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.cluster.panic = true
-		stop := f.telling()
+		stop := f.notifying()
 		after(time.Hour)
 		stop()
 	})
 }
 
-func TestTellingStopsAtOnce(t *testing.T) {
+func TestNotifyingStopsAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 41)
 		f.tg.answerWith(func(c call) (*http.Response, error) { return hang(c) })
 		f.standing()
-		stop := f.telling()
+		stop := f.notifying()
 		after(16 * time.Second)
 		start := time.Now()
 		stop()
@@ -321,7 +321,7 @@ func TestALongAccountIsSplit(t *testing.T) {
 			others = append(others, election.Peer{Status: election.Status{Name: strings.Repeat("&", 64), Role: election.Looking}, Reachable: true})
 		}
 		f.standing(others...)
-		f.telling()
+		f.notifying()
 		after(time.Minute)
 		if got := f.tg.texts(41); len(got) < 2 || strings.Count(strings.Join(got, ""), "reachable, looking") != 50 {
 			t.Errorf("%d messages", len(got))
