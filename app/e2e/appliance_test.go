@@ -89,7 +89,7 @@ func TestANewTokenInAFileIsReadAtARestart(t *testing.T) {
 	replace(t, file, otherToken+"\n")
 	s.override(t, "services: {bot: {secrets: [bot_token]}}\nsecrets: {bot_token: {file: "+file+"}}\n")
 	s.up(t)
-	const rejected = "Unauthorized"
+	const rejected = "Telegram refuses this bot"
 	eventually(t, 30*time.Second, func() error {
 		if !strings.Contains(s.logs(), rejected) {
 			return errors.New("no replica says that its token is rejected")

@@ -64,6 +64,7 @@ func plannedStack(t *testing.T, project string, env ...string) *stack {
 	if out, err := buildBesides(); err != nil {
 		t.Fatalf("build the image: %v\n%s", err, out)
 	}
+	_ = t.TempDir() // it is removed after the stack, whose files may be in it
 	s := &stack{project: project, files: []string{besides}, env: env}
 	s.down()
 	t.Cleanup(func() {
