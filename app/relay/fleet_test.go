@@ -486,3 +486,55 @@ func TestFleetAtRandom(t *testing.T) {
 		}
 	}
 }
+
+// What speaks against a member that is up is looked into at once, though it has just answered.
+func TestASuspectIsProbedAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, r := range []result{stale, tooSlow} {
+		f, all := some(t, 1)
+		f.ended(start, start, all[0], 1, answeredWell, "")
+		if c := f.ended(start, start, all[0], 1, r, "x"); c != (change{}) || f.members[all[0]].state != Up {
+			t.Errorf("%d: it counts as down already", r)
+		}
+		if due, _ := f.dueProbes(start); len(due) != 1 {
+			t.Errorf("%d: no probe is due", r)
+		}
+		f.probed(start, all[0], time.Millisecond, "")
+		if due, _ := f.dueProbes(start); len(due) != 0 {
+			t.Errorf("%d: it is probed again and again", r)
+		}
+	}
+}
+
+// An update that is answered with errors is no test of whether a backend is well again.
+func TestAnUpdateThatFailsIsNoTrial(t *testing.T) {
+	t.Parallel()
+	f, all := some(t, 2)
+	for queue := range int64(errorsInARow) {
+		f.ended(start, start, all[0], queue, answeredError, "answers 500")
+	}
+	now := start.Add(trialFirst)
+	for queue := range int64(20) {
+		a := newAttempts()
+		a.failed(start, all[1], 0, 0) // it would go elsewhere
+		if chosen(t, f, now, queue, a) != all[1] {
+			t.Error("it goes to the one that fails")
+		}
+	}
+}
+
+func TestAnAddressIsReadyWhenItWasSeenToBe(t *testing.T) {
+	t.Parallel()
+	f := newFleet(backends(t, "http://a"))
+	f.resolved(start, 0, []netip.AddrPort{netip.MustParseAddrPort(two)})
+	if reachable, ready := f.ready(); reachable || ready {
+		t.Error("ready before it is probed")
+	}
+	if _, _, ok := f.choose(start, 1, newAttempts()); !ok {
+		t.Error("it cannot be chosen")
+	}
+	probeAll(f, start)
+	if reachable, ready := f.ready(); !reachable || !ready {
+		t.Error("not ready")
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -309,7 +310,10 @@ func TestAVanishedBackendIsNotWaitedFor(t *testing.T) {
 				t.Errorf("chat %d: %v", chat, sent)
 			}
 		}
-		w.after(3 * time.Second)
+		w.after(probeTimeout - time.Duration(len(mine)-1)*100*time.Millisecond)
+		if s := w.Snapshot(); s.Addresses[0].State != Down {
+			t.Errorf("a probe's time after it is still %s", s.Addresses[0].State)
+		}
 		began := time.Now()
 		w.give(mine[0], 3000)
 		w.after(0)
@@ -1045,4 +1049,82 @@ func TestAnIdleConnectionThatIsClosedIsNoOutage(t *testing.T) {
 			t.Errorf("told %v", w.ready)
 		}
 	})
+}
+
+// When a backend comes back while the lease is lost, not even a connection is made for an update.
+func TestWithoutTheLeaseNoAttemptIsMade(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "http://mybot:8000", one)
+		w.host(one).kill()
+		w.give(1, 1)
+		w.after(time.Second)
+		w.lost.Store(true)
+		w.serve(one, w.takes(one))
+		w.after(10 * time.Second)
+		if n := w.metric("habot_backend_requests_total", "result=aborted"); n != 0 || len(w.sent(0)) != 0 {
+			t.Errorf("%v attempts were begun", n)
+		}
+		w.lost.Store(false)
+		w.after(time.Second)
+		w.expectDone(1)
+	})
+}
+
+// A reply with a large file may take longer than an answer, as long as it comes.
+func TestALongReplyHasMoreTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		large, largeBody := files(t, 3<<20, "method=sendPhoto", "chat_id=5")
+		w := newWorld(t, "http://mybot:8000", one)
+		w.host(one).kill()
+		w.serve(one, w.note(one, func(rw http.ResponseWriter, _ *http.Request, _ int64) {
+			rw.Header().Set("Content-Type", large)
+			_, _ = rw.Write(largeBody[:2<<20])
+			time.Sleep(DefaultTimeout + 30*time.Second)
+			_, _ = rw.Write(largeBody[2<<20:])
+		}))
+		w.give(1, 1)
+		w.after(2 * time.Minute)
+		w.expectDone(1)
+		if n := len(w.times(1)); n != 1 || len(w.telegram.bodies) != 1 || w.telegram.bodies[0] != string(largeBody) {
+			t.Errorf("sent %d times", n)
+		}
+	})
+}
+
+func TestTheGate(t *testing.T) {
+	t.Parallel()
+	held := true
+	g := &gate{held: func() bool { return held }}
+	if err := g.open(); err != nil || !g.abandon() {
+		t.Errorf("open: %v", err)
+	}
+	g.connect(false) // too late
+	if err := g.open(); !errors.Is(err, errTooSlow) {
+		t.Errorf("a connection that was given up lets the update leave: %v", err)
+	}
+	g = &gate{held: func() bool { return held }}
+	if g.connect(true); g.abandon() {
+		t.Error("a connection that came is given up")
+	}
+	held = false
+	if err := g.open(); !errors.Is(err, errLeaseLost) {
+		t.Errorf("without the lease: %v", err)
+	}
+	held = true
+	if err := g.open(); !errors.Is(err, errLeaseLost) {
+		t.Error("half of an update leaves in another lease")
+	}
+}
+
+func TestNoURLIsInAMessage(t *testing.T) {
+	t.Parallel()
+	err := fmt.Errorf("make a request: %w", &url.Error{Op: "parse", URL: "http://mybot/1:AAHsecret", Err: errTest})
+	if got := message(err); got != errTest.Error() {
+		t.Errorf("the message is %q", got)
+	}
+	if got := message(errors.New(strings.Repeat("ä", maxDetail))); len(got) > maxDetail || strings.Contains(got, "\xc3\x00") {
+		t.Errorf("%d bytes", len(got))
+	}
 }
