@@ -19,7 +19,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mymmrac/telego"
 	"github.com/mymmrac/telego/telegoapi"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
@@ -253,6 +252,8 @@ type caller struct {
 	redact  func(string) string
 	logger  *slog.Logger
 	metrics *metrics
+	// unreadable are the updates of the last answer that telego could not read.
+	unreadable map[int]bool
 }
 
 // Call implements telegoapi.Caller.
@@ -271,33 +272,6 @@ func (c *caller) Call(ctx context.Context, url string, data *telegoapi.RequestDa
 		resp.Result = c.readable(resp.Result)
 	}
 	return resp, nil
-}
-
-// readable leaves of each update that cannot be read its id alone: it is ignored, and confirmed.
-func (c *caller) readable(list json.RawMessage) json.RawMessage {
-	var raw []json.RawMessage
-	if json.Unmarshal(list, new([]telego.Update)) == nil || json.Unmarshal(list, &raw) != nil {
-		return list
-	}
-	for i, update := range raw {
-		err := json.Unmarshal(update, new(telego.Update))
-		if err == nil {
-			continue
-		}
-		var bare struct {
-			UpdateID int `json:"update_id"`
-		}
-		if json.Unmarshal(update, &bare) != nil {
-			return list
-		}
-		c.logger.Error("an update cannot be read; it is ignored", "update_id", bare.UpdateID, "error", c.redact(err.Error()))
-		raw[i] = fmt.Appendf(nil, `{"update_id":%d}`, bare.UpdateID)
-	}
-	mended, err := json.Marshal(raw)
-	if err != nil {
-		return list
-	}
-	return mended
 }
 
 // bounded fails, rather than cuts short, what is too long.
