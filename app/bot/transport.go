@@ -68,14 +68,15 @@ const unacknowledgedFor = 5 * time.Second
 // newBase is a transport that keeps a connection warm, so that a takeover needs no handshake. With a proxy the
 // connections are those to the proxy, and all that is said here of connections holds for them. A nil proxy stands for
 // none: net/http's own look into the environment is left out.
-func newBase(proxy *url.URL) *http.Transport {
+func newBase(proxy *url.URL) *way {
 	dialer := &net.Dialer{
 		Timeout:         2 * time.Second,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3},
 		Control:         func(_, _ string, conn syscall.RawConn) error { return forgetful(conn) },
 	}
+	f := &families{dial: dialer.DialContext}
 	rt := &http.Transport{
-		DialContext:           dialer.DialContext,
+		DialContext:           f.dialContext,
 		TLSHandshakeTimeout:   3 * time.Second,
 		MaxIdleConns:          64,
 		MaxIdleConnsPerHost:   32,
@@ -85,7 +86,7 @@ func newBase(proxy *url.URL) *http.Transport {
 	if proxy != nil {
 		rt.Proxy = http.ProxyURL(proxy)
 	}
-	return rt
+	return &way{rt, f}
 }
 
 // forgetful makes a connection throw away what was not delivered when it is closed, as it is when the lease
