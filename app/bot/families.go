@@ -45,6 +45,9 @@ func (f *families) dialContext(ctx context.Context, network, addr string) (net.C
 			taken(ctx, conn)
 			return conn, nil
 		}
+		f.mu.Lock()
+		f.only = "" // it does not even connect
+		f.mu.Unlock()
 	}
 	conn, err := f.dial(ctx, network, addr)
 	if err == nil {

@@ -229,4 +229,7 @@ func TestAFamilyWithoutAnAddressIsNoDeadEnd(t *testing.T) {
 	if err := b.getMe(t.Context(), 5*time.Second); err != nil {
 		t.Error(err)
 	}
+	if rt.families.only != "" {
+		t.Errorf("%q is tried again each time", rt.families.only)
+	}
 }
