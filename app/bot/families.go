@@ -41,9 +41,12 @@ func (f *families) dialContext(ctx context.Context, network, addr string) (net.C
 	only := f.only
 	f.mu.Unlock()
 	if only != "" {
-		if conn, err := f.dial(ctx, only, addr); err == nil {
+		conn, err := f.dial(ctx, only, addr)
+		if err == nil {
 			taken(ctx, conn)
-			return conn, nil
+		}
+		if err == nil || ctx.Err() != nil { // given up: that says nothing of the family
+			return conn, err
 		}
 		f.mu.Lock()
 		f.only = "" // it does not even connect
