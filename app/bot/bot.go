@@ -74,6 +74,9 @@ type Term struct {
 // errNoResult is an answer that says ok and nothing else.
 var errNoResult = errors.New("an answer without a result")
 
+// errNoAnswer is what a probe shows that is not answered soon.
+var errNoAnswer = errors.New("no answer in time")
+
 // Bot is one replica's side towards Telegram. Its methods are safe for concurrent use, but
 // RunAsPrimary runs once at a time.
 type Bot struct {
@@ -89,6 +92,7 @@ type Bot struct {
 	healthAt time.Time
 	lost     bool        // the way to Telegram does not work, by all that is known: a new term alone does not mend it
 	later    *time.Timer // looks at health when it turns bad by itself
+	pollLag  lag         // of getMe and of polls, but for what these wait
 	sendLag  lag         // of sendMessage
 	trouble  diagnosis.Trouble
 	polledAt time.Time // when Telegram last answered a poll
@@ -125,9 +129,11 @@ func New(cfg Config) (*Bot, error) {
 // RunProbe watches the way to Telegram while this replica is not primary, with getMe: a standby must
 // never poll. It also keeps the connection warm. It returns nil when ctx ends.
 func (b *Bot) RunProbe(ctx context.Context) error {
+	var late sync.WaitGroup
+	defer late.Wait()
 	for {
 		if !b.running.Load() {
-			b.probe(ctx)
+			b.probe(ctx, &late)
 		}
 		b.mu.Lock()
 		d := b.tracker.nextProbe()
@@ -138,8 +144,30 @@ func (b *Bot) RunProbe(ctx context.Context) error {
 	}
 }
 
-func (b *Bot) probe(ctx context.Context) {
-	err := b.getMe(ctx, probeTimeout)
+// probe asks once and waits for the answer, but not for long: one that comes late is taken in then.
+func (b *Bot) probe(ctx context.Context, late *sync.WaitGroup) {
+	answered := make(chan struct{})
+	var inTime sync.Once // takes in what the probe shows so far
+	late.Go(func() {
+		defer close(answered)
+		err := b.getMe(ctx, slowProbe)
+		first := false
+		inTime.Do(func() { first = true })
+		if first || err == nil || judge(ctx, err) != transient {
+			b.probed(ctx, err)
+		}
+	})
+	t := time.NewTimer(probeTimeout)
+	defer t.Stop()
+	select {
+	case <-answered:
+	case <-t.C:
+		inTime.Do(func() { b.probed(ctx, errNoAnswer) })
+	}
+}
+
+// probed takes in what a probe has shown.
+func (b *Bot) probed(ctx context.Context, err error) {
 	if ctx.Err() != nil || b.running.Load() {
 		return
 	}
@@ -158,6 +186,7 @@ func (b *Bot) probe(ctx context.Context) {
 func (b *Bot) getMe(ctx context.Context, bound time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
+	start := time.Now()
 	me, err := b.api.GetMe(ctx)
 	if err != nil {
 		return err //nolint:wrapcheck // judged by the caller
@@ -168,8 +197,26 @@ func (b *Bot) getMe(ctx context.Context, bound time.Duration) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.username = me.Username
+	b.pollLag.saw(time.Since(start))
 	return nil
 }
+
+// answered takes in how long Telegram took to answer, but for what it waited on purpose.
+func (b *Bot) answered(took time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pollLag.saw(took)
+}
+
+// answerBound is how long to wait for an answer: least, or longer if answers are seen to take long.
+func (b *Bot) answerBound(least time.Duration) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pollLag.bound(least, longestAnswer)
+}
+
+// longestAnswer bounds a request but one that sends, however slow answers are; what Telegram waits on purpose comes on top.
+const longestAnswer = 20 * time.Second
 
 func message(err error) string {
 	if err == nil {
@@ -190,6 +237,7 @@ func (b *Bot) note(f func(*tracker, time.Time)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
+	b.tracker.slow = b.pollLag.bound(probeBound, longestAnswer) - probeBound
 	f(&b.tracker, now)
 	if b.later != nil {
 		b.later.Stop()

@@ -63,14 +63,18 @@ func (b *Bot) replies(ctx context.Context, u telego.Update) []reply {
 	if m.MigrateFromChatID != 0 {
 		b.chatMoved(m.MigrateFromChatID, m.Chat.ID)
 	}
-	if m.Text == "" {
+	if m.Text == "" || fromABot(m) {
 		return nil
 	}
-	to := placeOf(m)
-	name, argument, ok := parse(m.Text, b.ownUsername(ctx, m.Text))
+	to, group := placeOf(m), inGroup(m)
+	username := b.ownUsername(ctx, m.Text, group)
+	name, argument, ok := parse(m.Text, username)
+	if ok && group && !isKnown(name) && (username == "" || !strings.Contains(strings.Fields(m.Text)[0], "@")) {
+		return nil // another bot's command, or none
+	}
 	if !ok {
-		if strings.HasPrefix(m.Text, "/") {
-			return nil // another bot's command
+		if strings.HasPrefix(m.Text, "/") || group && !b.isMeant(m, username) {
+			return nil // another bot's command, or talk
 		}
 		return b.echo(to, m.Text)
 	}
@@ -98,14 +102,14 @@ func (b *Bot) replies(ctx context.Context, u telego.Update) []reply {
 }
 
 // ownUsername is the bot's own name. A replica that is primary from the start has not probed yet, and asks
-// when a text names a bot.
-func (b *Bot) ownUsername(ctx context.Context, text string) string {
+// when a text names a bot: anywhere in a group, in a command elsewhere.
+func (b *Bot) ownUsername(ctx context.Context, text string, group bool) string {
 	known := func() string {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return b.username
 	}
-	if known() == "" && strings.HasPrefix(text, "/") && strings.Contains(text, "@") {
+	if known() == "" && (group || strings.HasPrefix(text, "/")) && strings.Contains(text, "@") {
 		_ = b.getMe(ctx, probeTimeout) // without an answer every command is its own
 	}
 	return known()

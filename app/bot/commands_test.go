@@ -244,7 +244,11 @@ func FuzzAnswersAreValid(f *testing.F) {
 		if admin {
 			b.cfg.AdminChatIDs = []int64{1}
 		}
-		for _, r := range b.replies(t.Context(), telego.Update{Message: &telego.Message{Text: text, Chat: telego.Chat{ID: 1}}}) {
+		kind := telego.ChatTypePrivate
+		if len(name)%2 == 0 {
+			kind = telego.ChatTypeSupergroup
+		}
+		for _, r := range b.replies(t.Context(), telego.Update{Message: &telego.Message{Text: text, Chat: telego.Chat{ID: 1, Type: kind}}}) {
 			if r.html && !validHTML(r.text) {
 				t.Errorf("Telegram cannot parse %q", r.text)
 			}

@@ -27,8 +27,8 @@ const (
 	botID      = 123456789 // of testToken
 )
 
-// inGroup is a message in a group as Telegram writes it; fields are more of it, as JSON.
-func inGroup(id int, chat int64, text, fields string) queued {
+// groupMessage is a message in a group as Telegram writes it; fields are more of it, as JSON.
+func groupMessage(id int, chat int64, text, fields string) queued {
 	kind := "supergroup"
 	if chat == group {
 		kind = "group"
@@ -61,7 +61,7 @@ func TestAnswersGoToTheTopicThatWasWrittenIn(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
-				f.tg.inject(inGroup(1000, supergroup, "/ping", tt.fields))
+				f.tg.inject(groupMessage(1000, supergroup, "/ping", tt.fields))
 				f.start(election.Change{})
 				after(time.Second)
 				f.expectTexts(supergroup, "habot-bot-1: pong")
@@ -106,8 +106,8 @@ func TestAGroupThatBecameASupergroupIsAnsweredThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.tg.answerWith(migrated)
-		f.tg.inject(inGroup(1000, group, "/ping", ""))
-		f.tg.inject(inGroup(1001, group, "/whoami", ""))
+		f.tg.inject(groupMessage(1000, group, "/ping", ""))
+		f.tg.inject(groupMessage(1001, group, "/whoami", ""))
 		f.start(election.Change{})
 		after(time.Second)
 		f.expectTexts(supergroup, "habot-bot-1: pong", "user id: <code>12</code>\nchat id: <code>-5</code>")
@@ -130,7 +130,7 @@ func TestMigrationsThatGoRoundAreGivenUp(t *testing.T) {
 			}
 			return nil, nil
 		})
-		f.tg.inject(inGroup(1000, group, "/ping", ""))
+		f.tg.inject(groupMessage(1000, group, "/ping", ""))
 		f.start(election.Change{})
 		after(time.Minute)
 		f.expectOutcome(outcomeFailed, 1)
@@ -159,8 +159,8 @@ func TestAnAdminChatThatMovedIsToldAndMayCommand(t *testing.T) {
 				t.Errorf("chat %d was told %q", chat, got)
 			}
 		}
-		f.tg.inject(inGroup(1000, supergroup, "/switchover", ""))
-		f.tg.inject(inGroup(1001, supergroup, "/help", ""))
+		f.tg.inject(groupMessage(1000, supergroup, "/switchover", ""))
+		f.tg.inject(groupMessage(1001, supergroup, "/help", ""))
 		after(time.Second)
 		if !slices.Equal(f.cluster.asked, []string{""}) {
 			t.Errorf("the role was moved %q", f.cluster.asked)
@@ -219,8 +219,8 @@ func TestTheFirstCommandFromAnAdminChatThatMovedCounts(t *testing.T) {
 			}
 			return migrated(c)
 		})
-		f.tg.inject(inGroup(1000, supergroup, "/switchover", ""))
-		f.tg.inject(inGroup(1001, -1009, "/switchover", ""))
+		f.tg.inject(groupMessage(1000, supergroup, "/switchover", ""))
+		f.tg.inject(groupMessage(1001, -1009, "/switchover", ""))
 		f.start(election.Change{})
 		after(time.Second)
 		if !slices.Equal(f.cluster.asked, []string{""}) {
@@ -247,7 +247,7 @@ func TestTheMessageThatAGroupHasMovedIsTakenIn(t *testing.T) {
 				f.tg.answerWith(migrated)
 				f.tg.inject(message)
 				after(time.Second)
-				f.tg.inject(inGroup(1001, supergroup, "/switchover", ""))
+				f.tg.inject(groupMessage(1001, supergroup, "/switchover", ""))
 				after(time.Second)
 				if !slices.Equal(f.cluster.asked, []string{""}) {
 					t.Errorf("the role was moved %q", f.cluster.asked)
@@ -359,5 +359,87 @@ func TestForumsAndMigrationsAgainstTheSimulator(t *testing.T) {
 		if r := sim.Report(); r.Misplaced != 0 || r.Answered != 2 || r.StrayMessages != 5 || r.Confirmed != r.Sent {
 			t.Errorf("the account is %+v", r)
 		}
+	})
+}
+
+// In a group the bot says nothing unless it is meant: commands are other bots' too, and talk is nobody's business.
+func TestInGroupsOnlyWhatIsMeantForTheBotIsAnswered(t *testing.T) {
+	t.Parallel()
+	const byBot = `"reply_to_message":{"message_id":3,"date":1,"chat":{"id":-1001234567890,"type":"supergroup"},"from":{"id":123456789,"is_bot":true,"first_name":"habot"}}`
+	const byOther = `"reply_to_message":{"message_id":3,"date":1,"chat":{"id":-1001234567890,"type":"supergroup"},"from":{"id":5,"is_bot":false,"first_name":"y"}}`
+	const pong = "habot-bot-1: pong"
+	for _, tt := range []struct{ name, text, fields, want string }{
+		{"talk", "hello", "", ""},
+		{"a command of another bot", "/ban 12345", "", ""},
+		{"a path", "/etc/passwd is a file", "", ""},
+		{"another bot's", "/ping@other_bot", "", ""},
+		{"a known command", "/ping", "", pong},
+		{"addressed", "/ping@Habot_BOT", "", pong},
+		{"addressed, not known", "/ban@habot_bot 12345", "", "I do not know /ban.\n"},
+		{"a mention", "well, @habot_bot, hello", "", "habot-bot-1: well, @habot_bot, hello"},
+		{"another's mention", "@habot_botanist hello", "", ""},
+		{"an address", "write to me@habot_bot", "", ""},
+		{"a reply to the bot", "hello", byBot, "habot-bot-1: hello"},
+		{"a reply to somebody", "hello", byOther, ""},
+		{"in a topic that the bot opened", "hello", `"message_thread_id":3,"is_topic_message":true,` + byBot, ""},
+		{"an anonymous admin", "/ping@habot_bot", `"sender_chat":{"id":-1001234567890,"type":"supergroup"}`, pong},
+		{"a linked channel's post", "/ping@habot_bot", `"is_automatic_forward":true,"sender_chat":{"id":-1009,"type":"channel"}`, ""},
+	} {
+		for _, chat := range []int64{group, supergroup} {
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					f := newFixture(t)
+					m := groupMessage(1000, chat, tt.text, tt.fields)
+					if tt.name == "an anonymous admin" {
+						m.raw = strings.Replace(m.raw, `"from":{"id":12,`, `"from":{"id":1087968824,"is_bot":true,"username":"GroupAnonymousBot",`, 1)
+					}
+					f.tg.inject(m)
+					f.start(election.Change{})
+					after(time.Second)
+					got := strings.Join(f.tg.texts(chat), "\n")
+					if tt.want == "" && got != "" || !strings.HasPrefix(got, tt.want) {
+						t.Errorf("%q is answered with %q, want %q", tt.text, got, tt.want)
+					}
+					f.expectConfirmed(1000)
+				})
+			})
+		}
+	}
+}
+
+// Two bots that answer each other would talk for ever.
+func TestABotIsNeverAnswered(t *testing.T) {
+	t.Parallel()
+	for name, chat := range map[string]string{"private": `{"id":7,"type":"private"}`, "group": `{"id":-5,"type":"group","title":"g"}`} {
+		for _, text := range []string{"hello", "/ping", "/ping@habot_bot", "@habot_bot hello"} {
+			t.Run(name+" "+text, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					f := newFixture(t, 7, group)
+					f.tg.inject(queued{id: 1000, raw: fmt.Sprintf(
+						`{"update_id":1000,"message":{"message_id":1,"date":1,"from":{"id":77,"is_bot":true,"first_name":"another","username":"another_bot"},"chat":%s,"text":%q}}`, chat, text)})
+					f.start(election.Change{})
+					after(time.Second)
+					if got := f.sent(); len(got) != 0 {
+						t.Errorf("a bot is answered with %q", got)
+					}
+					f.expectConfirmed(1000)
+					f.expectOutcome(outcomeIgnored, 1)
+				})
+			})
+		}
+	}
+}
+
+// The direct messages of a channel are conversations of its own with each user.
+func TestDirectMessagesOfAChannelAreAnswered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.inject(queued{id: 1000, raw: `{"update_id":1000,"message":{"message_id":1,"date":1,"from":{"id":12,"first_name":"x"},"chat":{"id":-1009,"type":"supergroup","is_direct_messages":true},"direct_messages_topic":{"topic_id":12},"text":"hello"}}`})
+		f.start(election.Change{})
+		after(time.Second)
+		f.expectTexts(-1009, "habot-bot-1: hello")
 	})
 }

@@ -98,7 +98,14 @@ type poll struct {
 	limit    int
 	timeout  int           // seconds, asked of Telegram
 	bound    time.Duration // for the whole request
+	wait     time.Duration // of it, what Telegram may wait on purpose
 	askFirst bool          // whether there is a way to Telegram at all
+}
+
+// slower is the poll where an answer, but for the wait, is given as long as bound says, which is at least what it is given.
+func (p poll) slower(bound func(least time.Duration) time.Duration) poll {
+	p.bound = p.wait + bound(p.bound-p.wait)
+	return p
 }
 
 // dueAt is when the answer to a poll that began then was due: a waiting poll's when its wait is over, whenever it is
@@ -110,7 +117,7 @@ func (p poll) dueAt(began time.Time) time.Time {
 	return began.Add(time.Duration(p.timeout) * time.Second)
 }
 
-// Times of polls. A waiting poll looks just like a Telegram that hangs, so the wait is short: a hang is
+// Times of polls, where answers are not slow: each is given twice as long as answers are seen to take. A waiting poll looks just like a Telegram that hangs, so the wait is short: a hang is
 // seen after longBound at the latest. After a failure polls ask for an immediate answer and are given
 // probeBound: once Telegram is back, the next one reaches it after probeBound and a back-off of at
 // most pollBackOff, within three seconds.
@@ -120,7 +127,8 @@ const (
 	probeBound  = 1500 * time.Millisecond
 	// waitBound is for a probe that Telegram may keep waiting for three seconds. It would sleep through
 	// the return of a Telegram that hangs, so it leaves only when getMe has been answered.
-	waitBound = 4 * time.Second
+	waitBound  = 4 * time.Second
+	repeatWait = 3 * time.Second
 	// pollBackOff and probeBound together are no more than failingFor is above ten seconds: an outage that short never
 	// makes a primary unhealthy.
 	pollBackOff = 500 * time.Millisecond
@@ -133,13 +141,13 @@ const (
 // offset of one less than three seconds ago waiting for three: probes alternate between two offsets
 // that confirm the same.
 func (l *ledger) next(failures int, now time.Time) poll {
-	p := poll{offset: l.offset, limit: maxBatch, timeout: longTimeout, bound: longBound}
+	p := poll{offset: l.offset, limit: maxBatch, timeout: longTimeout, bound: longBound, wait: longTimeout * time.Second}
 	switch {
 	case failures == 0:
 	case l.known == 0 || now.Sub(l.knownSince) > knownFor:
-		p.timeout, p.bound, p.askFirst = 0, waitBound, true
+		p.timeout, p.bound, p.wait, p.askFirst = 0, waitBound, repeatWait, true
 	default:
-		p.timeout, p.bound = 0, probeBound
+		p.timeout, p.bound, p.wait = 0, probeBound, 0
 		if failures%2 == 0 {
 			p.offset = 0
 		} else {

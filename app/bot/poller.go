@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mymmrac/telego"
@@ -47,6 +48,10 @@ type run struct {
 	refusals     int // 401 and 409 in a row
 	webhookTaken bool
 
+	besides   sync.WaitGroup // what goes on beside polls
+	measuring atomic.Bool
+	measured  atomic.Int64 // when Telegram answered such a question last, in ns
+
 	handling sync.WaitGroup // the lines
 	places   chan struct{}  // of maxParallel, those taken
 	handled  chan struct{}  // told when an update is handled
@@ -82,8 +87,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 		tr.roleBegan()
 	})
 	ctx = withHeld(ctx, t.Held)
-	var besides sync.WaitGroup
-	defer besides.Wait()
+	defer r.besides.Wait()
 	polling, stopPolling := context.WithCancel(ctx)
 	defer stopPolling()
 	go func() {
@@ -104,7 +108,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 		}
 		if !greeted {
 			greeted = true
-			besides.Go(func() { b.setCommands(polling) })
+			r.besides.Go(func() { b.setCommands(polling) })
 		}
 		r.take(working, updates) // each looks at the lease itself before it is handled
 		r.await(polling)
@@ -162,11 +166,20 @@ func (r *run) finish(ctx context.Context, stopWorking func()) {
 func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	began := time.Now()
 	r.mu.Lock()
-	p := r.book.next(r.failures, began)
+	p := r.book.next(r.failures, began).slower(r.b.answerBound)
+	atOnce := p.timeout == 0 && !p.askFirst || !r.book.idle()
 	r.mu.Unlock()
-	updates, err := r.getUpdates(ctx, p)
+	if r.failures > 0 {
+		r.measure(ctx)
+	}
+	updates, took, err := r.getUpdates(ctx, p)
 	switch v := judge(ctx, err); {
 	case v == fine:
+		if wait := time.Duration(p.timeout) * time.Second; atOnce && len(updates) > 0 {
+			r.b.answered(took)
+		} else if len(updates) == 0 && took > wait && !p.askFirst {
+			r.b.answered(took - wait)
+		}
 		r.failures, r.refusals = 0, 0
 		r.polled(true)
 		r.b.setTrouble("", nil)
@@ -194,23 +207,46 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	return nil, false
 }
 
-func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, error) {
-	if p.askFirst {
-		r.term.Within(pollLoop, probeBound+slack)
-		if err := r.b.getMe(ctx, probeBound); err != nil {
-			return nil, err
+// measure has Telegram asked, beside polls that fail, how long an answer takes now: a poll that is given up too soon never
+// shows it.
+func (r *run) measure(ctx context.Context) {
+	if !r.measuring.CompareAndSwap(false, true) {
+		return
+	}
+	r.besides.Go(func() {
+		defer r.measuring.Store(false)
+		if r.b.getMe(ctx, slowProbe) == nil {
+			r.measured.Store(time.Now().UnixNano())
+		}
+	})
+}
+
+// askedLately tells whether Telegram has answered such a question just now.
+func (r *run) askedLately() bool {
+	return time.Since(time.Unix(0, r.measured.Load())) < pollBackOff+slack
+}
+
+// getUpdates polls, and tells how long that took.
+func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, time.Duration, error) {
+	if p.askFirst && !r.askedLately() {
+		bound := r.b.answerBound(probeBound)
+		r.term.Within(pollLoop, bound+slack)
+		if err := r.b.getMe(ctx, bound); err != nil {
+			return nil, 0, err
 		}
 	}
 	r.term.Within(pollLoop, p.bound+slack)
 	ctx, cancel := context.WithTimeout(ctx, p.bound)
 	defer cancel()
-	return r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{ //nolint:wrapcheck // judged and logged by the caller
+	start := time.Now()
+	updates, err := r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{
 		Offset:  p.offset,
 		Limit:   p.limit,
 		Timeout: p.timeout,
 		// Only what is handled: Telegram remembers what a former program asked for.
 		AllowedUpdates: []string{telego.MessageUpdates},
 	})
+	return updates, time.Since(start), err //nolint:wrapcheck // judged and logged by the caller
 }
 
 // failed takes note of a poll that failed, whose answer was due by then, and returns how long to wait before the

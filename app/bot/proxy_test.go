@@ -316,8 +316,8 @@ func TestAProxyThatRefusesIsNamedAndItsPasswordIsNot(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}
-		x.bot.probe(t.Context())
-		x.bot.probe(t.Context())
+		x.bot.probe(t.Context(), new(sync.WaitGroup))
+		x.bot.probe(t.Context(), new(sync.WaitGroup))
 		secrets := []string{proxyPassword, url.QueryEscape(proxyPassword), base64.StdEncoding.EncodeToString([]byte(proxyUser + ":" + proxyPassword))}
 		said := err.Error() + x.log.String() + x.bot.health.Detail
 		if x.bot.health.OK || x.log.String() == "" {

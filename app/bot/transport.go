@@ -19,7 +19,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mymmrac/telego"
 	"github.com/mymmrac/telego/telegoapi"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -68,14 +67,15 @@ const unacknowledgedFor = 5 * time.Second
 // newBase is a transport that keeps a connection warm, so that a takeover needs no handshake. With a proxy the
 // connections are those to the proxy, and all that is said here of connections holds for them. A nil proxy stands for
 // none: net/http's own look into the environment is left out.
-func newBase(proxy *url.URL) *http.Transport {
+func newBase(proxy *url.URL) *way {
 	dialer := &net.Dialer{
 		Timeout:         2 * time.Second,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3},
 		Control:         func(_, _ string, conn syscall.RawConn) error { return forgetful(conn) },
 	}
+	f := &families{dial: dialer.DialContext}
 	rt := &http.Transport{
-		DialContext:           dialer.DialContext,
+		DialContext:           f.dialContext,
 		TLSHandshakeTimeout:   3 * time.Second,
 		MaxIdleConns:          64,
 		MaxIdleConnsPerHost:   32,
@@ -85,7 +85,7 @@ func newBase(proxy *url.URL) *http.Transport {
 	if proxy != nil {
 		rt.Proxy = http.ProxyURL(proxy)
 	}
-	return rt
+	return &way{rt, f}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -236,6 +236,8 @@ type caller struct {
 	redact  func(string) string
 	logger  *slog.Logger
 	metrics *metrics
+	// unreadable are the updates of the last answer that telego could not read.
+	unreadable map[int]bool
 }
 
 // Call implements telegoapi.Caller.
@@ -254,33 +256,6 @@ func (c *caller) Call(ctx context.Context, url string, data *telegoapi.RequestDa
 		resp.Result = c.readable(resp.Result)
 	}
 	return resp, nil
-}
-
-// readable leaves of each update that cannot be read its id alone: it is ignored, and confirmed.
-func (c *caller) readable(list json.RawMessage) json.RawMessage {
-	var raw []json.RawMessage
-	if json.Unmarshal(list, new([]telego.Update)) == nil || json.Unmarshal(list, &raw) != nil {
-		return list
-	}
-	for i, update := range raw {
-		err := json.Unmarshal(update, new(telego.Update))
-		if err == nil {
-			continue
-		}
-		var bare struct {
-			UpdateID int `json:"update_id"`
-		}
-		if json.Unmarshal(update, &bare) != nil {
-			return list
-		}
-		c.logger.Error("an update cannot be read; it is ignored", "update_id", bare.UpdateID, "error", c.redact(err.Error()))
-		raw[i] = fmt.Appendf(nil, `{"update_id":%d}`, bare.UpdateID)
-	}
-	mended, err := json.Marshal(raw)
-	if err != nil {
-		return list
-	}
-	return mended
 }
 
 // bounded fails, rather than cuts short, what is too long.
