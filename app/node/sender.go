@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -67,12 +68,14 @@ func newSender(n *Node) *sender {
 func (s *sender) bound() time.Duration { return max(patience, s.n.cfg.Election.QueryTimeout()) }
 
 // begin takes room for another request to an address, if fewer than limit are under way and the last left at least
-// apart ago. Otherwise overdue says that one should have been answered by now, so that the address counts as asked.
+// apart ago, longer the more there are. Otherwise overdue says that one should have been answered by now, so that the
+// address counts as asked.
 func (s *sender) begin(at slot, now election.Instant, m message) (room, overdue bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	since := s.underway[at]
-	if len(since) == 0 || (len(since) < m.limit && now.Sub(since[len(since)-1]) >= m.apart) {
+	apart := m.apart + time.Duration(len(since)-1)*s.n.cfg.Election.Resend()
+	if len(since) == 0 || (len(since) < m.limit && now.Sub(since[len(since)-1]) >= apart) {
 		s.underway[at] = append(since, now)
 		return true, false
 	}
@@ -249,6 +252,7 @@ func (s *sender) grants(addr string, c election.Claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.granted[addr] = c
+	s.forget()
 }
 
 func (s *sender) end(req election.EndRequest) {
@@ -350,6 +354,21 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 		}
 	}
 	s.address[id] = addr
+	s.forget()
+}
+
+// maxRemembered is about how many addresses are remembered: as many as are asked at most.
+const maxRemembered = 64
+
+// forget forgets addresses that are not there any more, once there are many: a replica that starts again may have another
+// each time. It MUST be called with mu held.
+func (s *sender) forget() {
+	if max(len(s.address), len(s.granted)) <= maxRemembered {
+		return
+	}
+	addrs := s.n.cfg.Transport.Addresses()
+	maps.DeleteFunc(s.address, func(_ election.ReplicaID, addr string) bool { return !slices.Contains(addrs, addr) })
+	maps.DeleteFunc(s.granted, func(addr string, _ election.Claim) bool { return !slices.Contains(addrs, addr) })
 }
 
 func (s *sender) addressOf(id election.ReplicaID) string {

@@ -111,6 +111,7 @@ var mutants = []mutant{
 	many("one of many does not guess at those it has not heard", "	before += int(float64(max(0, unheard)) * own)\n", ""),
 	many("one of many waits for those that do not claim", "first && id != m.last.claim.Replica && p.status.Role != Leaving && m.reachable(p) {", "first {"),
 	in("node/sender.go", "answer that comes late is given up", "return max(patience, s.n.cfg.Election.QueryTimeout())", "return s.n.cfg.Election.QueryTimeout()"),
+	in("node/sender.go", "below a majority one that hangs is waited for", "time.AfterFunc(s.n.cfg.Election.QueryTimeout(), done)", "time.AfterFunc(s.bound(), done)"),
 
 	// Following.
 	machine("hearsay in requests followed", "	case !direct:\n		return\n", ""),
