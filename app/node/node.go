@@ -214,7 +214,7 @@ func (n *Node) carryOut(outs []election.Output) {
 		switch out := out.(type) {
 		case election.Reply: // taken by the caller that asked
 		case election.SendQuery:
-			n.sender.query()
+			n.sender.query(out)
 		case election.SendClaim:
 			n.sender.claim(out)
 		case election.SendEnd:
