@@ -4,6 +4,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"habot/app/config"
+	"habot/app/diagnosis"
 	"habot/app/logging"
 	"habot/app/service"
 	"habot/app/simulator"
@@ -27,7 +29,8 @@ const usage = `usage: habot [command]
 
   serve               run a replica (the default)
   healthcheck         exit 0 if the replica beside it is alive
-  status              show all replicas
+  status [--watch]    show whether the bot answers, and all replicas; exit 1 if it does not answer
+  history             show the last changes of primary
   switchover [NAME]   move the primary role to a replica, to any if none is named
   simulator           run the stand-in for Telegram
   version             show version and commit
@@ -57,7 +60,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch command {
 	case "switchover":
 		most = 1
-	case "serve", "healthcheck", "status", "simulator", "version", "help", "-h", "--help":
+	case "status":
+		if len(args) == 1 && args[0] == watchFlag {
+			most = 1
+		}
+	case "serve", "healthcheck", "history", "simulator", "version", "help", "-h", "--help":
 	default:
 		_, _ = fmt.Fprintf(stderr, "habot: there is no command %q\n%s\n", command, usage)
 		return exitUsage
@@ -106,6 +113,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		os.Exit(code)
 	}}
 	if err := p.carryOut(ctx, command, args); err != nil {
+		if errors.Is(err, errNotAnswering) {
+			return exitFailed // the status says so
+		}
 		if command == "serve" || command == "simulator" {
 			p.log.Error("exiting", "error", err)
 		} else {
@@ -132,21 +142,28 @@ func (p process) carryOut(ctx context.Context, command string, args []string) er
 		first, _ := os.ReadFile("/proc/1/cmdline")                                  // not there: not in a container
 		return web.NewClient(healthAddr(p.cfg, string(first)), "").Healthcheck(ctx) //nolint:wrapcheck // shown as it is
 	case "status":
-		v, err := operator.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("show the status: %w", err)
+		if len(args) > 0 {
+			return p.watchStatus(ctx, operator)
 		}
-		web.WriteStatus(p.stdout, v)
+		return p.showStatus(ctx, operator)
+	case "history":
+		changes, err := operator.History(ctx)
+		if err != nil {
+			return fmt.Errorf("show the history: %w", err)
+		}
+		web.WriteHistory(p.stdout, changes)
 		return nil
 	case "switchover":
 		to := ""
 		if len(args) > 0 {
 			to = args[0]
 		}
-		if err := operator.Switchover(ctx, to); err != nil {
-			return fmt.Errorf("switch over: %w", err)
+		change, took, err := operator.Switchover(ctx, to)
+		if err != nil {
+			return err //nolint:wrapcheck // one clear sentence
 		}
-		_, err := fmt.Fprintln(p.stdout, "the primary hands over")
+		_, err = fmt.Fprintf(p.stdout, "%s is primary now, replacing %s; it took %s, of which there was no primary for %s\n",
+			change.Name, change.Previous, diagnosis.Span(took), diagnosis.Downtime(change))
 		return err //nolint:wrapcheck // standard output
 	case "simulator":
 		return p.simulate(ctx)
@@ -163,6 +180,51 @@ func healthAddr(cfg config.Config, firstCommand string) string {
 		return cfg.SimulatorAddr
 	}
 	return cfg.HTTPAddr
+}
+
+// errNotAnswering is the exit code of a status that was shown.
+var errNotAnswering = errors.New("the bot does not answer")
+
+func (p process) showStatus(ctx context.Context, operator *web.Client) error {
+	s, err := operator.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("show the status: %w", err)
+	}
+	web.WriteStatus(p.stdout, s)
+	if !s.Verdict.OK() {
+		return errNotAnswering
+	}
+	return nil
+}
+
+const (
+	// watchFlag has the status shown again and again.
+	watchFlag  = "--watch"
+	watchEvery = time.Second
+	// clearScreen moves the cursor home and erases the screen (ECMA-48).
+	clearScreen = "\x1b[H\x1b[2J"
+)
+
+// watchStatus shows the status until ctx ends, also while the replica cannot be asked.
+func (p process) watchStatus(ctx context.Context, operator *web.Client) error {
+	again := time.NewTicker(watchEvery)
+	defer again.Stop()
+	for {
+		var page strings.Builder
+		if s, err := operator.Status(ctx); err != nil {
+			_, _ = fmt.Fprintln(&page, "the status cannot be shown:", err)
+		} else {
+			web.WriteStatus(&page, s)
+		}
+		if _, err := fmt.Fprint(p.stdout, clearScreen, page.String()); err != nil {
+			return fmt.Errorf("show the status: %w", err)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 func (p process) simulate(ctx context.Context) error {

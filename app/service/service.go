@@ -17,6 +17,7 @@ import (
 
 	"habot/app/bot"
 	"habot/app/config"
+	"habot/app/diagnosis"
 	"habot/app/election"
 	"habot/app/listener"
 	"habot/app/node"
@@ -227,8 +228,8 @@ func (s *service) buildBot(name string, registry *prometheus.Registry) (err erro
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
 	server := web.NewServer(web.Config{
-		Addr: s.cfg.HTTPAddr, Replica: operated{s.replica, s.log}, Failing: s.supervisor.Failing, Trouble: func() string { return s.bot.Trouble().Text() },
-		AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
+		Addr: s.cfg.HTTPAddr, Replica: operated{s.replica, s.log}, Failing: s.supervisor.Failing, Facts: s.facts, LastPoll: s.bot.LastPoll,
+		Demo: s.cfg.Demo, AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
 		Served: func() { s.supervisor.Served(webServer) },
 	})
 	if err := server.Listen(); err != nil {
@@ -236,9 +237,18 @@ func (s *service) buildWeb(registry *prometheus.Registry) error {
 	}
 	client := web.NewClient(s.cfg.HTTPAddr, "")
 	s.close = append(s.close, client.Close)
-	s.components = append(s.components, supervise.Component{Name: webServer, Run: server.Serve})
+	s.components = append(s.components, supervise.Component{Name: webServer, Run: server.Serve}, supervise.Component{Name: "verdict", Run: s.logVerdicts})
 	s.servers = append(s.servers, supervise.Server{Name: webServer, Ask: client.Answers})
 	return nil
+}
+
+// facts are what this replica knows now.
+func (s *service) facts() diagnosis.Facts {
+	f := diagnosis.Facts{View: s.replica.View(), Trouble: s.bot.Trouble(), Failing: s.supervisor.Failing()}
+	if s.strangers != nil {
+		f.Incompatible = s.strangers()
+	}
+	return f
 }
 
 // work is what only the primary does.

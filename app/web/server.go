@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
 	"habot/app/listener"
 )
@@ -37,10 +38,14 @@ type Replica interface {
 type Config struct {
 	Addr    string
 	Replica Replica
-	// Failing names the parts of this process that are not alive; none in health.
+	// Failing names the components of this process that are not alive; none in health.
 	Failing func() []string
-	// Trouble says why Telegram refuses this bot; empty if it does not.
-	Trouble func() string
+	// Facts are what this replica knows now, the view and what is failing included.
+	Facts func() diagnosis.Facts
+	// LastPoll is when Telegram last answered a poll of this replica; zero if it has not.
+	LastPoll func() time.Time
+	// Demo: the bot talks to the simulator.
+	Demo bool
 	// AdminToken lets its bearer switch over, from anywhere; empty for nobody.
 	AdminToken string
 	// OperatorKey lets the command line beside the replica switch over; empty for nobody.
@@ -121,7 +126,7 @@ func (s *Server) routes() http.Handler {
 	r.GET("/livez", s.livez)
 	r.GET("/readyz", s.readyz)
 	r.GET("/primary", s.primary)
-	r.GET("/cluster", func(c *gin.Context) { c.IndentedJSON(http.StatusOK, s.cfg.Replica.View()) })
+	r.GET("/cluster", func(c *gin.Context) { c.IndentedJSON(http.StatusOK, s.status()) })
 	r.GET("/history", func(c *gin.Context) {
 		c.IndentedJSON(http.StatusOK, append([]election.Change{}, s.cfg.Replica.View().History...))
 	})
@@ -149,7 +154,7 @@ func (s *Server) refuse(c *gin.Context, code int, why string) {
 // index is for people who wonder what answers here.
 func (s *Server) index(c *gin.Context) {
 	var b strings.Builder
-	WriteStatus(&b, s.cfg.Replica.View())
+	WriteStatus(&b, s.status())
 	b.WriteString("\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")
 	c.String(http.StatusOK, "%s", b.String())
 }
@@ -166,30 +171,21 @@ func (s *Server) livez(c *gin.Context) {
 
 // readyz: standing by or serving properly.
 func (s *Server) readyz(c *gin.Context) {
-	if why := s.notReady(); why != "" {
+	if why := diagnosis.Unready(s.cfg.Facts()); why != "" {
 		c.String(http.StatusServiceUnavailable, "not ready: %s\n", why)
 		return
 	}
 	c.String(http.StatusOK, "ok\n")
 }
 
-func (s *Server) notReady() string {
-	v := s.cfg.Replica.View()
-	failing, trouble := s.cfg.Failing(), s.cfg.Trouble()
-	switch {
-	case len(failing) > 0:
-		return "failing: " + strings.Join(failing, ", ")
-	case trouble != "":
-		return trouble
-	case v.Self.Role != election.Primary && v.Self.Role != election.Standby && v.Known():
-		return string(v.Self.Role)
-	case v.Self.Role != election.Primary && v.Self.Role != election.Standby:
-		return string(v.Self.Role) + ", no primary is known"
-	case !v.Self.Health.OK:
-		return v.Self.Health.Detail
-	default:
-		return ""
+// status is what there is to know.
+func (s *Server) status() Status {
+	f := s.cfg.Facts()
+	st := Status{View: f.View, Verdict: diagnosis.Of(f), Demo: s.cfg.Demo}
+	if at := s.cfg.LastPoll(); !at.IsZero() {
+		st.LastPoll = max(1, time.Since(at))
 	}
+	return st
 }
 
 // primary is 200 only on the primary, for load balancers.
@@ -217,10 +213,10 @@ func (s *Server) switchover(c *gin.Context) {
 	defer cancel()
 	switch err := s.cfg.Replica.Switchover(ctx, to); {
 	case errors.Is(err, election.ErrNoSuccessor), errors.Is(err, election.ErrNotPrimary):
-		s.refuse(c, http.StatusConflict, err.Error())
+		s.refuse(c, http.StatusConflict, diagnosis.Refusal(s.cfg.Replica.View(), to, err))
 	case err != nil:
 		s.cfg.Logger.Error("a switchover failed", "to", to, "error", err)
-		s.refuse(c, http.StatusServiceUnavailable, "the switchover could not be begun")
+		s.refuse(c, http.StatusServiceUnavailable, "the switchover could not be started; the log of this replica says why")
 	default:
 		c.JSON(http.StatusAccepted, gin.H{"ok": true})
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
 )
 
@@ -63,11 +64,14 @@ func configure(change func(*Config)) Config {
 			view: func() election.View { return healthy(election.Standby) },
 			move: func(context.Context, string) error { return nil },
 		},
-		Failing: func() []string { return nil }, Trouble: func() string { return "" }, OperatorKey: operatorKey,
+		Failing: func() []string { return nil }, LastPoll: func() time.Time { return time.Time{} }, OperatorKey: operatorKey,
 		Gatherer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&cfg)
+	}
+	if cfg.Facts == nil {
+		cfg.Facts = func() diagnosis.Facts { return diagnosis.Facts{View: cfg.Replica.View(), Failing: cfg.Failing()} }
 	}
 	return cfg
 }
@@ -103,7 +107,9 @@ func TestLivezDependsOnPartsAloneNotOnRoleQuorumOrTelegram(t *testing.T) {
 		failing := []string(nil)
 		s := NewServer(configure(func(cfg *Config) {
 			viewing(v)(cfg)
-			cfg.Trouble = func() string { return "401 Unauthorized" }
+			cfg.Facts = func() diagnosis.Facts {
+				return diagnosis.Facts{View: v, Trouble: diagnosis.TroubleToken, Failing: failing}
+			}
 			cfg.Failing = func() []string { return failing }
 		}))
 		code, body := get(s, "/livez")
@@ -124,24 +130,24 @@ func TestReadyzSaysWhyNot(t *testing.T) {
 		what    string
 		view    election.View
 		failing []string
-		trouble string
+		trouble diagnosis.Trouble
 		code    int
 		body    string
 	}{
 		{"primary", healthy(election.Primary), nil, "", 200, "ok\n"},
 		{"standby", healthy(election.Standby), nil, "", 200, "ok\n"},
-		{"joining", healthy(election.Joining), nil, "", 503, "not ready: joining, no primary is known\n"},
-		{"looking", healthy(election.Looking), nil, "", 503, "not ready: looking, no primary is known\n"},
-		{"candidate", healthy(election.Candidate), nil, "", 503, "not ready: candidate, no primary is known\n"},
-		{"leaving", leaving, nil, "", 503, "not ready: leaving\n"},
+		{"joining", healthy(election.Joining), nil, "", 503, "not ready: no primary yet: this replica has just started\n"},
+		{"looking", healthy(election.Looking), nil, "", 503, "not ready: no primary: 1 of 3 replicas reachable, 2 needed\n"},
+		{"candidate", healthy(election.Candidate), nil, "", 503, "not ready: no primary: 1 of 3 replicas reachable, 2 needed\n"},
+		{"leaving", leaving, nil, "", 503, "not ready: this replica is leaving\n"},
 		{"unhealthy", unhealthy, nil, "", 503, "not ready: polls fail\n"},
-		{"trouble", healthy(election.Standby), nil, "409: someone else polls %d", 503, "not ready: 409: someone else polls %d\n"},
-		{"a failing part", healthy(election.Primary), []string{"poller"}, "", 503, "not ready: failing: poller\n"},
-		{"all at once", unhealthy, []string{"poller"}, "401", 503, "not ready: failing: poller\n"},
+		{"trouble", healthy(election.Standby), nil, diagnosis.TroubleConflict, 503, "not ready: another program polls with this token (409)\n"},
+		{"a failing part", healthy(election.Primary), []string{"poller"}, "", 503, "not ready: components of this replica fail: poller\n"},
+		{"all at once", unhealthy, []string{"poller"}, diagnosis.TroubleToken, 503, "not ready: components of this replica fail: poller\n"},
 	} {
 		s := NewServer(configure(func(cfg *Config) {
 			viewing(c.view)(cfg)
-			cfg.Failing, cfg.Trouble = func() []string { return c.failing }, func() string { return c.trouble }
+			cfg.Facts = func() diagnosis.Facts { return diagnosis.Facts{View: c.view, Trouble: c.trouble, Failing: c.failing} }
 		}))
 		code, body := get(s, "/readyz")
 		expect(t, c.what, code, body, c.code, c.body)
@@ -177,10 +183,14 @@ func TestClusterAndHistoryShowAllThatIsKnown(t *testing.T) {
 	t.Parallel()
 	v := cluster()
 	s := NewServer(configure(viewing(v)))
-	var view election.View
+	var status Status
 	code, body := get(s, "/cluster")
-	if err := json.Unmarshal([]byte(body), &view); err != nil || code != 200 || !reflect.DeepEqual(view, v) {
+	want := Status{View: v, Verdict: diagnosis.Of(diagnosis.Facts{View: v})}
+	if err := json.Unmarshal([]byte(body), &status); err != nil || code != 200 || !reflect.DeepEqual(status, want) {
 		t.Errorf("/cluster: %d %v %s", code, err, body)
+	}
+	if !strings.Contains(body, `"text": "the bot answers: habot-bot-1 is primary"`) {
+		t.Errorf("/cluster without a verdict: %s", body)
 	}
 	var history []election.Change
 	code, body = get(s, "/history")
@@ -196,7 +206,7 @@ func TestIndexShowsTheStatusAndTheAddresses(t *testing.T) {
 	v := cluster()
 	v.Self.Name = "100%s"
 	var status strings.Builder
-	WriteStatus(&status, v)
+	WriteStatus(&status, Status{View: v, Verdict: diagnosis.Of(diagnosis.Facts{View: v})})
 	code, body := get(NewServer(configure(viewing(v))), "/")
 	expect(t, "/", code, body, 200, status.String()+"\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")
 }
@@ -410,12 +420,12 @@ func TestWhatBecameOfASwitchover(t *testing.T) {
 		body string
 	}{
 		{nil, 202, `{"ok":true}`},
-		{fmt.Errorf("hand over: %w", election.ErrNoSuccessor), 409, `{"error":"hand over: no such standby can take over"}`},
-		{fmt.Errorf("hand over: %w", election.ErrNotPrimary), 409, `{"error":"hand over: this replica is not primary"}`},
-		{errors.New("some detail"), 503, `{"error":"the switchover could not be begun"}`},
+		{fmt.Errorf("ask 10.0.0.7:7175: %w", election.ErrNoSuccessor), 409, `{"error":"no standby can take over just now: none has granted the primary's lease lately"}`},
+		{fmt.Errorf("ask 10.0.0.7:7175: %w", election.ErrNotPrimary), 409, `{"error":"the primary is changing just now; try again"}`},
+		{errors.New("some detail"), 503, `{"error":"the switchover could not be started; the log of this replica says why"}`},
 	} {
 		s := NewServer(configure(func(cfg *Config) {
-			cfg.Replica = replica{move: func(context.Context, string) error { return c.err }}
+			cfg.Replica = replica{view: cluster, move: func(context.Context, string) error { return c.err }}
 		}))
 		code, body := ask(s.http.Handler, fromCommandLine(httptest.NewRequest(http.MethodPost, "/switchover", nil)))
 		expect(t, fmt.Sprint(c.err), code, body, c.code, c.body)
