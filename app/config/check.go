@@ -89,10 +89,14 @@ func (c *checker) config(raw environment) Config {
 		c.warn("LEASE=%v is longer than %v: while Telegram is down the role may move once", cfg.Lease, calmLease)
 	}
 	if cfg.Mode == ModeBotOnly && cfg.Replicas > 1 {
-		c.warn("MODE=%s holds no election: with REPLICAS=%d the replicas would cut off each other's polls; set REPLICAS=1", ModeBotOnly, cfg.Replicas)
+		c.warn("MODE=%s with REPLICAS=%d: there is no election, so all of them poll and end each other's polls (409); set REPLICAS=1", ModeBotOnly, cfg.Replicas)
 	}
-	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 && cfg.Replicas%2 == 0 && cfg.Quorum == 0 {
-		c.warn("REPLICAS=%d is even: it survives no more failures than %d", cfg.Replicas, cfg.Replicas-1)
+	switch spare := (cfg.Replicas - 1) / 2; {
+	case cfg.Mode != ModePrimaryBackup || cfg.Replicas%2 == 1 || cfg.Quorum != 0:
+	case spare == 0:
+		c.warn("REPLICAS=%d survives no failure: a majority of two is both; with 3 one may fail", cfg.Replicas)
+	default:
+		c.warn("REPLICAS=%d is even: it survives the failure of %d, as %d would", cfg.Replicas, spare, cfg.Replicas-1)
 	}
 	return cfg
 }
@@ -109,9 +113,14 @@ func (c *checker) apiURL(value string, demo bool) string {
 		c.secretProblem("TELEGRAM_API_URL", acceptedURL)
 		return ""
 	}
+	host, _, _ := strings.Cut(value, "/")
 	switch {
-	case tokenWithin.MatchString(u.Path):
+	case tokenWithin.MatchString(u.Path), tokenWithin.MatchString(u.Opaque):
 		c.secretProblem("TELEGRAM_API_URL", acceptedURL+"; the token belongs into BOT_TOKEN")
+	case !strings.Contains(value, "://") && strings.ContainsAny(value, "@?#"):
+		c.secretProblem("TELEGRAM_API_URL", acceptedURL)
+	case !strings.Contains(value, "://"):
+		c.problem("TELEGRAM_API_URL", host, acceptedURL)
 	case (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || (u.Port() != "" && !isPort(u.Port())),
 		u.User != nil, strings.ContainsAny(value, "?#"):
 		// User, path and query are not shown: they may be secrets.

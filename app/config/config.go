@@ -164,11 +164,10 @@ func Load(environ []string, readFile func(name string) ([]byte, error)) (Config,
 		c.problem("INSTANCES", v, acceptedInstances)
 	}
 	c.allProxy(set)
-	warnings, err := lookalikes(set)
-	if err != nil {
+	if err := c.lookalikes(set, cfg.Demo); err != nil {
 		return Config{}, Problems{err.Error()}
 	}
-	cfg.Warnings = append(c.warnings, warnings...)
+	cfg.Warnings = c.warnings
 	if len(c.problems) > 0 {
 		return Config{}, c.problems
 	}

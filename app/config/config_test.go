@@ -181,6 +181,9 @@ func TestTheRefusedValueIsShown(t *testing.T) {
 		{"INSTANCES=bot, b\nad ,bot", `INSTANCES="b\nad" is not accepted: `},
 		{"REPLICA_NAME=" + strings.Repeat("n", 500), `REPLICA_NAME="` + strings.Repeat("n", 80) + `..." is not accepted: `},
 		{"TELEGRAM_API_URL=ftp://x:1/y", `TELEGRAM_API_URL="ftp://x:1" is not accepted: `},
+		{"TELEGRAM_API_URL=api.telegram.org", `TELEGRAM_API_URL="api.telegram.org" is not accepted: http`},
+		{"TELEGRAM_API_URL=localhost:8081/x", `TELEGRAM_API_URL="localhost:8081" is not accepted: http`},
+		{"TELEGRAM_API_URL=u:p@host", `TELEGRAM_API_URL is not accepted: http`},
 	} {
 		if p := problems(t, nil, c.set); len(p) != 1 || !strings.HasPrefix(p[0], c.shown) {
 			t.Errorf("%s: got %q, want %s...", c.set, p, c.shown)
@@ -384,6 +387,20 @@ func TestTheOperatorKeyFollowsFromTheClusterSecretAlone(t *testing.T) {
 	}
 }
 
+// A mistyped name must not give the demo to somebody who has a bot.
+func TestAMistypedTokenIsNoDemo(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"BOT_TOEKN", "BOT_TOKEN_FLIE", "TELEGRAM_BOT_TOKEN", "bot_token", "BOTTOKEN"} {
+		p := problems(t, nil, name+"="+token)
+		if len(p) != 1 || !isAbout(p[0], "BOT_TOKEN") || !strings.Contains(p[0], "it is not set, but "+name+" is") || strings.Contains(p[0], token[10:]) {
+			t.Errorf("%s: %q", name, p)
+		}
+	}
+	if got := mustLoad(t, nil, "BOT_TOEKN=x", "BOT_TOKEN="+token); got.Demo || len(got.Warnings) != 1 {
+		t.Errorf("beside a token: demo %t, %q", got.Demo, got.Warnings)
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -391,16 +408,16 @@ func TestWarnings(t *testing.T) {
 		want []string // a part of each warning
 	}{
 		{nil, nil},
-		{[]string{"REPLICAS=4"}, []string{"REPLICAS=4 is even: it survives no more failures than 3"}},
-		{[]string{"REPLICAS=2"}, []string{"REPLICAS=2 is even"}},
+		{[]string{"REPLICAS=4"}, []string{"REPLICAS=4 is even: it survives the failure of 1, as 3 would"}},
+		{[]string{"REPLICAS=2"}, []string{"REPLICAS=2 survives no failure: a majority of two is both; with 3 one may fail"}},
 		{[]string{"REPLICAS=4", "QUORUM=3"}, nil},
 		{[]string{"REPLICAS=5", "QUORUM=3"}, nil},
 		{[]string{"REPLICAS=1", "QUORUM=1"}, nil},
 		{[]string{"REPLICAS=5", "QUORUM=2"}, []string{"QUORUM=2 is below a majority of REPLICAS=5"}},
 		{[]string{"REPLICAS=4", "QUORUM=2"}, []string{"QUORUM=2 is below a majority of REPLICAS=4"}},
 		{[]string{"REPLICAS=2", "QUORUM=1"}, []string{"QUORUM=1 is below a majority of REPLICAS=2"}},
-		{[]string{"MODE=bot-only"}, []string{"MODE=bot-only holds no election: with REPLICAS=3"}},
-		{[]string{"MODE=bot-only", "REPLICAS=4"}, []string{"MODE=bot-only holds no election: with REPLICAS=4"}},
+		{[]string{"MODE=bot-only"}, []string{"MODE=bot-only with REPLICAS=3: there is no election, so all of them poll and end each other's polls (409); set REPLICAS=1"}},
+		{[]string{"MODE=bot-only", "REPLICAS=4"}, []string{"MODE=bot-only with REPLICAS=4"}},
 		{[]string{"MODE=bot-only", "REPLICAS=1"}, nil},
 		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=http://api.example.org:8081"}, []string{"TELEGRAM_API_URL=http://api.example.org:8081 is not encrypted: the token travels in clear text"}},
 		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=http://10.0.0.7"}, []string{"TELEGRAM_API_URL=http://10.0.0.7 is not encrypted"}},
@@ -413,19 +430,19 @@ func TestWarnings(t *testing.T) {
 		{[]string{"TELEGRAM_API_URL=http://demo.example.org"}, nil}, // the demo's token is public
 		{[]string{"LEASE=4500ms"}, nil},
 		{[]string{"LEASE=4501ms"}, []string{"LEASE=4.501s is longer than 4.5s: while Telegram is down the role may move once"}},
-		{[]string{"BOT_TOKN=" + token}, []string{"BOT_TOKN is not known and has no effect; did you mean BOT_TOKEN?"}},
-		{[]string{"BOT_TOKEN_FLIE=/x"}, []string{"did you mean BOT_TOKEN_FILE?"}},
+		{[]string{"BOT_TOKN=" + token, "BOT_TOKEN=" + token}, []string{"BOT_TOKN is not known and has no effect; did you mean BOT_TOKEN?"}},
+		{[]string{"BOT_TOKEN_FLIE=/x", "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN_FILE?"}},
 		{[]string{"HABOT_LEASE=2s"}, []string{"HABOT_LEASE is not known and has no effect; did you mean LEASE?"}},
 		{[]string{"HABOT_MODE=x"}, []string{"did you mean MODE?"}},
-		{[]string{"TELEGRAM_BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
+		{[]string{"TELEGRAM_BOT_TOKEN=" + token, "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
 		{[]string{"TELEGRAM_TOKEN=" + token}, nil},
 		{[]string{"API_URL=http://x"}, []string{"did you mean TELEGRAM_API_URL?"}},
 		{[]string{"REPLICA=3"}, []string{"did you mean REPLICAS?"}},
-		{[]string{"bot_token=" + token}, []string{"did you mean BOT_TOKEN?"}},
-		{[]string{"BOT-TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
+		{[]string{"bot_token=" + token, "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
+		{[]string{"BOT-TOKEN=" + token, "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
 		{[]string{"ADMIN_CHAT_ID=1"}, []string{"did you mean ADMIN_CHAT_IDS?"}},
 		{[]string{"LOGLEVEL=debug"}, []string{"did you mean LOG_LEVEL?"}},
-		{[]string{"REPLICA=3", "BOT_TOKN=x"}, []string{"BOT_TOKN", "REPLICA "}},
+		{[]string{"REPLICA=3", "ADMIN_TOKN=x"}, []string{"ADMIN_TOKN", "REPLICA "}},
 		{[]string{"REPLICA="}, nil},
 		{[]string{"REPLICAS\n=3"}, nil}, // a warning is one line
 		{[]string{

@@ -181,6 +181,9 @@ func TestComposeHandsTheSimulatorWhatIsItsOwn(t *testing.T) {
 			t.Errorf("docker-compose.yml: service telegram gets %s: %s, want %s", v.Name, got[v.Name], handed(v))
 		}
 	}
+	if got["REPLICAS"] == "" {
+		t.Error("docker-compose.yml: nothing that starts with REPLICAS=0 refuses it")
+	}
 	// It serves a demo: no secret is any of its business.
 	for name := range got {
 		if strings.Contains(name, "TOKEN") || strings.Contains(name, "SECRET") {

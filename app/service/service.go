@@ -109,7 +109,11 @@ func (s *service) warn() {
 	for _, w := range s.cfg.Warnings {
 		s.log.Warn(w)
 	}
-	if s.cfg.Demo && s.cfg.Stack {
+	switch {
+	case !s.cfg.Demo:
+	case !s.cfg.Stack:
+		s.log.Warn("BOT_TOKEN is not set: this is the demo, not the real Telegram")
+	default:
 		s.log.Error("this stack runs the demo: it was given no token. docker stack deploy does not read .env; app/DEPLOY.md says how to hand it over")
 	}
 }
@@ -129,9 +133,6 @@ func Name(ctx context.Context, cfg config.Config) string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "replica"
-	}
-	if cfg.Mode == config.ModeBotOnly {
-		return host
 	}
 	return peer.OwnName(ctx, nil, cfg.Instances, host)
 }

@@ -101,6 +101,18 @@ func TestTheLogTellsThatAnOperatorAskedForASwitchover(t *testing.T) {
 	}
 }
 
+func TestADemoSaysThatItIsOne(t *testing.T) {
+	t.Parallel()
+	for environ, want := range map[string]bool{"": true, "BOT_TOKEN=123456:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi": false, "SWARM_TASK=habot_bot.1": false} {
+		var logs record
+		s := &service{cfg: load(t, strings.Fields(environ)...), log: slog.New(slog.NewTextHandler(&logs, nil))}
+		s.warn()
+		if got := strings.Contains(logs.String(), `level=WARN msg="BOT_TOKEN is not set: this is the demo, not the real Telegram"`); got != want {
+			t.Errorf("%q: %t, want %t:\n%s", environ, got, want, logs.String())
+		}
+	}
+}
+
 // The demo's token is public, and a stack's ports are open to all.
 func TestADemoThatIsDeployedAsAStackIsAnError(t *testing.T) {
 	t.Parallel()
