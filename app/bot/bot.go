@@ -19,6 +19,7 @@ import (
 
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/logging"
 )
 
 // Cluster is what the commands show and move.
@@ -85,6 +86,8 @@ type Bot struct {
 	metrics *metrics
 	running atomic.Bool
 	took    chan struct{} // this replica has become primary
+	// unanswered bounds the lines about updates that could not be answered: a chat that has blocked the bot may go on writing.
+	unanswered *logging.Quota
 
 	mu       sync.Mutex
 	tracker  tracker
@@ -109,7 +112,7 @@ func New(cfg Config) (*Bot, error) {
 		cfg.Transport = newBase(cfg.Proxy)
 	}
 	b := &Bot{
-		cfg: cfg, metrics: newMetrics(cfg.Registerer), took: make(chan struct{}, 1),
+		cfg: cfg, metrics: newMetrics(cfg.Registerer), took: make(chan struct{}, 1), unanswered: logging.NewQuota(10, time.Minute),
 		health: election.Health{OK: true}, muted: map[int64]bool{}, moved: map[int64]int64{}, placed: map[int64]bool{},
 	}
 	redact := redaction(cfg.Token, cfg.Proxy)

@@ -5,5 +5,5 @@
 // it is told when to run, asks before each request whether it still may, and stops when told. Outside a term
 // it asks Telegram who it is, and writes to admins; nothing else leaves, which the transport sees to.
 //
-// It may import election, diagnosis, notify, telego, client_golang and golang.org/x/sys.
+// It may import election, diagnosis, logging, notify, telego, client_golang and golang.org/x/sys.
 package bot

@@ -2,7 +2,7 @@
 // and when whoever reads them stalls, lines are dropped and counted rather than the election, or the
 // fail-stop, held up. LOG.md lists what is logged, and its keys.
 //
-// It may import the standard library alone.
+// It may import the standard library and golang.org/x/time/rate.
 package logging
 
 import (

@@ -5,9 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"habot/app/diagnosis"
+	"habot/app/logging"
 )
 
 const (
@@ -21,21 +20,19 @@ const (
 // logVerdicts logs whether the bot answers, and when that changes, until ctx ends; then it returns nil.
 func (s *service) logVerdicts(ctx context.Context) error {
 	var report diagnosis.Report
-	lines, omitted := rate.NewLimiter(rate.Every(verdictLineEvery), verdictLines), 0
+	lines := logging.NewQuota(verdictLines, verdictLineEvery)
 	next := time.NewTicker(verdictEvery)
 	defer next.Stop()
 	for {
-		v, now := diagnosis.Of(s.facts()), time.Now()
-		switch {
-		case !report.Observe(now, v, s.cfg.Lease):
-		case !lines.AllowN(now, 1):
-			omitted++
-		case v.OK():
-			s.log.Info("the bot answers", "verdict", v.Text, "omitted", omitted)
-			omitted = 0
-		default:
-			s.log.Error("the bot does not answer", "cause", v.State, "verdict", v.Text, "problems", strings.Join(v.Problems, "; "), "omitted", omitted)
-			omitted = 0
+		if v := diagnosis.Of(s.facts()); report.Observe(time.Now(), v, s.cfg.Lease) {
+			omitted, ok := lines.Take(time.Now())
+			switch {
+			case !ok:
+			case v.OK():
+				s.log.Info("the bot answers", "verdict", v.Text, "omitted", omitted)
+			default:
+				s.log.Error("the bot does not answer", "cause", v.State, "verdict", v.Text, "problems", strings.Join(v.Problems, "; "), "omitted", omitted)
+			}
 		}
 		select {
 		case <-next.C:
