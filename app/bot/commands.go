@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"html"
-	"slices"
 	"strings"
 	"time"
 
@@ -192,12 +191,9 @@ func (b *Bot) name() string { return "<b>" + html.EscapeString(b.cfg.Name) + "</
 // statusText is the verdict, every replica in a line, and the last change.
 func statusText(f diagnosis.Facts) string {
 	v := f.View
-	all := []election.Peer{{Status: v.Self, Reachable: true}}
-	all = append(all, v.Peers...)
-	slices.SortStableFunc(all, func(x, y election.Peer) int { return strings.Compare(x.Status.Name, y.Status.Name) })
 	var s strings.Builder
 	s.WriteString(html.EscapeString(diagnosis.Of(f).Text) + "\n")
-	for _, p := range all {
+	for _, p := range diagnosis.Replicas(v) {
 		health := "healthy"
 		switch {
 		case !p.Reachable:

@@ -3,7 +3,9 @@ package diagnosis
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"habot/app/election"
 )
@@ -137,8 +139,9 @@ func (f Facts) problems() []string {
 	if !v.Self.Health.OK {
 		add("%s does not reach Telegram: %s", v.Self.Name, line(v.Self.Health.Detail))
 	}
-	for _, p := range v.Peers {
+	for _, p := range Replicas(v) {
 		switch {
+		case p.Status.Replica == v.Self.Replica:
 		case !p.Reachable:
 			add("%s is not reachable, last contact %s ago", p.Status.Name, Span(p.Age))
 		case !p.Status.Health.OK:
@@ -162,7 +165,30 @@ func (f Facts) problems() []string {
 
 // Missing is the number of replicas that are expected and of which nothing is known.
 func Missing(v election.View) int {
-	return max(0, v.Expected-1-len(v.Peers)-len(v.Mismatched))
+	return max(0, v.Expected-len(Replicas(v))-len(v.Mismatched))
+}
+
+// Replicas are all that are known, this one included, by name. A replica that starts again has another id: what is left
+// of its earlier life is left out.
+func Replicas(v election.View) []election.Peer {
+	all := append([]election.Peer{{Status: v.Self, Reachable: true}}, v.Peers...)
+	silence := func(p election.Peer) time.Duration {
+		if p.Reachable {
+			return -1
+		}
+		return p.Age
+	}
+	slices.SortStableFunc(all, func(a, b election.Peer) int {
+		return cmp.Or(strings.Compare(a.Status.Name, b.Status.Name), cmp.Compare(silence(a), silence(b)))
+	})
+	kept := all[:0]
+	for _, p := range all {
+		if n := len(kept); n > 0 && !p.Reachable && kept[n-1].Status.Name == p.Status.Name {
+			continue
+		}
+		kept = append(kept, p)
+	}
+	return kept
 }
 
 // Difference is what an incompatible replica has that this one has not.

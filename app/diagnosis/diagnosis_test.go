@@ -119,6 +119,39 @@ func TestOfAndUnready(t *testing.T) {
 	}
 }
 
+// A replica that starts again has another id: what is left of its earlier life is no replica that is missing.
+func TestAnEarlierLifeIsNoReplica(t *testing.T) {
+	t.Parallel()
+	v := view(func(v *election.View) {
+		for _, name := range []string{"r1", "r3", "r4", "r4"} {
+			earlier := status(name, election.Primary)
+			earlier.Replica += "-earlier"
+			v.Peers = append(v.Peers, election.Peer{Status: earlier, Age: 10 * time.Second})
+		}
+	})
+	var got []string
+	for _, p := range Replicas(v) {
+		got = append(got, fmt.Sprint(p.Status.Name, " ", p.Reachable))
+	}
+	if want := []string{"r1 true", "r2 true", "r3 true", "r4 false"}; !slices.Equal(got, want) {
+		t.Errorf("replicas: %q, want %q", got, want)
+	}
+	if got, want := Of(Facts{View: v}).Problems, []string{"r4 is not reachable, last contact 10 s ago"}; !slices.Equal(got, want) {
+		t.Errorf("problems: %q, want %q", got, want)
+	}
+	v.Peers, v.Reachable = v.Peers[2:], 1
+	if got := Missing(v); got != 0 {
+		t.Errorf("%d missing: r3 and r4 are known", got)
+	}
+	v.Peers = v.Peers[:1] // r1's own earlier life
+	if got := Missing(v); got != 2 {
+		t.Errorf("%d missing, want r2 and r3", got)
+	}
+	if got := objection(v, "r1"); got != "" && !strings.Contains(got, "r1") {
+		t.Errorf("to r1: %q", got)
+	}
+}
+
 func TestATextFromElsewhereIsPartOfOneLine(t *testing.T) {
 	t.Parallel()
 	got := line(strings.Repeat("ä\n\t ", 200))

@@ -18,7 +18,7 @@ func objection(v election.View, name string) string {
 	case !v.Known():
 		return noPrimary(v)
 	case name == "":
-		if !slices.ContainsFunc(everybody(v), fit) {
+		if !slices.ContainsFunc(Replicas(v), fit) {
 			return "no standby can take over: " + Count(v)
 		}
 		return ""
@@ -26,7 +26,7 @@ func objection(v election.View, name string) string {
 		return name + " is primary already"
 	}
 	var named []election.Peer
-	for _, p := range everybody(v) {
+	for _, p := range Replicas(v) {
 		if p.Status.Name == name || string(p.Status.Replica) == name {
 			named = append(named, p)
 		}
@@ -58,18 +58,12 @@ func Refusal(v election.View, name string, err error) string {
 	}
 }
 
-// everybody are all replicas that are known, this one first.
-func everybody(v election.View) []election.Peer {
-	return append([]election.Peer{{Status: v.Self, Reachable: true}}, v.Peers...)
-}
-
 func fit(p election.Peer) bool { return p.Reachable && p.Status.Role == election.Standby }
 
 func names(v election.View) []string {
 	var all []string
-	for _, p := range everybody(v) {
+	for _, p := range Replicas(v) {
 		all = append(all, p.Status.Name)
 	}
-	slices.Sort(all)
 	return slices.Compact(all)
 }

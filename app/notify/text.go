@@ -70,7 +70,7 @@ func (s Snapshot) replicas() string {
 	for _, r := range s.present() {
 		fmt.Fprintf(&b, "%s reachable, %s\n", bold(r.Name), html.EscapeString(string(r.Role)))
 	}
-	for _, p := range s.View.Peers {
+	for _, p := range diagnosis.Replicas(s.View) {
 		if !p.Reachable {
 			fmt.Fprintf(&b, "%s missing, no contact for %s\n", bold(p.Status.Name), diagnosis.Span(p.Age))
 		}

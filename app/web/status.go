@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,11 +25,9 @@ type Status struct {
 // WriteStatus writes a status for people: the verdict, a line per replica, the last change, what is wrong.
 func WriteStatus(w io.Writer, s Status) {
 	fmt.Fprintf(w, "%s\n\n", s.Verdict.Text)
-	all := append([]election.Peer{{Status: s.Self, Reachable: true}}, s.Peers...)
-	slices.SortStableFunc(all, func(a, b election.Peer) int { return strings.Compare(a.Status.Name, b.Status.Name) })
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "REPLICA\tROLE\tTELEGRAM\tPRIMARY SINCE\tVERSION")
-	for _, p := range all {
+	for _, p := range diagnosis.Replicas(s.View) {
 		role, telegram, since := string(p.Status.Role), "reachable", ""
 		switch {
 		case !p.Reachable:
