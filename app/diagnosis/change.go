@@ -37,7 +37,7 @@ func Cause(c election.Change) string {
 
 // Downtime is how long there was no primary before a change, as its new primary knows it.
 func Downtime(c election.Change) string {
-	if c.Reason == election.ReasonStart && c.Gap == 0 {
+	if !c.GapMeasured() {
 		return "unknown"
 	}
 	return Span(c.Gap)

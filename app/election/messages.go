@@ -136,10 +136,14 @@ type Change struct {
 	Name     string `json:"name"`
 	Previous string `json:"previous"`
 	Reason   Reason `json:"reason"`
-	// Gap is how long nobody was primary: from the last sign of the old primary's role (its
-	// release, or its last renewal heard) to the new one's. 0 if there was none before.
-	Gap time.Duration `json:"gap_ns"`
+	// Gap is the time without a primary: from the last sign of the old primary's role (its release, or its last
+	// renewal received) to the new one's. It means something only if GapMeasured.
+	Gap time.Duration `json:"gap_ns,omitempty"`
 }
+
+// GapMeasured tells whether Gap was measured. A primary that knows of none before it cannot tell how long there was
+// none: all replicas may have restarted.
+func (c Change) GapMeasured() bool { return c.Reason != ReasonStart }
 
 // Health is what a replica knows of its own way to Telegram.
 type Health struct {

@@ -118,18 +118,28 @@ func (r roster) look(now election.Instant, peers []election.Peer) []coming {
 	return all
 }
 
+// tellChange logs a new primary, and the time without one if that was measured.
+func (n *Node) tellChange(c election.Change) {
+	self := c.Claim.Replica == n.cfg.Election.Self
+	if !c.GapMeasured() {
+		n.cfg.Logger.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason, "timestamp_ns", c.Claim.Timestamp, "self", self)
+		return
+	}
+	n.cfg.Logger.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason,
+		"nobody_for_seconds", c.Gap.Seconds(), "timestamp_ns", c.Claim.Timestamp, "self", self)
+}
+
 // tell logs and counts what the election has to say, in the words of metrics and history.
 func (n *Node) tell(out election.Output) {
 	log := n.cfg.Logger
 	switch out := out.(type) {
 	case election.PrimaryChanged:
 		c := out.Change
-		log.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason,
-			"nobody_for_seconds", c.Gap.Seconds(), "timestamp_ns", c.Claim.Timestamp, "self", c.Claim.Replica == n.cfg.Election.Self)
+		n.tellChange(c)
 		n.metrics.changes.Inc()
 		if c.Claim.Replica == n.cfg.Election.Self {
 			n.metrics.takeovers.WithLabelValues(string(c.Reason)).Inc()
-			if c.Reason != election.ReasonStart {
+			if c.GapMeasured() {
 				n.metrics.takeoverSeconds.Observe(c.Gap.Seconds())
 			}
 		}
