@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"html"
 	"strings"
-	"time"
 
 	"github.com/mymmrac/telego"
 	"github.com/mymmrac/telego/telegoutil"
@@ -203,7 +202,7 @@ func statusText(f diagnosis.Facts) string {
 		}
 		fmt.Fprintf(&s, "<b>%s</b> %s, %s", html.EscapeString(p.Status.Name), html.EscapeString(string(p.Status.Role)), html.EscapeString(health))
 		if p.Reachable && p.Status.Role == election.Primary {
-			fmt.Fprintf(&s, ", since %s", p.Status.Primary.Time().UTC().Format(time.DateTime+" MST"))
+			fmt.Fprintf(&s, ", since %s", diagnosis.Clock(v.Since(p.Status.Primary)))
 		}
 		s.WriteByte('\n')
 	}

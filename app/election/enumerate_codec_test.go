@@ -429,6 +429,7 @@ var leftOut = map[string]string{
 	"Machine.wall":         "Step sets it first of all",
 	"Machine.out":          "Step clears it first of all",
 	"Machine.history":      "for people",
+	"Machine.wonAt":        "for people",
 	"Machine.change":       "for people",
 	"term.name":            "for people",
 	"term.sign":            "for people, and when to ask again: here questions are asked at any time",

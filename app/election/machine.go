@@ -119,6 +119,7 @@ type Machine struct {
 	promise promise
 	last    term
 	history []Change
+	wonAt   map[Claim]int64 // by the wall clock, for people; of what is in history
 	peers   map[ReplicaID]*peer
 
 	// floorSeen is the highest timestamp met anywhere; lastOwn the last one used here.
@@ -176,6 +177,7 @@ func New(cfg Config, r Reading) *Machine {
 		joinedAt:     r.Now.Add(cfg.JoinSilence()),
 		queryAt:      r.Now,
 		health:       Health{OK: true},
+		wonAt:        map[Claim]int64{},
 		peers:        map[ReplicaID]*peer{},
 		mismatchTold: map[string]Refusal{},
 		misfits:      map[string]misfit{},
@@ -468,7 +470,12 @@ func (m *Machine) remember(c Change) {
 		return
 	}
 	m.history = append(m.history, c)
+	m.wonAt[c.Claim] = m.wall
+	if c.Claim.Replica != m.cfg.Self {
+		m.wonAt[c.Claim] = min(m.wall, c.Claim.Timestamp)
+	}
 	if len(m.history) > historyLength {
+		delete(m.wonAt, m.history[0].Claim)
 		m.history = slices.Delete(m.history, 0, 1)
 	}
 	m.emit(PrimaryChanged{c})

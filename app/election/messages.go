@@ -49,7 +49,8 @@ func (c Claim) Compare(o Claim) int {
 	return cmp.Compare(c.Replica, o.Replica)
 }
 
-// Time is the claim's timestamp as a wall clock would show it.
+// Time is the claim's timestamp as a wall clock would show it. It may be far ahead of all wall clocks: View.Since is for
+// people.
 func (c Claim) Time() time.Time { return time.Unix(0, c.Timestamp) }
 
 // Role is what a replica is in the election.
@@ -139,6 +140,18 @@ type Change struct {
 	// Gap is the time without a primary: from the last sign of the old primary's role (its release, or its last
 	// renewal received) to the new one's. It means something only if GapMeasured.
 	Gap time.Duration `json:"gap_ns,omitempty"`
+	// WonAt is when the new primary took over, by a wall clock: its own where this is its own history, elsewhere the
+	// claim's timestamp or, if that lies ahead, the time at which this replica learned of the change. For people: it
+	// orders nothing. It is set in a View alone, and is never sent to other replicas.
+	WonAt time.Time `json:"won_at,omitzero"`
+}
+
+// Since is when the new primary took over, for people.
+func (c Change) Since() time.Time {
+	if c.WonAt.IsZero() {
+		return c.Claim.Time()
+	}
+	return c.WonAt
 }
 
 // GapMeasured tells whether Gap was measured. A primary that knows of none before it cannot tell how long there was
@@ -264,6 +277,16 @@ type View struct {
 	Quorum    int `json:"quorum"`
 	// History is the changes of primary known here, oldest first; at most 100.
 	History []Change `json:"history"`
+}
+
+// Since is when the holder of a claim took over, for people: as in History if it is there.
+func (v View) Since(c Claim) time.Time {
+	for _, h := range v.History {
+		if h.Claim == c {
+			return h.Since()
+		}
+	}
+	return c.Time()
 }
 
 // Known tells whether this replica knows a primary now, itself included.

@@ -54,6 +54,12 @@ func (m *Machine) View(now Instant) View {
 		Reachable: 1,
 		History:   slices.Clone(m.history),
 	}
+	for i, c := range v.History {
+		v.History[i].WonAt = time.Unix(0, m.wonAt[c.Claim])
+	}
+	if n := len(v.History); n > 0 {
+		v.Self.Change = v.History[n-1]
+	}
 	for _, p := range m.peers {
 		r := m.reachable(p)
 		if r {

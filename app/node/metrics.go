@@ -101,6 +101,13 @@ func newGauges(view func() election.View) gauges {
 		newGauge("habot_primary_known", "1 if this replica knows a primary.", func(v election.View) float64 { return truth(v.Known()) }),
 		newGauge("habot_primary_timestamp_seconds", "Timestamp of the primary this replica knows; 0 if none.",
 			func(v election.View) float64 { return float64(v.Self.Primary.Timestamp) / 1e9 }),
+		newGauge("habot_primary_since_timestamp_seconds", "When the primary this replica knows took over, by a wall clock, for people; 0 if none.",
+			func(v election.View) float64 {
+				if !v.Known() {
+					return 0
+				}
+				return float64(v.Since(v.Self.Primary).UnixNano()) / 1e9
+			}),
 		newGauge("habot_lease_remaining_seconds", "What is left of this replica's own lease; 0 unless it is primary.",
 			func(v election.View) float64 {
 				if !v.IsPrimary() {

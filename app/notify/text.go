@@ -12,7 +12,7 @@ import (
 
 // ChangeText is which replica became primary, replacing which, why, and how long there was none, as HTML.
 func ChangeText(c election.Change) string {
-	s := fmt.Sprintf("%s became primary at %s", bold(c.Name), diagnosis.Clock(c.Claim.Time()))
+	s := fmt.Sprintf("%s became primary at %s", bold(c.Name), diagnosis.Clock(c.Since()))
 	if c.Previous != "" {
 		s += ", replacing " + bold(c.Previous)
 	}

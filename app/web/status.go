@@ -36,7 +36,7 @@ func WriteStatus(w io.Writer, s Status) {
 			telegram = "not reachable"
 		}
 		if p.Reachable && p.Status.Role == election.Primary {
-			since = diagnosis.Clock(p.Status.Primary.Time())
+			since = diagnosis.Clock(s.Since(p.Status.Primary))
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Status.Name, role, telegram, since, p.Status.Version)
 	}
@@ -76,7 +76,7 @@ func (s Status) facts() []string {
 }
 
 func change(c election.Change) string {
-	s := fmt.Sprintf("%s became primary at %s", c.Name, diagnosis.Clock(c.Claim.Time()))
+	s := fmt.Sprintf("%s became primary at %s", c.Name, diagnosis.Clock(c.Since()))
 	if c.Previous != "" {
 		s += ", replacing " + c.Previous
 	}
@@ -92,7 +92,7 @@ func WriteHistory(w io.Writer, changes []election.Change) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "PRIMARY SINCE\tPRIMARY\tREPLACING\tDOWNTIME\tREASON")
 	for _, c := range changes {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", diagnosis.Clock(c.Claim.Time()), c.Name, cmp.Or(c.Previous, "-"), diagnosis.Downtime(c), diagnosis.Cause(c))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", diagnosis.Clock(c.Since()), c.Name, cmp.Or(c.Previous, "-"), diagnosis.Downtime(c), diagnosis.Cause(c))
 	}
 	_ = t.Flush() // w's errors are its owner's to notice
 }
