@@ -17,8 +17,9 @@ import (
 	"github.com/mymmrac/telego/telegoapi"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
-	"habot/app/telling"
+	"habot/app/logging"
 )
 
 // Cluster is what the commands show and move.
@@ -85,6 +86,8 @@ type Bot struct {
 	metrics *metrics
 	running atomic.Bool
 	took    chan struct{} // this replica has become primary
+	// unanswered bounds the lines about updates that could not be answered: a chat that has blocked the bot may go on writing.
+	unanswered *logging.Quota
 
 	mu       sync.Mutex
 	tracker  tracker
@@ -94,10 +97,11 @@ type Bot struct {
 	later    *time.Timer // looks at health when it turns bad by itself
 	pollLag  lag         // of getMe and of polls, but for what these wait
 	sendLag  lag         // of sendMessage
-	trouble  telling.Trouble
+	trouble  diagnosis.Trouble
+	polledAt time.Time // when Telegram last answered a poll
 	refused  time.Time // when Telegram refused last because of another program
 	username string
-	deaf     map[int64]bool  // admins' chats that refused the last message
+	muted    map[int64]bool  // admins' chats that refused the last message
 	moved    map[int64]int64 // those that became supergroups, and which
 	placed   map[int64]bool  // those that were there when their commands were set
 }
@@ -108,8 +112,8 @@ func New(cfg Config) (*Bot, error) {
 		cfg.Transport = newBase(cfg.Proxy)
 	}
 	b := &Bot{
-		cfg: cfg, metrics: newMetrics(cfg.Registerer), took: make(chan struct{}, 1),
-		health: election.Health{OK: true}, deaf: map[int64]bool{}, moved: map[int64]int64{}, placed: map[int64]bool{},
+		cfg: cfg, metrics: newMetrics(cfg.Registerer), took: make(chan struct{}, 1), unanswered: logging.NewQuota(10, time.Minute),
+		health: election.Health{OK: true}, muted: map[int64]bool{}, moved: map[int64]int64{}, placed: map[int64]bool{},
 	}
 	redact := redaction(cfg.Token, cfg.Proxy)
 	client := &http.Client{Transport: &transport{
@@ -174,7 +178,7 @@ func (b *Bot) probed(ctx context.Context, err error) {
 	b.note(func(t *tracker, now time.Time) { t.probed(now, v != transient && v != permanent, message(err)) })
 	switch v {
 	case unauthorized:
-		b.setTrouble(telling.TroubleToken, err)
+		b.setTrouble(diagnosis.TroubleToken, err)
 	case fine:
 		b.setTrouble("", nil)
 	default: // what a probe cannot tell, polls will
@@ -248,22 +252,38 @@ func (b *Bot) note(f func(*tracker, time.Time)) {
 	switch {
 	case !h.OK && !b.lost:
 		b.lost = true
-		b.cfg.Logger.Warn("the way to Telegram does not work", "detail", h.Detail)
+		b.cfg.Logger.Warn("Telegram unreachable", "detail", h.Detail)
 	case b.lost && !b.tracker.doubted(now):
 		b.lost = false
-		b.cfg.Logger.Info("the way to Telegram works again")
+		b.cfg.Logger.Info("Telegram reachable again")
 	}
-	if h.OK != b.health.OK || h != b.health && now.Sub(b.healthAt) >= detailEvery {
+	b.tell(now, h)
+}
+
+// tell passes on a health that has changed. One that is good names the trouble in its detail: standbys do not poll, and
+// know it by that alone. b.mu MUST be held.
+func (b *Bot) tell(now time.Time, h election.Health) {
+	if h.OK {
+		h.Detail = b.trouble.Text()
+	}
+	if h.OK != b.health.OK || h != b.health && (h.OK || now.Sub(b.healthAt) >= detailEvery) {
 		b.health, b.healthAt = h, now
 		b.cfg.OnHealth(h)
 	}
 }
 
-// Trouble says for people why Telegram refuses this bot; empty if it does not.
-func (b *Bot) Trouble() string {
+// Trouble is why Telegram refuses this bot; empty if it does not.
+func (b *Bot) Trouble() diagnosis.Trouble {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.trouble.Text()
+	return b.trouble
+}
+
+// LastPoll is when Telegram last answered a poll of this replica; zero if it has not.
+func (b *Bot) LastPoll() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.polledAt
 }
 
 // troubleBridge is how long another program's trouble lasts beyond a refusal: two that poll cut each other off in turn, and
@@ -271,17 +291,18 @@ func (b *Bot) Trouble() string {
 const troubleBridge = time.Minute
 
 // setTrouble changes the trouble and says so once; an empty one is that Telegram has accepted a request.
-func (b *Bot) setTrouble(kind telling.Trouble, why error) {
+func (b *Bot) setTrouble(kind diagnosis.Trouble, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if kind == telling.TroubleConflict || kind == telling.TroubleWebhook {
+	if kind == diagnosis.TroubleConflict || kind == diagnosis.TroubleWebhook {
 		b.refused = time.Now()
 	}
-	if b.trouble == kind || kind == "" && b.trouble != telling.TroubleToken && time.Since(b.refused) < troubleBridge {
+	if b.trouble == kind || kind == "" && b.trouble != diagnosis.TroubleToken && time.Since(b.refused) < troubleBridge {
 		return
 	}
 	b.trouble = kind
-	for _, k := range telling.Troubles() {
+	b.tell(time.Now(), b.tracker.health(time.Now()))
+	for _, k := range diagnosis.Troubles() {
 		value := 0.0
 		if k == kind {
 			value = 1
@@ -292,7 +313,7 @@ func (b *Bot) setTrouble(kind telling.Trouble, why error) {
 		b.cfg.Logger.Info("Telegram accepts this bot again")
 		return
 	}
-	b.cfg.Logger.Error("Telegram refuses this bot; no other replica could do better", "kind", kind, "detail", kind.Text(), "error", why)
+	b.cfg.Logger.Error("Telegram refuses this bot; failover would not help", "kind", kind, "detail", kind.Text(), "error", why)
 }
 
 // webhookGone takes in that the webhook was removed: the next poll that succeeds shows that there is no trouble.

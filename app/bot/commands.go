@@ -5,15 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"html"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/mymmrac/telego"
 	"github.com/mymmrac/telego/telegoutil"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
-	"habot/app/telling"
+	"habot/app/notify"
 )
 
 // command is one word the bot knows.
@@ -87,7 +87,7 @@ func (b *Bot) replies(ctx context.Context, u telego.Update) []reply {
 	case "whoami":
 		return b.html(to, whoami(m))
 	case "status":
-		return b.html(to, statusText(b.cfg.Cluster.View()))
+		return b.html(to, statusText(diagnosis.Facts{View: b.cfg.Cluster.View(), Trouble: b.Trouble()}))
 	case "switchover":
 		text, done := b.switchover(ctx, m.Chat.ID, argument)
 		all := b.html(to, text)
@@ -175,8 +175,8 @@ func (b *Bot) switchover(ctx context.Context, chat int64, to string) (string, bo
 	b.cfg.Logger.Info("switchover requested", "by", "admin chat", "chat_id", chat)
 	err := b.cfg.Cluster.Switchover(ctx, to)
 	switch {
-	case errors.Is(err, election.ErrNoSuccessor):
-		return "Not done: no standby " + html.EscapeString(to) + " that could take over.", false
+	case errors.Is(err, election.ErrNoSuccessor), errors.Is(err, election.ErrNotPrimary):
+		return "Not done: " + html.EscapeString(diagnosis.Refusal(b.cfg.Cluster.View(), to, err)) + ".", false
 	case err != nil:
 		return "Not done: " + html.EscapeString(err.Error()), false
 	case to == "":
@@ -188,13 +188,12 @@ func (b *Bot) switchover(ctx context.Context, chat int64, to string) (string, bo
 
 func (b *Bot) name() string { return "<b>" + html.EscapeString(b.cfg.Name) + "</b>" }
 
-// statusText shows every replica in a line, then the last change.
-func statusText(v election.View) string {
-	all := []election.Peer{{Status: v.Self, Reachable: true}}
-	all = append(all, v.Peers...)
-	slices.SortStableFunc(all, func(x, y election.Peer) int { return strings.Compare(x.Status.Name, y.Status.Name) })
+// statusText is the verdict, every replica in a line, and the last change.
+func statusText(f diagnosis.Facts) string {
+	v := f.View
 	var s strings.Builder
-	for _, p := range all {
+	s.WriteString(html.EscapeString(diagnosis.Of(f).Text) + "\n")
+	for _, p := range diagnosis.Replicas(v) {
 		health := "healthy"
 		switch {
 		case !p.Reachable:
@@ -208,9 +207,9 @@ func statusText(v election.View) string {
 		}
 		s.WriteByte('\n')
 	}
-	fmt.Fprintf(&s, "%d of %d replicas reachable, %d are needed\n", v.Reachable, v.Expected, v.Quorum)
+	s.WriteString(diagnosis.Count(v) + "\n")
 	if n := len(v.History); n > 0 {
-		s.WriteString("Last change: " + telling.ChangeText(v.History[n-1]))
+		s.WriteString("Last change: " + notify.ChangeText(v.History[n-1]))
 	}
 	return s.String()
 }

@@ -151,11 +151,11 @@ func TestAnAdminChatThatMovedIsToldAndMayCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, group, operator)
 		f.tg.answerWith(migrated)
-		f.telling()
+		f.notifying()
 		r := f.become(election.Change{Name: "habot-bot-1", Reason: election.ReasonCrash})
 		after(time.Second)
 		for _, chat := range []int64{supergroup, operator} {
-			if got := f.tg.texts(chat); len(got) != 1 || !strings.Contains(got[0], "is primary since") {
+			if got := f.tg.texts(chat); len(got) != 1 || !strings.Contains(got[0], "became primary at") {
 				t.Errorf("chat %d was told %q", chat, got)
 			}
 		}
@@ -199,7 +199,7 @@ func TestAStandbyTellsAnAdminChatThatMoved(t *testing.T) {
 		f := newFixture(t, group)
 		f.tg.answerWith(migrated)
 		f.standing()
-		f.telling()
+		f.notifying()
 		after(time.Minute)
 		if got := f.tg.texts(supergroup); len(got) != 1 || !strings.HasPrefix(got[0], "No primary since") {
 			t.Errorf("told %q", got)
@@ -265,7 +265,7 @@ func TestAnAdminChatThatIsListedTwiceIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, group, supergroup)
 		f.tg.answerWith(migrated)
-		f.telling()
+		f.notifying()
 		for range 2 {
 			r := f.become(election.Change{Name: "habot-bot-1", Reason: election.ReasonCrash})
 			after(time.Second)

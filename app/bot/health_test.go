@@ -12,8 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
-	"habot/app/telling"
 )
 
 // fault is one way in which Telegram fails.
@@ -381,8 +381,8 @@ func TestANewPrimaryIsJudgedByItsPolls(t *testing.T) {
 						if works {
 							said = 1
 						}
-						f.expectLogged("the way to Telegram does not work", 1)
-						f.expectLogged("the way to Telegram works again", said)
+						f.expectLogged("Telegram unreachable", 1)
+						f.expectLogged("Telegram reachable again", said)
 						r.drained()
 					})
 				})
@@ -491,13 +491,13 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 		answer        func() *http.Response
 		conflicts     bool
 	}{
-		{string(telling.TroubleToken), "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
-		{string(telling.TroubleToken), "404", func() *http.Response { return bad(404, "Not Found") }, false},
-		{string(telling.TroubleToken), "Logged out", func() *http.Response { return bad(400, "Logged out") }, false},
-		{string(telling.TroubleToken), "token", func() *http.Response { return bad(421, "Misdirected Request: unallowed token specified") }, false},
-		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, otherPoller) }, true},
-		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
-		{string(telling.TroubleWebhook), "409", func() *http.Response { return bad(409, webhookSet) }, true},
+		{string(diagnosis.TroubleToken), "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
+		{string(diagnosis.TroubleToken), "404", func() *http.Response { return bad(404, "Not Found") }, false},
+		{string(diagnosis.TroubleToken), "Logged out", func() *http.Response { return bad(400, "Logged out") }, false},
+		{string(diagnosis.TroubleToken), "token", func() *http.Response { return bad(421, "Misdirected Request: unallowed token specified") }, false},
+		{string(diagnosis.TroubleConflict), "409", func() *http.Response { return bad(409, otherPoller) }, true},
+		{string(diagnosis.TroubleConflict), "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
+		{string(diagnosis.TroubleWebhook), "409", func() *http.Response { return bad(409, webhookSet) }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.kind, func(t *testing.T) {
@@ -517,11 +517,15 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if h := f.healthChanges(); len(h) > 0 {
 					t.Errorf("health changed: %v", h)
 				}
-				if !strings.Contains(f.bot.Trouble(), tt.trouble) {
-					t.Errorf("trouble is %q", f.bot.Trouble())
+				if !strings.Contains(f.bot.Trouble().Text(), tt.trouble) {
+					t.Errorf("trouble is %q", f.bot.Trouble().Text())
+				}
+				// Standbys do not poll: they know it by the primary's health.
+				if last, want := f.lastTold(), (election.Health{OK: true, Detail: diagnosis.Trouble(tt.kind).Text()}); last != want {
+					t.Errorf("health was told last as %+v, want %+v", last, want)
 				}
 				f.expectLogged("level=ERROR", 1)
-				f.expectLogged(telling.Trouble(tt.kind).Text(), 1)
+				f.expectLogged(diagnosis.Trouble(tt.kind).Text(), 1)
 				polls := len(f.tg.all("getUpdates")) - before
 				if polls < 10 || polls > 600 {
 					t.Errorf("%d polls in ten minutes", polls)
@@ -529,7 +533,7 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if got := f.metric("habot_telegram_conflicts_total"); (got > 0) != tt.conflicts {
 					t.Errorf("%v conflicts counted", got)
 				}
-				for _, kind := range telling.Troubles() {
+				for _, kind := range diagnosis.Troubles() {
 					if got := f.metric("habot_telegram_trouble", "kind", string(kind)); (got == 1) != (string(kind) == tt.kind) {
 						t.Errorf("habot_telegram_trouble is %v for %s", got, kind)
 					}
@@ -542,8 +546,11 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if d := f.answeredAfter(over, 2); d > time.Minute {
 					t.Errorf("polled again after %v", d)
 				}
-				if f.bot.Trouble() != "" || f.metric("habot_telegram_trouble", "kind", tt.kind) != 0 {
-					t.Errorf("still in trouble: %q", f.bot.Trouble())
+				if last := f.lastTold(); last != (election.Health{OK: true}) {
+					t.Errorf("health was told last as %+v", last)
+				}
+				if f.bot.Trouble().Text() != "" || f.metric("habot_telegram_trouble", "kind", tt.kind) != 0 {
+					t.Errorf("still in trouble: %q", f.bot.Trouble().Text())
 				}
 				f.expectLogged("Telegram accepts this bot again", 1)
 			})
@@ -574,22 +581,22 @@ func TestWebhookIsRemovedOnceATermAndWhatWaitsIsKept(t *testing.T) {
 		if len(removals) != 1 || removals[0].params.DropPending != nil && *removals[0].params.DropPending {
 			t.Fatalf("removals of the webhook: %+v", removals)
 		}
-		if f.bot.Trouble() != "" {
-			t.Errorf("a webhook that was removed is trouble: %s", f.bot.Trouble())
+		if f.bot.Trouble().Text() != "" {
+			t.Errorf("a webhook that was removed is trouble: %s", f.bot.Trouble().Text())
 		}
 		set.Store(true) // somebody sets it again
 		after(time.Minute)
 		if n := len(f.tg.all("deleteWebhook")); n != 1 {
 			t.Errorf("the webhook was removed %d times in one term", n)
 		}
-		if !strings.Contains(f.bot.Trouble(), "webhook") {
-			t.Errorf("trouble is %q", f.bot.Trouble())
+		if !strings.Contains(f.bot.Trouble().Text(), "webhook") {
+			t.Errorf("trouble is %q", f.bot.Trouble().Text())
 		}
 		r.drained()
 		f.start(election.Change{})
 		after(2 * longTimeout * time.Second)
-		if n := len(f.tg.all("deleteWebhook")); n != 2 || f.bot.Trouble() != "" {
-			t.Errorf("after the next takeover: %d removals, trouble %q", n, f.bot.Trouble())
+		if n := len(f.tg.all("deleteWebhook")); n != 2 || f.bot.Trouble().Text() != "" {
+			t.Errorf("after the next takeover: %d removals, trouble %q", n, f.bot.Trouble().Text())
 		}
 	})
 }
@@ -705,8 +712,8 @@ func TestStandbyWithARevokedTokenIsInTroubleAndHealthy(t *testing.T) {
 			if h := f.healthChanges(); len(h) > 0 {
 				t.Errorf("%s: health changed: %v", refusal.name, h)
 			}
-			if !strings.Contains(f.bot.Trouble(), "401") {
-				t.Errorf("%s: trouble is %q", refusal.name, f.bot.Trouble())
+			if !strings.Contains(f.bot.Trouble().Text(), "401") {
+				t.Errorf("%s: trouble is %q", refusal.name, f.bot.Trouble().Text())
 			}
 			f.expectLogged("level=ERROR", 1)
 			stop()
@@ -790,7 +797,7 @@ func TestRefusalsOfNoKnownKindMakeEverybodyUnhealthy(t *testing.T) {
 // Two pollers cut each other off in turn, and polls succeed in between: that is one trouble, and not one after the other.
 func TestAPollerThatComesAndGoesIsOneTrouble(t *testing.T) {
 	t.Parallel()
-	for kind, text := range map[telling.Trouble]string{telling.TroubleConflict: otherPoller, telling.TroubleWebhook: webhookSet} {
+	for kind, text := range map[diagnosis.Trouble]string{diagnosis.TroubleConflict: otherPoller, diagnosis.TroubleWebhook: webhookSet} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -809,7 +816,7 @@ func TestAPollerThatComesAndGoesIsOneTrouble(t *testing.T) {
 				f.start(election.Change{})
 				after(20 * time.Second)
 				for time.Now().Before(over) {
-					if got := f.bot.Trouble(); got != kind.Text() {
+					if got := f.bot.Trouble().Text(); got != kind.Text() {
 						t.Fatalf("%v before its end the trouble is %q", time.Until(over), got)
 					}
 					if f.metric("habot_telegram_trouble", "kind", string(kind)) != 1 {
@@ -820,7 +827,7 @@ func TestAPollerThatComesAndGoesIsOneTrouble(t *testing.T) {
 				f.expectLogged("Telegram refuses this bot", 1)
 				f.expectLogged("Telegram accepts this bot again", 0)
 				after(2 * time.Minute)
-				if got := f.bot.Trouble(); got != "" {
+				if got := f.bot.Trouble().Text(); got != "" {
 					t.Errorf("two minutes after the end the trouble is %q", got)
 				}
 				f.expectLogged("Telegram refuses this bot", 1)
@@ -850,9 +857,7 @@ func TestHealthIsToldWhenOnlyItsDetailChanges(t *testing.T) {
 				after(time.Minute)
 				fail("another error")
 				after(20 * time.Second)
-				f.mu.Lock()
-				last := f.told[len(f.told)-1]
-				f.mu.Unlock()
+				last := f.lastTold()
 				if last.OK || !strings.Contains(last.Detail, "another error") {
 					t.Errorf("health was told last as %+v", last)
 				}

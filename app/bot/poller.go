@@ -9,7 +9,7 @@ import (
 
 	"github.com/mymmrac/telego"
 
-	"habot/app/telling"
+	"habot/app/diagnosis"
 )
 
 // Bounds of a term's work.
@@ -189,7 +189,10 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 		r.failures, r.refusals = 0, 0
 		r.polled(true)
 		r.b.setTrouble("", nil)
-		r.b.note(func(t *tracker, _ time.Time) { t.reached() })
+		r.b.note(func(t *tracker, now time.Time) {
+			t.reached()
+			r.b.polledAt = now
+		})
 		r.mu.Lock()
 		r.book.polled(p.offset, idsOf(updates))
 		if len(updates) == 0 {
@@ -268,7 +271,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 		b.cfg.Logger.Warn("Telegram limits polling", "retry_after_seconds", d.Seconds())
 		return d
 	case unauthorized:
-		b.setTrouble(telling.TroubleToken, err)
+		b.setTrouble(diagnosis.TroubleToken, err)
 		r.refusals++
 		return backOff(r.refusals-1, 5*time.Second, time.Minute, random)
 	case webhook:
@@ -280,12 +283,12 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 				return 0
 			}
 		}
-		b.setTrouble(telling.TroubleWebhook, err)
+		b.setTrouble(diagnosis.TroubleWebhook, err)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	case conflict:
 		b.metrics.conflicts.Inc()
-		b.setTrouble(telling.TroubleConflict, err)
+		b.setTrouble(diagnosis.TroubleConflict, err)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	default:
@@ -328,6 +331,6 @@ func (r *run) confirm(ctx context.Context) {
 	defer cancel()
 	_, err := r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{Offset: r.book.offset, Limit: 1})
 	if err != nil {
-		r.b.cfg.Logger.Warn("what was handled last could not be confirmed: the next primary is told to skip it", "error", err)
+		r.b.cfg.Logger.Warn("could not confirm the last updates; the next primary will skip them", "error", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -749,5 +750,33 @@ func TestEachStepOfAPollLeavesTheWatcherItsSlack(t *testing.T) {
 		if got := r.margins[pollLoop]; got < slack {
 			t.Errorf("the poll loop came round %v before it would have counted as stalled, want %v", got, slack)
 		}
+	})
+}
+
+// A chat that has blocked the bot may go on writing, as may a thousand.
+func TestChatsThatRefuseAnswersMakeFewLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			if c.method == "sendMessage" {
+				return bad(403, "Forbidden: bot was blocked by the user"), nil
+			}
+			return nil, nil
+		})
+		f.start(election.Change{})
+		const minutes = 10
+		for i := range minutes * 60 {
+			f.tg.send(int64(i%50+1), "are you there?")
+			after(time.Second)
+		}
+		lines := strings.Count(f.logs.String(), "an update could not be answered")
+		if lines < 10 || lines > 10+minutes {
+			t.Errorf("%d lines for %d updates in %d minutes", lines, minutes*60, minutes)
+		}
+		if !regexp.MustCompile(`could not be answered".* omitted=[1-9]`).MatchString(f.logs.String()) {
+			t.Error("no line says that others were left out")
+		}
+		f.expectOutcome(outcomeFailed, minutes*60)
 	})
 }

@@ -19,11 +19,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/mymmrac/telego"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
 	"habot/app/election"
 	"habot/app/simulator"
@@ -271,41 +269,12 @@ func TestTelegramIsReachedThroughEveryKindOfProxy(t *testing.T) {
 		if err != nil || len(updates) != 1 {
 			t.Fatalf("updates %v: %v", updates, err)
 		}
-		if v, err := x.bot.send(ctx, reply{to: place{chat: simulator.FirstChat}, text: "x"}, tellPace()); v != fine {
+		if v, err := x.bot.send(ctx, reply{to: place{chat: simulator.FirstChat}, text: "x"}, notifyPace()); v != fine {
 			t.Fatal(err)
 		}
 		hosts := x.proxy.hosts()
 		if len(hosts) == 0 || !strings.HasPrefix(hosts[0], "example.com") {
 			t.Errorf("the proxy was asked for %q", hosts)
-		}
-	})
-}
-
-// The proxy's own connection throws away what was not delivered, and is given up by the kernel, as Telegram's is.
-func TestConnectionsToAProxyAreForgetfulToo(t *testing.T) {
-	t.Parallel()
-	eachProxy(t, func(t *testing.T, kind, scheme string) {
-		x := proxiedBot(t, kind, scheme, proxyPassword)
-		if _, err := x.bot.api.GetMe(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		raw, err := (<-x.conns).SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var timeout int
-		var linger *unix.Linger
-		var failed error
-		if err := raw.Control(func(fd uintptr) {
-			var other error
-			timeout, failed = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-			linger, other = unix.GetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER)
-			failed = errors.Join(failed, other)
-		}); err != nil || failed != nil {
-			t.Fatal(err, failed)
-		}
-		if d := time.Duration(timeout) * time.Millisecond; d != unacknowledgedFor || linger.Onoff != 1 || linger.Linger != 0 {
-			t.Errorf("the kernel sends again for %v, and lingers %+v", d, linger)
 		}
 	})
 }

@@ -38,7 +38,9 @@ func (r *run) respond(ctx context.Context, l *line, u telego.Update) (outcome st
 			// What was done is not done again for want of an answer.
 			return outcomeFailed, reply.done
 		default:
-			r.b.cfg.Logger.Error("an update could not be answered", "update_id", u.UpdateID, "error", err)
+			if omitted, ok := r.b.unanswered.Take(time.Now()); ok {
+				r.b.cfg.Logger.Error("an update could not be answered", "update_id", u.UpdateID, "error", err, "omitted", omitted)
+			}
 			return outcomeFailed, true
 		}
 	}

@@ -443,10 +443,20 @@ func (f *fixture) expectNoToken() {
 	if err != nil {
 		f.t.Error(err)
 	}
-	said := f.logs.String() + strings.Join(f.sent(), "\n") + fmt.Sprint(families) + fmt.Sprint(f.told) + f.bot.Trouble()
+	said := f.logs.String() + strings.Join(f.sent(), "\n") + fmt.Sprint(families) + fmt.Sprint(f.told) + f.bot.Trouble().Text()
 	if i := strings.Index(said, testSecret); i >= 0 {
 		f.t.Errorf("the token is in what the bot says: ...%s", said[max(0, i-200):i+len(testSecret)])
 	}
+}
+
+// lastTold is the health that was told last; zero if none was.
+func (f *fixture) lastTold() election.Health {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.told) == 0 {
+		return election.Health{}
+	}
+	return f.told[len(f.told)-1]
 }
 
 func (f *fixture) healthChanges() []healthChange {
@@ -559,14 +569,14 @@ func (f *fixture) probing() {
 	}()
 }
 
-// telling has the bot tell the admins until the test ends, or the returned function is called.
-func (f *fixture) telling() (stop func()) {
+// notifying has the bot notify the admins until the test ends, or the returned function is called.
+func (f *fixture) notifying() (stop func()) {
 	ctx, cancel := context.WithCancel(f.t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := f.bot.RunTelling(ctx); err != nil {
-			f.t.Errorf("RunTelling: %v", err)
+		if err := f.bot.RunNotifier(ctx); err != nil {
+			f.t.Errorf("RunNotifier: %v", err)
 		}
 	}()
 	stop = func() {

@@ -25,7 +25,10 @@ const (
 	MaxLease    = time.Minute
 	MaxReplicas = 50
 
-	minSecret    = 16 // bytes
+	// calmLease: with a longer lease standbys may not have reported an outage of Telegram before the primary looks for a
+	// healthy one (bot/health.go).
+	calmLease = 4500 * time.Millisecond
+
 	maxInstances = 64
 	maxAdmins    = 20
 	maxRate      = 1000
@@ -45,17 +48,23 @@ type Config struct {
 	Replicas  int
 	Instances []string
 	// Quorum is 0 for a majority.
-	Quorum        int
-	Lease         time.Duration
-	ClusterSecret []byte
-	PeerAddr      string
-	HTTPAddr      string
+	Quorum int
+	Lease  time.Duration
+	// ClusterSecrets are what replicas prove to each other: the first is sent, all are accepted.
+	ClusterSecrets [][]byte
+	PeerAddr       string
+	HTTPAddr       string
 	// ReplicaName is empty if it is to be found out.
-	ReplicaName  string
+	ReplicaName string
+	// Stack is true in a Swarm stack.
+	Stack        bool
 	AdminChatIDs []int64
 	AdminToken   string
-	LogLevel     slog.Level
-	LogJSON      bool
+	// OperatorKey is what the command line shows a replica of the same configuration. It follows from the first
+	// cluster secret, which does not follow from it.
+	OperatorKey string
+	LogLevel    slog.Level
+	LogJSON     bool
 
 	SimulatorAddr  string
 	SimulatorRate  float64
@@ -83,6 +92,7 @@ type environment struct {
 	PeerAddr          string `env:"PEER_ADDR" envDefault:":7175"`
 	HTTPAddr          string `env:"HTTP_ADDR" envDefault:":8080"`
 	ReplicaName       string `env:"REPLICA_NAME"`
+	SwarmTask         string `env:"SWARM_TASK"`
 	AdminChatIDs      string `env:"ADMIN_CHAT_IDS"`
 	AdminToken        string `env:"ADMIN_TOKEN"`
 	AdminTokenFile    string `env:"ADMIN_TOKEN_FILE"`
@@ -126,7 +136,7 @@ func given(environ []string) map[string]string {
 	set := map[string]string{}
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		if value = strings.TrimSpace(value); value != "" || name == "INSTANCES" {
+		if value = clean(value); value != "" || name == "INSTANCES" {
 			set[name] = value
 		}
 	}
@@ -154,11 +164,10 @@ func Load(environ []string, readFile func(name string) ([]byte, error)) (Config,
 		c.problem("INSTANCES", v, acceptedInstances)
 	}
 	c.allProxy(set)
-	warnings, err := lookalikes(set)
-	if err != nil {
+	if err := c.lookalikes(set, cfg.Demo); err != nil {
 		return Config{}, Problems{err.Error()}
 	}
-	cfg.Warnings = append(c.warnings, warnings...)
+	cfg.Warnings = c.warnings
 	if len(c.problems) > 0 {
 		return Config{}, c.problems
 	}

@@ -445,6 +445,7 @@ var leftOut = map[string]string{
 	"Machine.mismatchTold": "all have one configuration: nothing is ever told",
 	"peer.heard":           "for people and for size; that an earlier process of a host lingers among the peers is for size too",
 	"peer.since":           "here health settles at once",
+	"peer.within":          "goes with heard",
 	"Status.Protocol":      "one for all",
 	"Status.Name":          "the host's",
 	"Status.Version":       "for people",

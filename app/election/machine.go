@@ -97,6 +97,8 @@ type peer struct {
 	status Status
 	heard  Instant
 	since  Instant // when it was heard first, without a break since then
+	// within is how long after heard it counts as reachable.
+	within time.Duration
 }
 
 // Machine is one replica's election. It is not safe for concurrent use: one goroutine owns it.
@@ -287,7 +289,7 @@ func (m *Machine) look() {
 	}
 	m.role = Looking
 	m.lookingSince = m.now
-	m.queryAt = min(m.queryAt, m.now.Add(m.cfg.Retry()))
+	m.queryAt = min(m.queryAt, m.now.Add(time.Duration(m.rounds())*m.cfg.Retry()))
 }
 
 // mayClaimAt is when a looking replica becomes candidate if nothing else happens.
@@ -296,22 +298,30 @@ func (m *Machine) mayClaimAt() Instant {
 	if !m.last.over {
 		at = max(at, m.last.until)
 	}
-	if !m.health.OK && !m.named {
+	if m.named {
+		return at
+	}
+	at = max(at, m.lookingSince)
+	if !m.health.OK {
 		// Let those claim first who can reach Telegram.
 		at = max(at, m.lookingSince.Add(m.cfg.Lease/2))
 	}
-	return at
+	return at.Add(m.spread())
 }
 
-// query asks everybody: often while no primary shows itself, seldom otherwise. A primary needs no
+// query asks the others, a few at a time: often while no primary shows itself, seldom otherwise. A primary needs no
 // questions: its renewals are answered by everybody.
 func (m *Machine) query() {
-	if m.role != Primary {
-		m.emit(SendQuery{})
-	}
 	every := m.cfg.acquaintance()
-	if m.role == Joining || m.role == Looking || (m.role == Standby && m.now.Sub(m.last.sign) > m.cfg.Lease/2) {
-		every = m.cfg.inquiry()
+	ask, missed := SendQuery{Rounds: m.rounds()}, m.now.Sub(m.last.sign) > m.cfg.Lease/2
+	if m.role == Joining || m.role == Looking || (m.role == Standby && missed) {
+		every = m.inquiry()
+	}
+	if missed && !m.last.over {
+		ask.Missed = m.last.claim.Replica
+	}
+	if m.role != Primary {
+		m.emit(ask)
 	}
 	m.queryAt = m.now.Add(every)
 }
@@ -374,10 +384,10 @@ func (m *Machine) meet(s Status) {
 		}
 	}
 	since := m.now
-	if p, ok := m.peers[s.Replica]; ok && m.now.Sub(p.heard) <= m.cfg.hearing() {
+	if p, ok := m.peers[s.Replica]; ok && m.now.Sub(p.heard) <= p.within {
 		since = p.since
 	}
-	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since}
+	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.hearing()}
 }
 
 // mismatched reports a replica that cannot take part with this one, once until it changes, and keeps it for
@@ -813,6 +823,7 @@ func (m *Machine) onBotStopped() {
 	m.leftAt = m.now.Add(m.cfg.HoldBack())
 	m.emit(SteppedDown{Claim: c, Reason: m.reason})
 	m.look()
+	m.hearSeldom()
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c, Released: true, Reason: m.reason, Successor: m.successor}})
 }
 
@@ -889,18 +900,18 @@ func (m *Machine) quorum() int {
 // whoever looks after a crash is not to see two.
 func (m *Machine) reachable(p *peer) bool {
 	followed := m.safe() && p.status.Role == Primary && p.status.Primary.Compare(m.last.claim) < 0
-	return m.now.Sub(p.heard) <= m.cfg.hearing() && !followed
+	return m.now.Sub(p.heard) <= p.within && !followed
 }
 
 // measure keeps the number of replicas in force: the configured one, or a larger one that has been
 // heard together for a while. Replicas that join do not count yet, so that one that restarts under
 // another name is not counted twice.
 func (m *Machine) measure() {
-	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > m.cfg.forget() })
+	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > m.forget() })
 	n := 1
 	for id, p := range m.peers {
 		switch {
-		case m.now.Sub(p.heard) > m.cfg.forget():
+		case m.now.Sub(p.heard) > m.forget():
 			delete(m.peers, id)
 		case m.reachable(p) && p.status.Role != Joining && p.status.Role != Leaving:
 			n++
@@ -908,7 +919,7 @@ func (m *Machine) measure() {
 	}
 	if n <= m.cfg.Replicas {
 		m.growing = false
-		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.cfg.forget() {
+		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.forget() {
 			m.resize(0)
 		}
 		return
@@ -917,7 +928,7 @@ func (m *Machine) measure() {
 	if !m.growing {
 		m.growing, m.since = true, m.now
 	}
-	if n > m.size && m.now.Sub(m.since) >= m.cfg.growth() {
+	if n > m.size && m.now.Sub(m.since) >= m.growth() {
 		m.resize(n)
 	}
 }

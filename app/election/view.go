@@ -63,7 +63,7 @@ func (m *Machine) View(now Instant) View {
 	}
 	slices.SortFunc(v.Peers, func(a, b Peer) int { return byName(a.Status, b.Status) })
 	for _, name := range slices.Sorted(maps.Keys(m.misfits)) {
-		if x := m.misfits[name]; m.now.Sub(x.heard) <= m.cfg.hearing() {
+		if x := m.misfits[name]; m.now.Sub(x.heard) <= m.hearing() {
 			v.Mismatched = append(v.Mismatched, Mismatched{Name: name, Reason: x.why, Theirs: x.theirs})
 		}
 	}

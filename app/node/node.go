@@ -151,7 +151,7 @@ func New(cfg Config) *Node {
 		done:    make(chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
-	n.said.role, n.said.roster = election.Joining, roster{}
+	n.said.role, n.said.roster, n.said.roles = election.Joining, roster{}, newQuota()
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
 	n.metrics = newMetrics(n, cfg.Registerer)
@@ -214,7 +214,7 @@ func (n *Node) carryOut(outs []election.Output) {
 		switch out := out.(type) {
 		case election.Reply: // taken by the caller that asked
 		case election.SendQuery:
-			n.sender.query()
+			n.sender.query(out)
 		case election.SendClaim:
 			n.sender.claim(out)
 		case election.SendEnd:
@@ -357,7 +357,7 @@ func (n *Node) workEnded(t *runningTerm, err error) {
 		n.failure = cmp.Or(n.failure, fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly)))
 		n.step(election.Leave{Reason: election.ReasonPartFailed})
 	case err != nil:
-		n.cfg.Logger.Warn("the primary's work ended badly", "error", err)
+		n.cfg.Logger.Warn("primary work returned an error", "error", err)
 	}
 	n.step(election.BotStopped{})
 }

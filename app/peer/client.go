@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"habot/app/election"
+	"habot/app/logging"
 )
 
 // ClientConfig is what a client is made of.
@@ -42,8 +43,8 @@ type Client struct {
 	discovery *discovery
 
 	mu        sync.Mutex
-	told      map[string]time.Time // when an address was last reported not to fit
-	strangers map[string]stranger  // by address
+	reports   *logging.Quotas     // of addresses that do not fit: one a minute
+	strangers map[string]stranger // by address
 }
 
 // stranger is an instance that does not fit.
@@ -60,7 +61,7 @@ func NewClient(cfg ClientConfig) *Client {
 	dialer := &net.Dialer{Timeout: cfg.Timeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}}
 	return &Client{
 		cfg:       cfg,
-		told:      map[string]time.Time{},
+		reports:   logging.NewQuotas(1, time.Minute),
 		strangers: map[string]stranger{},
 		http: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -224,13 +225,9 @@ func (c *Client) report(addr, what string) {
 		clear(c.strangers)
 	}
 	c.strangers[addr] = stranger{what, now}
-	if now.Sub(c.told[addr]) < time.Minute {
+	if _, ok := c.reports.Take(now, addr); !ok {
 		return
 	}
-	if len(c.told) >= maxStrangers {
-		clear(c.told)
-	}
-	c.told[addr] = now
 	c.cfg.Logger.Warn(what, "addr", addr)
 }
 

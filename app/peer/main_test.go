@@ -25,9 +25,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func identity(t testing.TB, secret string) *Identity {
+func identity(t testing.TB, secrets ...string) *Identity {
 	t.Helper()
-	i, err := NewIdentity([]byte(secret))
+	var raw [][]byte
+	for _, s := range secrets {
+		raw = append(raw, []byte(s))
+	}
+	i, err := NewIdentity(raw...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -18,6 +17,7 @@ import (
 
 	"habot/app/election"
 	"habot/app/listener"
+	"habot/app/logging"
 )
 
 // Replica is what the server asks of this replica. Its methods are called concurrently.
@@ -76,7 +76,7 @@ func NewServer(cfg ServerConfig) *Server {
 		MaxHeaderBytes:    8 << 10,
 		// HTTP/2 would put all requests behind one lost packet.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
-		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s, told: map[string]time.Time{}}, slog.LevelDebug),
+		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s, lines: logging.NewQuotas(1, time.Minute)}, slog.LevelDebug),
 	}
 	return s
 }
@@ -208,9 +208,8 @@ func (s *Server) refuse(c *gin.Context, code int, reason string, err error) {
 // it, and tells it once a minute per address at debug.
 type refusedHandshakes struct {
 	slog.Handler
-	s    *Server
-	mu   sync.Mutex
-	told map[string]time.Time
+	s     *Server
+	lines *logging.Quotas
 }
 
 // maxStrangers bounds the addresses remembered.
@@ -228,16 +227,9 @@ func (h *refusedHandshakes) Handle(_ context.Context, r slog.Record) error {
 			who = host
 		}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	now := time.Now()
-	if now.Sub(h.told[who]) < time.Minute {
+	if _, ok := h.lines.Take(time.Now(), who); !ok {
 		return nil
 	}
-	if len(h.told) >= maxStrangers {
-		clear(h.told)
-	}
-	h.told[who] = now
 	h.s.cfg.Logger.Debug("refused a connection", "remote", who, "reason", r.Message)
 	return nil
 }

@@ -145,6 +145,7 @@ func TestControlOfChatsIsChecked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		req.Header.Set("Content-Type", "application/json")
 		if a, err := r.do(req); err != nil || a.code != http.StatusBadRequest {
 			t.Errorf("%s: %d, %v", body, a.code, err)
 		}

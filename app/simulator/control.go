@@ -77,7 +77,7 @@ type Migration struct {
 	To   int64 `json:"to"`
 }
 
-// Control is what POST /control takes; every part is optional.
+// Control is what POST /control takes, as application/json and from no other page of a browser; every part is optional.
 type Control struct {
 	// Rate is how many messages a second the users write from now on.
 	Rate *float64 `json:"rate,omitempty"`
@@ -153,6 +153,10 @@ type fault struct {
 }
 
 func (s *Simulator) serveControl(c *gin.Context) {
+	if err := fromOurselves(c.Request); err != nil {
+		c.JSON(http.StatusForbidden, gin.H{"error": err.Error()})
+		return
+	}
 	var ctl Control
 	d := json.NewDecoder(io.LimitReader(c.Request.Body, maxBody))
 	d.DisallowUnknownFields()

@@ -265,3 +265,39 @@ func TestALateAnswerIsLateAndWhatItAnswersIsNot(t *testing.T) {
 		a.expectTook(t, 11*time.Second)
 	})
 }
+
+// A page that somebody opens in their browser while the demo runs must not drive it.
+func TestOtherPagesCannotControlTheSimulator(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, c := range []struct {
+		what, kind, host, origin string
+		code                     int
+	}{
+		{"a program", "application/json", "127.0.0.1:8081", "", 200},
+		{"a program that names the character set", "application/json; charset=utf-8", "localhost:8081", "", 200},
+		{"a program in the same network", "application/json", "telegram:8081", "", 200},
+		{"a program, IPv6", "application/json", "[::1]:8081", "", 200},
+		{"our own page", "application/json", "localhost:8081", "http://localhost:8081", 200},
+		{"a form of another page", "application/x-www-form-urlencoded", "localhost:8081", "http://evil.example", 403},
+		{"a text of another page", "text/plain", "localhost:8081", "http://evil.example", 403},
+		{"a page without a kind", "", "localhost:8081", "", 403},
+		{"another page", "application/json", "localhost:8081", "http://evil.example", 403},
+		{"another port's page", "application/json", "localhost:8081", "http://localhost:3000", 403},
+		{"a sandboxed page", "application/json", "localhost:8081", "null", 403},
+		{"a name that leads to the loopback", "application/json", "evil.example:8081", "http://evil.example:8081", 403},
+		{"a name that begins like it", "application/json", "127.0.0.1.evil.example", "", 403},
+	} {
+		req := httptest.NewRequest(http.MethodPost, "/control", strings.NewReader(`{"messages":[{"chat_id":1001,"text":"x"}]}`))
+		req.Host = c.host
+		req.Header.Set("Content-Type", c.kind)
+		if c.origin != "" {
+			req.Header.Set("Origin", c.origin)
+		}
+		sent, w := r.Report().Sent, httptest.NewRecorder()
+		r.http.Handler.ServeHTTP(w, req)
+		if moved := r.Report().Sent != sent; w.Code != c.code || moved != (c.code == 200) {
+			t.Errorf("%s: %d %s, carried out: %t", c.what, w.Code, w.Body, moved)
+		}
+	}
+}

@@ -26,8 +26,10 @@ type Config struct {
 	// Rate is how many messages the users write a second, all together; 0 for none.
 	Rate float64
 	// Chats is how many users there are, each in a chat of its own.
-	Chats  int
-	Logger *slog.Logger
+	Chats int
+	// AwaitBot has the users write nothing before a bot has polled.
+	AwaitBot bool
+	Logger   *slog.Logger
 }
 
 // FirstChat is the chat of the first simulated user; the others follow.
@@ -167,7 +169,7 @@ func (s *Simulator) RunUsers(ctx context.Context) {
 func (s *Simulator) writeNext() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cfg.Chats == 0 {
+	if s.cfg.Chats == 0 || s.cfg.AwaitBot && s.account.report.Polls == 0 {
 		return
 	}
 	s.written++

@@ -487,6 +487,38 @@ func TestUsersWriteAtTheRateSet(t *testing.T) {
 	})
 }
 
+// Beside a bot with a real token the simulator stays idle.
+func TestUsersMayAwaitABot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.cfg.AwaitBot = true
+		r.SetRate(5)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.RunUsers(ctx); close(ended) }()
+		expect := func(want int64) {
+			t.Helper()
+			synctest.Wait()
+			if got := r.Report().Sent; got != want {
+				t.Fatalf("%d messages, want %d", got, want)
+			}
+		}
+		time.Sleep(time.Hour + time.Millisecond)
+		expect(0)
+		r.call(alice, "getMe").expect(t, http.StatusOK, "")
+		time.Sleep(time.Hour)
+		expect(0)
+		r.call(alice, "getUpdates", "timeout", "0").expect(t, http.StatusOK, "")
+		time.Sleep(10 * time.Second)
+		expect(50) // what they did not write they do not catch up on
+		time.Sleep(10 * time.Second)
+		expect(100)
+		stop()
+		<-ended
+	})
+}
+
 func TestUsersTakeTurnsAndNeverSayTheSame(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -551,6 +583,7 @@ func (r *rig) post(path, body string) (int, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	req.Header.Set("Content-Type", "application/json")
 	return r.text(req)
 }
 

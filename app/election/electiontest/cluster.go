@@ -85,6 +85,7 @@ type host struct {
 	timerAt     time.Duration // when its next timer fires; never if none is set
 	health      election.Health
 	leaving     bool
+	asks        int // the host it asks next
 
 	botRunning bool
 	botUntil   election.Instant
@@ -576,7 +577,7 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 	switch out := out.(type) {
 	case election.SendQuery:
 		counts["query"]++
-		c.broadcast(h, message{kind: aQuestion}, nil)
+		c.ask(h, out)
 	case election.SendClaim:
 		counts["claim"]++
 		c.claims(h, out.Request.Claim)

@@ -264,6 +264,7 @@ peace hand-over
 peace newcomer
 peace shutdown
 query
+query of a missed primary
 claim
 withdrawal
 release
