@@ -7,31 +7,31 @@ import (
 
 func TestTheProxyIsTheOneForTheBotAPIServer(t *testing.T) {
 	t.Parallel()
-	const real = "BOT_TOKEN=" + token
+	const withToken = "BOT_TOKEN=" + token
 	for _, c := range []struct {
 		set  []string
 		want string
 	}{
-		{[]string{real}, ""},
-		{[]string{real, "HTTPS_PROXY="}, ""},
-		{[]string{real, "HTTPS_PROXY=http://proxy:3128"}, "http://proxy:3128"},
-		{[]string{real, "HTTPS_PROXY=proxy:3128"}, "http://proxy:3128"},
-		{[]string{real, "HTTPS_PROXY=proxy"}, "http://proxy"},
-		{[]string{real, "HTTPS_PROXY=https://u:p%40ss@proxy:3128/"}, "https://u:p%40ss@proxy:3128/"},
-		{[]string{real, "HTTPS_PROXY=socks5://[2001:db8::1]:1080"}, "socks5://[2001:db8::1]:1080"},
-		{[]string{real, "HTTPS_PROXY=socks5h://10.0.0.1:1080"}, "socks5h://10.0.0.1:1080"},
-		{[]string{real, "https_proxy=http://lower:1"}, "http://lower:1"},
-		{[]string{real, "https_proxy=http://lower:1", "HTTPS_PROXY=http://upper:1"}, "http://lower:1"},
-		{[]string{real, "HTTP_PROXY=http://proxy:1"}, ""}, // Telegram is reached by https
-		{[]string{real, "HTTP_PROXY=http://proxy:1", "TELEGRAM_API_URL=http://server:8081"}, "http://proxy:1"},
-		{[]string{real, "http_proxy=http://proxy:1", "TELEGRAM_API_URL=http://server:8081"}, "http://proxy:1"},
-		{[]string{real, "HTTPS_PROXY=http://proxy:1", "TELEGRAM_API_URL=http://server:8081"}, ""},
-		{[]string{real, "HTTPS_PROXY=http://proxy:1", "NO_PROXY=10.0.0.0/8, .telegram.org"}, ""},
-		{[]string{real, "HTTPS_PROXY=http://proxy:1", "no_proxy=api.telegram.org"}, ""},
-		{[]string{real, "HTTPS_PROXY=http://proxy:1", "NO_PROXY=*"}, ""},
-		{[]string{real, "HTTPS_PROXY=http://proxy:1", "NO_PROXY=example.org"}, "http://proxy:1"},
-		{[]string{real, "HTTP_PROXY=http://proxy:1", "TELEGRAM_API_URL=http://10.1.2.3:8081", "NO_PROXY=10.0.0.0/8"}, ""},
-		{[]string{real, "HTTP_PROXY=http://proxy:1", "TELEGRAM_API_URL=http://127.0.0.1:8081"}, ""},
+		{[]string{withToken}, ""},
+		{[]string{withToken, "HTTPS_PROXY="}, ""},
+		{[]string{withToken, "HTTPS_PROXY=http://proxy:3128"}, "http://proxy:3128"},
+		{[]string{withToken, "HTTPS_PROXY=proxy:3128"}, "http://proxy:3128"},
+		{[]string{withToken, "HTTPS_PROXY=proxy"}, "http://proxy"},
+		{[]string{withToken, "HTTPS_PROXY=https://u:p%40ss@proxy:3128/"}, "https://u:p%40ss@proxy:3128/"},
+		{[]string{withToken, "HTTPS_PROXY=socks5://[2001:db8::1]:1080"}, "socks5://[2001:db8::1]:1080"},
+		{[]string{withToken, "HTTPS_PROXY=socks5h://10.0.0.1:1080"}, "socks5h://10.0.0.1:1080"},
+		{[]string{withToken, "https_proxy=http://lower:1"}, "http://lower:1"},
+		{[]string{withToken, "https_proxy=http://lower:1", "HTTPS_PROXY=http://upper:1"}, "http://lower:1"},
+		{[]string{withToken, "HTTP_PROXY=http://proxy:1"}, ""}, // Telegram is reached by https
+		{[]string{withToken, "HTTP_PROXY=http://proxy:1", "TELEGRAM_API_URL=http://server:8081"}, "http://proxy:1"},
+		{[]string{withToken, "http_proxy=http://proxy:1", "TELEGRAM_API_URL=http://server:8081"}, "http://proxy:1"},
+		{[]string{withToken, "HTTPS_PROXY=http://proxy:1", "TELEGRAM_API_URL=http://server:8081"}, ""},
+		{[]string{withToken, "HTTPS_PROXY=http://proxy:1", "NO_PROXY=10.0.0.0/8, .telegram.org"}, ""},
+		{[]string{withToken, "HTTPS_PROXY=http://proxy:1", "no_proxy=api.telegram.org"}, ""},
+		{[]string{withToken, "HTTPS_PROXY=http://proxy:1", "NO_PROXY=*"}, ""},
+		{[]string{withToken, "HTTPS_PROXY=http://proxy:1", "NO_PROXY=example.org"}, "http://proxy:1"},
+		{[]string{withToken, "HTTP_PROXY=http://proxy:1", "TELEGRAM_API_URL=http://10.1.2.3:8081", "NO_PROXY=10.0.0.0/8"}, ""},
+		{[]string{withToken, "HTTP_PROXY=http://proxy:1", "TELEGRAM_API_URL=http://127.0.0.1:8081"}, ""},
 		// The demo's simulator is beside the replicas: a proxy that the operator's shell has set does not reach it.
 		{[]string{"HTTP_PROXY=http://proxy:1"}, ""},
 		{[]string{"HTTP_PROXY=http://proxy:1", "TELEGRAM_API_URL=http://telegram:8081"}, "http://proxy:1"},

@@ -146,8 +146,8 @@ func generated(text string) bool {
 	case err == nil: // digits alone, or letters alone
 		return false
 	default:
-		raw, err = decodeBase64(text)
-		if err != nil || strings.ToLower(text) == text || strings.ToUpper(text) == text {
+		raw = decodeBase64(text)
+		if raw == nil || strings.ToLower(text) == text || strings.ToUpper(text) == text {
 			return false
 		}
 	}
@@ -158,11 +158,15 @@ func generated(text string) bool {
 	return len(raw) >= minSecret && len(distinct) >= minDistinct
 }
 
-// decodeBase64 takes both alphabets of RFC 4648, padded or not.
-func decodeBase64(text string) ([]byte, error) {
-	text = strings.TrimRight(text, "=")
+// decodeBase64 takes both alphabets of RFC 4648, padded or not; nil if the text is neither.
+func decodeBase64(text string) []byte {
+	alphabet := base64.RawStdEncoding
 	if strings.ContainsAny(text, "-_") {
-		return base64.RawURLEncoding.DecodeString(text)
+		alphabet = base64.RawURLEncoding
 	}
-	return base64.RawStdEncoding.DecodeString(text)
+	raw, err := alphabet.DecodeString(strings.TrimRight(text, "="))
+	if err != nil {
+		return nil
+	}
+	return raw
 }

@@ -25,7 +25,7 @@ func TestStarved(t *testing.T) {
 	burning := make(chan struct{})
 	go func() {
 		defer close(burning)
-		for ctx.Err() == nil { //nolint:revive // it is to do nothing for as long as it may
+		for ctx.Err() == nil { // it does nothing for as long as it may
 		}
 	}()
 
