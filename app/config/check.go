@@ -95,7 +95,8 @@ func (c *checker) config(raw environment) Config {
 		c.warn("MODE=%s holds no election: with REPLICAS=%d the replicas would cut off each other's polls; set REPLICAS=1", ModeBotOnly, cfg.Replicas)
 	}
 	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 && cfg.Replicas%2 == 0 && cfg.Quorum == 0 {
-		c.warn("REPLICAS=%d is even: it survives no more failures than %d", cfg.Replicas, cfg.Replicas-1)
+		c.warn("REPLICAS=%d survives the failure of %d replica(s), no more than REPLICAS=%d does: odd numbers are best",
+			cfg.Replicas, (cfg.Replicas-1)/2, cfg.Replicas-1)
 	}
 	return cfg
 }

@@ -319,8 +319,8 @@ func TestWarnings(t *testing.T) {
 		want []string // a part of each warning
 	}{
 		{nil, nil},
-		{[]string{"REPLICAS=4"}, []string{"REPLICAS=4 is even: it survives no more failures than 3"}},
-		{[]string{"REPLICAS=2"}, []string{"REPLICAS=2 is even"}},
+		{[]string{"REPLICAS=4"}, []string{"REPLICAS=4 survives the failure of 1 replica(s), no more than REPLICAS=3 does"}},
+		{[]string{"REPLICAS=2"}, []string{"REPLICAS=2 survives the failure of 0 replica(s), no more than REPLICAS=1 does"}},
 		{[]string{"REPLICAS=4", "QUORUM=3"}, nil},
 		{[]string{"REPLICAS=5", "QUORUM=3"}, nil},
 		{[]string{"REPLICAS=1", "QUORUM=1"}, nil},
