@@ -27,7 +27,7 @@ type Config struct {
 	Rate float64
 	// Chats is how many users there are, each in a chat of its own.
 	Chats int
-	// AwaitBot has the users write nothing before a bot has polled.
+	// AwaitBot has the users write nothing, and the metrics be absent, before a bot has polled.
 	AwaitBot bool
 	Logger   *slog.Logger
 }
