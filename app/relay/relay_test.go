@@ -1128,3 +1128,44 @@ func TestNoURLIsInAMessage(t *testing.T) {
 		t.Errorf("%d bytes", len(got))
 	}
 }
+
+// A backend that fails is another matter than one that is gone: only the second may be seen from one replica alone.
+func TestReadinessIsToldInBothSenses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "http://mybot:8000", one)
+		w.host(one).kill()
+		h := w.serve(one, w.note(one, func(rw http.ResponseWriter, _ *http.Request, _ int64) { rw.WriteHeader(http.StatusBadGateway) }))
+		for chat := range int64(6) {
+			w.give(1+chat, 1+chat)
+		}
+		w.after(time.Minute)
+		h.kill()
+		w.after(time.Minute)
+		w.serve(one, w.takes(one))
+		w.after(10 * time.Second)
+		w.expectDone(6)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		var told []string
+		for _, is := range w.ready {
+			told = append(told, fmt.Sprint(is.Reachable == nil, " ", is.Ready == nil))
+		}
+		if got := strings.Join(told, ", "); got != "true true, true false, false false, true true" {
+			t.Errorf("told reachable, ready: %s", got)
+		}
+	})
+}
+
+// A resolver may give an address more than once, and as IPv6 writes an IPv4 address.
+func TestAnAddressThatIsResolvedTwiceIsOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "http://mybot:8000", one)
+		w.net.set(func() { w.net.names["mybot"] = []string{one, "[::ffff:10.0.0.1]:8000", one} })
+		w.after(3 * time.Second)
+		if s := w.Snapshot(); len(s.Addresses) != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
