@@ -12,7 +12,7 @@ import (
 
 // Telegram gives the first hundred updates that are not confirmed, so those of one chat that it limits would keep all others out
 // of sight. While a hundred are in hand and the oldest wait, their contents are noted to the standbys, and once so many know them
-// that any successor will, they are confirmed and kept in memory: see app/decisions/0001-backlog-of-a-limited-chat.md.
+// that any successor will, they are confirmed and kept in memory: see app/decisions/0006-backlog-of-a-limited-chat.md.
 const (
 	// maxKept and maxKeptBytes bound what is kept: it goes with every report to the standbys, which take 64 KiB.
 	maxKept      = 200
