@@ -174,7 +174,7 @@ func TestFailureShrinksToItsCause(t *testing.T) {
 	if !errors.As(err, &broken) || broken.Guarantee != Safety {
 		t.Fatalf("the shrunk plan broke %v, the first one broke SAFETY", err)
 	}
-	if len(small.Faults) > 8 || len(small.Faults) >= len(p.Faults) {
+	if len(small.Faults) > 12 || len(small.Faults) >= len(p.Faults) {
 		t.Errorf("%d faults were shrunk to %d only:\n%s", len(p.Faults), len(small.Faults), &small)
 	}
 	again, _ := Shrink(p)
