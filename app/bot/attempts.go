@@ -35,7 +35,7 @@ type attempts struct {
 // [0, 1).
 func (a *attempts) failed(v verdict, err error, took, longest time.Duration, random float64) (time.Duration, bool) {
 	a.spent += took
-	d := time.Duration(0)
+	var d time.Duration
 	switch {
 	case v == limited:
 		d = retryAfter(err)

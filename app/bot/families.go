@@ -113,7 +113,7 @@ func (w *way) RoundTrip(req *http.Request) (*http.Response, error) {
 	p := &route{}
 	ctx := context.WithValue(req.Context(), routeKey{}, p)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { taken(ctx, info.Conn) }})
-	resp, err := w.Transport.RoundTrip(req.WithContext(ctx)) //nolint:bodyclose // the caller's
+	resp, err := w.Transport.RoundTrip(req.WithContext(ctx))
 	family := p.family.Load()
 	switch {
 	case family == nil: // no connection was made

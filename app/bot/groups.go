@@ -26,7 +26,7 @@ func (b *Bot) isMeant(m *telego.Message, username string) bool {
 		return true
 	}
 	r := m.ReplyToMessage
-	return r != nil && r.From != nil && r.From.ID == b.ownID() && !(m.IsTopicMessage && r.MessageID == m.MessageThreadID)
+	return r != nil && r.From != nil && r.From.ID == b.ownID() && (!m.IsTopicMessage || r.MessageID != m.MessageThreadID)
 }
 
 // ownID is the bot's own id, which its token begins with; 0 if that is no token.

@@ -252,7 +252,7 @@ func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, time.Dur
 		// Only what is handled: Telegram remembers what a former program asked for.
 		AllowedUpdates: []string{telego.MessageUpdates},
 	})
-	return updates, time.Since(start), err //nolint:wrapcheck // judged and logged by the caller
+	return updates, time.Since(start), err
 }
 
 // failed takes note of a poll that failed, whose answer was due by then, and returns how long to wait before the

@@ -196,7 +196,7 @@ func (s *sender) share(rounds int) []string {
 	if rounds <= 1 || len(addrs) == 0 {
 		return addrs
 	}
-	from := 0
+	var from int
 	if s.asked == "" {
 		h := fnv.New32a()
 		_, _ = h.Write([]byte(s.n.cfg.Election.Self)) // never fails

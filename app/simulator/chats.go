@@ -75,8 +75,8 @@ func (s *Simulator) open(id int64) *chat {
 
 // migrate makes a supergroup of a group, as its owner does: messages in both chats say so, and the old one takes none.
 func (s *Simulator) migrate(now time.Time, from, to int64) {
-	old, new := s.open(from), s.open(to)
-	if old == nil || new == nil {
+	old, target := s.open(from), s.open(to)
+	if old == nil || target == nil {
 		return
 	}
 	old.movedTo = to
@@ -85,7 +85,7 @@ func (s *Simulator) migrate(now time.Time, from, to int64) {
 		at  *chat
 		key string
 		id  int64
-	}{{old, "migrate_to_chat_id", to}, {new, "migrate_from_chat_id", from}} {
+	}{{old, "migrate_to_chat_id", to}, {target, "migrate_from_chat_id", from}} {
 		s.messageID++
 		s.push(now, "message", map[string]any{
 			"message_id": s.messageID, "from": s.user(m.at.id), "chat": m.at.object(), "date": now.Unix(), m.key: m.id,
