@@ -25,8 +25,9 @@ type ClientConfig struct {
 	Self election.ReplicaID
 	// Instances are host or host:port; a name may resolve to many addresses.
 	Instances []string
-	// Timeout bounds making a connection. A request's own end does not stop the making of its
-	// connection, and what is under way keeps others from being made: it MUST be about as short.
+	// Timeout bounds reaching a machine: making a TCP connection, and waiting for it to acknowledge what was sent. Both are
+	// the kernel's doing there, however busy the replica is; what takes longer is a path that is broken, and its
+	// connection is closed.
 	Timeout time.Duration
 	// Port is for instances that name none.
 	Port   string
@@ -34,6 +35,14 @@ type ClientConfig struct {
 	// Resolver looks names up; nil stands for the system's servers.
 	Resolver Resolver
 }
+
+const (
+	// handshakeBound bounds a handshake, a little above the bound of the other end. A replica that is slow to answer is slow
+	// at handshakes, too, and one that is given up has to be made again.
+	handshakeBound = 3 * time.Second
+	// maxIdle connections to an address are kept: one that was used last, and others should packets of it be lost.
+	maxIdle = 3
+)
 
 // Client asks other replicas. It is safe for concurrent use.
 type Client struct {
@@ -57,7 +66,10 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.Resolver == nil {
 		cfg.Resolver = &net.Resolver{PreferGo: true}
 	}
-	dialer := &net.Dialer{Timeout: cfg.Timeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}}
+	dialer := &net.Dialer{
+		Timeout: cfg.Timeout, Control: acknowledged(cfg.Timeout),
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3},
+	}
 	return &Client{
 		cfg:       cfg,
 		told:      map[string]time.Time{},
@@ -67,9 +79,9 @@ func NewClient(cfg ClientConfig) *Client {
 			Transport: &http.Transport{
 				DialContext:            dialer.DialContext,
 				TLSClientConfig:        cfg.Identity.config(),
-				TLSHandshakeTimeout:    cfg.Timeout,
+				TLSHandshakeTimeout:    handshakeBound,
 				MaxIdleConns:           256,
-				MaxIdleConnsPerHost:    8,
+				MaxIdleConnsPerHost:    maxIdle,
 				MaxConnsPerHost:        12,
 				IdleConnTimeout:        45 * time.Second,
 				MaxResponseHeaderBytes: 8 << 10,

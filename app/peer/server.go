@@ -69,7 +69,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		TLSConfig:         cfg.Identity.config(),
-		ReadHeaderTimeout: 2 * time.Second,
+		ReadHeaderTimeout: 2 * time.Second, // and of a handshake
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      5 * time.Second,
 		IdleTimeout:       time.Minute,
