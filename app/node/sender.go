@@ -262,12 +262,14 @@ func (s *sender) end(req election.EndRequest) {
 }
 
 // progress tells every standby the latest, one message at a time per address: what came meanwhile
-// is told by the next. It returns what is told, with its place in the sequence.
+// is told by the next. It returns what is told, with its place in the sequence. Of more updates than others take in one
+// message the lowest are told, which Telegram gives a successor first: it answers the others again.
 func (s *sender) progress(p election.Progress) election.Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
 	p.Sequence = s.version
+	p.Handled = p.Handled[:min(len(p.Handled), election.MaxHandled)]
 	s.latest = p
 	for _, addr := range s.n.cfg.Transport.Addresses() {
 		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {

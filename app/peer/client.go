@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"habot/app/election"
 )
 
@@ -34,6 +36,8 @@ type ClientConfig struct {
 	Logger *slog.Logger
 	// Resolver looks names up; nil stands for the system's servers.
 	Resolver Resolver
+	// Registerer, if not nil, takes the client's metrics.
+	Registerer prometheus.Registerer
 }
 
 const (
@@ -50,9 +54,11 @@ type Client struct {
 	http      *http.Client
 	discovery *discovery
 
+	refused *prometheus.CounterVec
+	lines   onceAMinute
+
 	mu        sync.Mutex
-	told      map[string]time.Time // when an address was last reported not to fit
-	strangers map[string]stranger  // by address
+	strangers map[string]stranger // by address
 }
 
 // stranger is an instance that does not fit.
@@ -70,9 +76,8 @@ func NewClient(cfg ClientConfig) *Client {
 		Timeout: cfg.Timeout, Control: acknowledged(cfg.Timeout),
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3},
 	}
-	return &Client{
+	c := &Client{
 		cfg:       cfg,
-		told:      map[string]time.Time{},
 		strangers: map[string]stranger{},
 		http: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -89,7 +94,30 @@ func NewClient(cfg ClientConfig) *Client {
 			},
 		},
 		discovery: newDiscovery(cfg),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "habot_peer_refused_total", Help: "Requests of this replica that another one refused as not valid, by what they were.",
+		}, []string{"request"}),
 	}
+	for _, r := range requests() {
+		c.refused.WithLabelValues(r)
+	}
+	if cfg.Registerer != nil {
+		cfg.Registerer.MustRegister(c.refused)
+	}
+	return c
+}
+
+// What a client asks for.
+const (
+	requestStatus     = "status"
+	requestClaim      = "claim"
+	requestEnd        = "end"
+	requestProgress   = "progress"
+	requestSwitchover = "switchover"
+)
+
+func requests() []string {
+	return []string{requestStatus, requestClaim, requestEnd, requestProgress, requestSwitchover}
 }
 
 // Close drops idle connections.
@@ -110,7 +138,7 @@ func (c *Client) Complete() bool { return c.discovery.complete() }
 
 // Status asks a replica who it is and whom it follows.
 func (c *Client) Status(ctx context.Context, addr string) (election.Status, error) {
-	s, err := call(ctx, c, http.MethodGet, addr, pathPrimary, nil, checkStatus)
+	s, err := call(ctx, c, requestStatus, http.MethodGet, addr, pathPrimary, nil, checkStatus)
 	if err != nil {
 		return s, fmt.Errorf("ask %s for its status: %w", addr, err)
 	}
@@ -120,7 +148,7 @@ func (c *Client) Status(ctx context.Context, addr string) (election.Status, erro
 
 // Claim asks a replica for its grant.
 func (c *Client) Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error) {
-	a, err := call(ctx, c, http.MethodPost, addr, pathClaims, req, checkClaimAnswer)
+	a, err := call(ctx, c, requestClaim, http.MethodPost, addr, pathClaims, req, checkClaimAnswer)
 	if err != nil {
 		return a, fmt.Errorf("claim at %s: %w", addr, err)
 	}
@@ -130,7 +158,7 @@ func (c *Client) Claim(ctx context.Context, addr string, req election.ClaimReque
 
 // End tells a replica that a claim was withdrawn or released.
 func (c *Client) End(ctx context.Context, addr string, req election.EndRequest) error {
-	if _, err := call[none](ctx, c, http.MethodDelete, addr, pathClaims, req, nil); err != nil {
+	if _, err := call[none](ctx, c, requestEnd, http.MethodDelete, addr, pathClaims, req, nil); err != nil {
 		return fmt.Errorf("end a claim at %s: %w", addr, err)
 	}
 	return nil
@@ -138,7 +166,7 @@ func (c *Client) End(ctx context.Context, addr string, req election.EndRequest) 
 
 // Progress tells a replica what has been handled.
 func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) error {
-	if _, err := call[none](ctx, c, http.MethodPost, addr, pathProgress, p, nil); err != nil {
+	if _, err := call[none](ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, nil); err != nil {
 		return fmt.Errorf("tell %s the progress: %w", addr, err)
 	}
 	return nil
@@ -146,7 +174,7 @@ func (c *Client) Progress(ctx context.Context, addr string, p election.Progress)
 
 // Switchover asks the primary at addr to hand over.
 func (c *Client) Switchover(ctx context.Context, addr, successor string) error {
-	if _, err := call[none](ctx, c, http.MethodPost, addr, pathSwitchover, switchover{successor}, nil); err != nil {
+	if _, err := call[none](ctx, c, requestSwitchover, http.MethodPost, addr, pathSwitchover, switchover{successor}, nil); err != nil {
 		return fmt.Errorf("ask %s for a switchover: %w", addr, err)
 	}
 	return nil
@@ -162,7 +190,7 @@ func (c *Client) recognise(addr string, id election.ReplicaID) {
 type none struct{}
 
 // call makes one request. Its time is bounded by ctx alone.
-func call[A any](ctx context.Context, c *Client, method, addr, path string, body any, check func(A) error) (answer A, err error) {
+func call[A any](ctx context.Context, c *Client, request, method, addr, path string, body any, check func(A) error) (answer A, err error) {
 	var payload io.Reader
 	if body != nil {
 		raw, err := json.Marshal(body)
@@ -189,7 +217,7 @@ func call[A any](ctx context.Context, c *Client, method, addr, path string, body
 		return answer, fmt.Errorf("%w: %.16q", ErrProtocol, theirs)
 	}
 	if resp.StatusCode/100 != 2 {
-		return answer, refused(resp)
+		return answer, c.refusal(addr, request, resp)
 	}
 	if check == nil {
 		return answer, nil
@@ -203,18 +231,27 @@ func drain(body io.ReadCloser) {
 	_ = errors.Join(err, body.Close()) // the answer is in hand; the connection looks after itself
 }
 
-// refused makes an error of a refusal; what the primary refuses keeps its meaning.
-func refused(resp *http.Response) error {
+// refusal makes an error of a refusal; what the primary refuses keeps its meaning. A request that is not valid to the
+// other replica is counted and reported: the two are of different minds about the messages.
+func (c *Client) refusal(addr, request string, resp *http.Response) error {
 	said, err := decode(resp.Body, checkComplaint)
-	if err != nil {
-		return fmt.Errorf("refused with %d", resp.StatusCode)
-	}
-	for _, known := range []error{election.ErrNotPrimary, election.ErrNoSuccessor} {
-		if said.Error == known.Error() {
-			return known
+	code := resp.Header.Get(refusalHeader)
+	for _, known := range refusals() {
+		if code == known.code || (code == "" && said.Error == known.text) {
+			return known.err
 		}
 	}
-	return fmt.Errorf("refused with %d: %s", resp.StatusCode, said.Error)
+	failed := fmt.Errorf("refused with %d: %s", resp.StatusCode, said.Error)
+	if err != nil {
+		failed = fmt.Errorf("refused with %d", resp.StatusCode)
+	}
+	if resp.StatusCode == http.StatusBadRequest {
+		c.refused.WithLabelValues(request).Inc()
+		if c.lines.allow(addr, time.Now()) {
+			c.cfg.Logger.Warn("another replica refuses what this one sends", "addr", addr, "request", request, "error", failed)
+		}
+	}
+	return failed
 }
 
 // failed says why a request failed, and reports an instance of another bot.
@@ -236,14 +273,9 @@ func (c *Client) report(addr, what string) {
 		clear(c.strangers)
 	}
 	c.strangers[addr] = stranger{what, now}
-	if now.Sub(c.told[addr]) < time.Minute {
-		return
+	if c.lines.allow(addr, now) {
+		c.cfg.Logger.Warn(what, "addr", addr)
 	}
-	if len(c.told) >= maxStrangers {
-		clear(c.told)
-	}
-	c.told[addr] = now
-	c.cfg.Logger.Warn(what, "addr", addr)
 }
 
 // Strangers are the instances met within the last time that do not fit, a line each for people, by address:

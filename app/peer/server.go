@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -76,7 +75,7 @@ func NewServer(cfg ServerConfig) *Server {
 		MaxHeaderBytes:    8 << 10,
 		// HTTP/2 would put all requests behind one lost packet.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
-		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s, told: map[string]time.Time{}}, slog.LevelDebug),
+		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s}, slog.LevelDebug),
 	}
 	return s
 }
@@ -180,9 +179,14 @@ func handle[M any](s *Server, check func(M) error, f func(context.Context, M) (a
 }
 
 func (s *Server) reply(c *gin.Context, code int, answer any, err error) {
+	for _, r := range refusals() {
+		if errors.Is(err, r.err) {
+			c.Header(refusalHeader, r.code)
+			c.AbortWithStatusJSON(http.StatusConflict, complaint{r.text})
+			return
+		}
+	}
 	switch {
-	case errors.Is(err, election.ErrNotPrimary), errors.Is(err, election.ErrNoSuccessor):
-		c.AbortWithStatusJSON(http.StatusConflict, complaint{err.Error()})
 	case err != nil:
 		c.AbortWithStatusJSON(http.StatusServiceUnavailable, complaint{"the replica could not answer"})
 	case answer == nil:
@@ -208,13 +212,9 @@ func (s *Server) refuse(c *gin.Context, code int, reason string, err error) {
 // it, and tells it once a minute per address at debug.
 type refusedHandshakes struct {
 	slog.Handler
-	s    *Server
-	mu   sync.Mutex
-	told map[string]time.Time
+	s     *Server
+	lines onceAMinute
 }
-
-// maxStrangers bounds the addresses remembered.
-const maxStrangers = 256
 
 // Enabled implements slog.Handler.
 func (*refusedHandshakes) Enabled(context.Context, slog.Level) bool { return true }
@@ -228,16 +228,8 @@ func (h *refusedHandshakes) Handle(_ context.Context, r slog.Record) error {
 			who = host
 		}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	now := time.Now()
-	if now.Sub(h.told[who]) < time.Minute {
-		return nil
+	if h.lines.allow(who, time.Now()) {
+		h.s.cfg.Logger.Debug("refused a connection", "remote", who, "reason", r.Message)
 	}
-	if len(h.told) >= maxStrangers {
-		clear(h.told)
-	}
-	h.told[who] = now
-	h.s.cfg.Logger.Debug("refused a connection", "remote", who, "reason", r.Message)
 	return nil
 }

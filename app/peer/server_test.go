@@ -403,7 +403,7 @@ func TestRefusedHandshakesAreToldOncePerAddressAndRememberedWithinBounds(t *test
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(t)
-		h := &refusedHandshakes{s: s.server, told: map[string]time.Time{}}
+		h := &refusedHandshakes{s: s.server}
 		handle := func(format string, args ...any) {
 			r := slog.NewRecord(time.Now(), slog.LevelDebug, fmt.Sprintf(format, args...), 0)
 			if err := h.Handle(t.Context(), r); err != nil {
@@ -422,7 +422,7 @@ func TestRefusedHandshakesAreToldOncePerAddressAndRememberedWithinBounds(t *test
 		for i := range 3 * maxStrangers {
 			handle("http: TLS handshake error from 10.0.%d.%d:1: EOF", i/256+1, i%256)
 		}
-		if n := len(h.told); n > maxStrangers {
+		if n := len(h.lines.limit); n > maxStrangers {
 			t.Errorf("%d addresses are remembered", n)
 		}
 		if n := testutil.ToFloat64(s.server.refusals.WithLabelValues(reasonTLS)); n != 5+3*maxStrangers {
@@ -464,4 +464,29 @@ func TestAnswersOfOneConnectionFollowEachOther(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What the wire says stays what version 1.0.0 says, whatever the errors say, and has a code beside it.
+func TestRefusalsAreWordedAsVersionOneWordsThem(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err        error
+		code, text string
+	}{
+		{election.ErrNotPrimary, "not_primary", "this replica is not primary"},
+		{election.ErrNoSuccessor, "no_successor", "no such standby can take over"},
+	} {
+		t.Run(test.code, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := serve(t)
+				s.replica.err = fmt.Errorf("in other words: %w", test.err)
+				resp := s.ask(http.MethodPost, pathSwitchover, `{"successor":"x"}`, nil)
+				body, _ := io.ReadAll(resp.Body)
+				if resp.StatusCode != http.StatusConflict || resp.Header.Get("Habot-Refusal") != test.code || string(body) != `{"error":"`+test.text+`"}` {
+					t.Errorf("%d %q %s", resp.StatusCode, resp.Header.Get("Habot-Refusal"), body)
+				}
+			})
+		})
+	}
 }
