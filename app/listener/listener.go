@@ -1,5 +1,5 @@
 // Package listener opens ports that strangers cannot use up: the connections open at once are bounded,
-// in all and per remote address. One that is too many is closed at once, so that nobody waits behind it.
+// in all, per remote address, and per IPv6 network of a /64. One that is too many is closed at once, so that nobody waits behind it.
 // The machine's own loopback is not bounded: health checks and probes always get through. It also knows how
 // a server behind such a port is stopped.
 //
@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// Bounds are how many connections may be open at once.
+// Bounds are how many connections may be open at once. One IPv6 network takes half of Total at most: whoever has one address
+// there has 2^64, but many replicas may share one, too.
 type Bounds struct {
 	Total, PerAddress int
 }
@@ -29,7 +30,7 @@ type Listener struct {
 
 	mu    sync.Mutex
 	total int
-	open  map[netip.Addr]int
+	open  map[netip.Prefix]int // by address and, of IPv6, by network
 }
 
 // Listen opens a TCP port.
@@ -77,7 +78,7 @@ func Local(addr string) string {
 
 // New bounds a listener.
 func New(l net.Listener, bounds Bounds) *Listener {
-	return &Listener{Listener: l, bounds: bounds, open: map[netip.Addr]int{}}
+	return &Listener{Listener: l, bounds: bounds, open: map[netip.Prefix]int{}}
 }
 
 // Accept returns the next connection that is within the bounds.
@@ -103,23 +104,47 @@ func remote(conn net.Conn) (netip.Addr, bool) {
 	return at.Addr().Unmap(), err == nil
 }
 
+// network is the IPv6 network of an address; none of others.
+func network(addr netip.Addr) (netip.Prefix, bool) {
+	if !addr.Is6() {
+		return netip.Prefix{}, false
+	}
+	p, err := addr.WithZone("").Prefix(64)
+	return p, err == nil
+}
+
+func whole(addr netip.Addr) netip.Prefix {
+	return netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
+}
+
 func (l *Listener) take(from netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total >= l.bounds.Total || l.open[from] >= l.bounds.PerAddress {
+	around, wide := network(from)
+	if l.total >= l.bounds.Total || l.open[whole(from)] >= l.bounds.PerAddress || wide && l.open[around] >= l.bounds.Total/2 {
 		return false
 	}
-	l.total++
-	l.open[from]++
+	l.count(from, 1)
 	return true
 }
 
 func (l *Listener) give(from netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.total--
-	if l.open[from]--; l.open[from] == 0 {
-		delete(l.open, from)
+	l.count(from, -1)
+}
+
+// count counts connections of an address more or less. It MUST be called with mu held.
+func (l *Listener) count(from netip.Addr, n int) {
+	l.total += n
+	counted := []netip.Prefix{whole(from)}
+	if around, wide := network(from); wide {
+		counted = append(counted, around)
+	}
+	for _, p := range counted {
+		if l.open[p] += n; l.open[p] == 0 {
+			delete(l.open, p)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -96,5 +97,42 @@ func TestAPortThatIsTakenIsAnError(t *testing.T) {
 	defer l.Close()
 	if _, err := Listen(l.Addr().String(), Bounds{}); err == nil {
 		t.Error("opened a port twice")
+	}
+}
+
+// Whoever has one IPv6 address has a /64 of them. It takes half of all places at most; that is room for many replicas in one.
+func TestOneIPv6NetworkCannotTakeEveryPlace(t *testing.T) {
+	t.Parallel()
+	q := queue{make(chan net.Conn, 100)}
+	l := New(q, Bounds{Total: 20, PerAddress: 2})
+	var addrs []string
+	for i := range 30 {
+		addrs = append(addrs, fmt.Sprintf("[2001:db8:0:1:%x::%x]:1", i, i))
+	}
+	in, refused := accept(t, l, q, addrs...)
+	if len(in) != 10 || refused != 20 {
+		t.Fatalf("%d let in, %d refused", len(in), refused)
+	}
+	others, _ := accept(t, l, q, "[2001:db8:0:2::1]:1", "[fe80::1%eth0]:1", "10.0.0.1:1")
+	if len(others) != 3 {
+		t.Errorf("%d others let in", len(others))
+	}
+	for _, c := range in[:4] {
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One address of it has no more than any other.
+	again, _ := accept(t, l, q, "[2001:db8:0:1::5]:1", "[2001:db8:0:1::5]:2", "[2001:db8:0:1::5]:3", "[2001:db8:0:1::6]:1")
+	if len(again) != 3 {
+		t.Errorf("%d let in again", len(again))
+	}
+	for _, c := range append(append(others, again...), in[4:]...) {
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.total != 0 || len(l.open) != 0 {
+		t.Errorf("%d are counted though none is open: %v", l.total, l.open)
 	}
 }
