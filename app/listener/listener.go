@@ -1,5 +1,5 @@
 // Package listener opens ports that strangers cannot use up: the connections open at once are bounded,
-// in all, per remote address, and per IPv6 network of a /64. One that is too many is closed at once, so that nobody waits behind it.
+// in all, per remote address, and per IPv6 network of 64 bits. One that is too many is closed at once, so that nobody waits behind it.
 // The machine's own loopback is not bounded: health checks and probes always get through. It also knows how
 // a server behind such a port is stopped.
 //
@@ -17,8 +17,7 @@ import (
 	"time"
 )
 
-// Bounds are how many connections may be open at once. One IPv6 network takes half of Total at most: whoever has one address
-// there has 2^64, but many replicas may share one, too.
+// Bounds are how many connections may be open at once.
 type Bounds struct {
 	Total, PerAddress int
 }
@@ -30,7 +29,7 @@ type Listener struct {
 
 	mu    sync.Mutex
 	total int
-	open  map[netip.Prefix]int // by address and, of IPv6, by network
+	open  map[netip.Prefix]int // by address, and by network
 }
 
 // Listen opens a TCP port.
@@ -104,48 +103,46 @@ func remote(conn net.Conn) (netip.Addr, bool) {
 	return at.Addr().Unmap(), err == nil
 }
 
-// network is the IPv6 network of an address; none of others.
-func network(addr netip.Addr) (netip.Prefix, bool) {
-	if !addr.Is6() {
-		return netip.Prefix{}, false
-	}
-	p, err := addr.WithZone("").Prefix(64)
-	return p, err == nil
-}
-
-func whole(addr netip.Addr) netip.Prefix {
-	return netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
-}
-
 func (l *Listener) take(from netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	around, wide := network(from)
-	if l.total >= l.bounds.Total || l.open[whole(from)] >= l.bounds.PerAddress || wide && l.open[around] >= l.bounds.Total/2 {
+	address, network := counted(from)
+	if l.total >= l.bounds.Total || l.open[address] >= l.bounds.PerAddress || network.IsValid() && l.open[network] >= l.bounds.Total/2 {
 		return false
 	}
-	l.count(from, 1)
+	l.total++
+	l.open[address]++
+	if network.IsValid() {
+		l.open[network]++
+	}
 	return true
 }
 
 func (l *Listener) give(from netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.count(from, -1)
+	l.total--
+	address, network := counted(from)
+	l.lower(address)
+	if network.IsValid() {
+		l.lower(network)
+	}
 }
 
-// count counts connections of an address more or less. It MUST be called with mu held.
-func (l *Listener) count(from netip.Addr, n int) {
-	l.total += n
-	counted := []netip.Prefix{whole(from)}
-	if around, wide := network(from); wide {
-		counted = append(counted, around)
+func (l *Listener) lower(p netip.Prefix) {
+	if l.open[p]--; l.open[p] == 0 {
+		delete(l.open, p)
 	}
-	for _, p := range counted {
-		if l.open[p] += n; l.open[p] == 0 {
-			delete(l.open, p)
-		}
+}
+
+// counted is what an address counts for: itself, and with IPv6 its network of 64 bits, all of which one host may have.
+// The network's bound is wide: all replicas may be in it.
+func counted(from netip.Addr) (address, network netip.Prefix) {
+	address = netip.PrefixFrom(from, from.BitLen())
+	if from.Is6() {
+		network = netip.PrefixFrom(from.WithZone(""), 64).Masked()
 	}
+	return address, network
 }
 
 // bounded gives its place back when it is closed.

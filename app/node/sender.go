@@ -43,6 +43,8 @@ type sender struct {
 	address  map[election.ReplicaID]string // where each replica answered last
 	latest   election.Progress
 	version  uint64
+	noted    uint64                      // the version with which the notes came that are the latest
+	knows    map[string]uint64           // by address, the version that was taken last
 	telling  map[string]election.Instant // addresses to which progress is under way, and since when
 }
 
@@ -61,6 +63,7 @@ func newSender(n *Node) *sender {
 		granted:  map[string]election.Claim{},
 		address:  map[election.ReplicaID]string{},
 		telling:  map[string]election.Instant{},
+		knows:    map[string]uint64{},
 	}
 }
 
@@ -262,16 +265,23 @@ func (s *sender) end(req election.EndRequest) {
 }
 
 // progress tells every standby the latest, one message at a time per address: what came meanwhile
-// is told by the next. It returns what is told, with its place in the sequence. Of more updates than others take in one
-// message the lowest are told, which Telegram gives a successor first: it answers the others again.
-func (s *sender) progress(p election.Progress) election.Progress {
+// is told by the next. It returns what is told, with its place in the sequence. notes says that there are new ones. Of more
+// updates than others take in one message the lowest are told, which Telegram gives a successor first: it answers the
+// others again.
+func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
+	if notes {
+		s.noted = s.version
+		clear(s.knows)
+	}
 	p.Sequence = s.version
 	p.Handled = p.Handled[:min(len(p.Handled), election.MaxHandled)]
 	s.latest = p
-	for _, addr := range s.n.cfg.Transport.Addresses() {
+	addrs := s.n.cfg.Transport.Addresses()
+	maps.DeleteFunc(s.knows, func(addr string, _ uint64) bool { return !slices.Contains(addrs, addr) })
+	for _, addr := range addrs {
 		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {
 			continue
 		}
@@ -302,6 +312,10 @@ func (s *sender) keepTelling(addr string) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.bound())
 		if err := s.n.cfg.Transport.Progress(ctx, addr, p); err != nil {
 			s.n.cfg.Logger.Debug("progress was not told", slog.String("addr", addr), slog.Any("error", err))
+		} else {
+			s.mu.Lock()
+			s.knows[addr] = told
+			s.mu.Unlock()
 		}
 		cancel()
 	}
@@ -337,6 +351,19 @@ func (s *sender) tellingSince(from election.Instant) bool {
 		}
 	}
 	return false
+}
+
+// knowing are the replicas that know the latest notes.
+func (s *sender) knowing() map[election.ReplicaID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[election.ReplicaID]bool{}
+	for id, addr := range s.address {
+		if version, told := s.knows[addr]; told && version >= s.noted {
+			all[id] = true
+		}
+	}
+	return all
 }
 
 // signal tells whoever waits, or will wait next.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"habot/app/election"
+	"habot/app/logging"
 )
 
 // ClientConfig is what a client is made of.
@@ -55,9 +57,9 @@ type Client struct {
 	discovery *discovery
 
 	refused *prometheus.CounterVec
-	lines   onceAMinute
 
 	mu        sync.Mutex
+	reports   *logging.Quotas     // of addresses that do not fit: one a minute
 	strangers map[string]stranger // by address
 }
 
@@ -78,6 +80,7 @@ func NewClient(cfg ClientConfig) *Client {
 	}
 	c := &Client{
 		cfg:       cfg,
+		reports:   logging.NewQuotas(1, time.Minute),
 		strangers: map[string]stranger{},
 		http: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -199,7 +202,8 @@ func call[A any](ctx context.Context, c *Client, request, method, addr, path str
 		}
 		payload = bytes.NewReader(raw)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "https://"+addr+path, payload)
+	at := url.URL{Scheme: "https", Host: addr, Path: path} // it escapes the zone of an IPv6 address
+	req, err := http.NewRequestWithContext(ctx, method, at.String(), payload)
 	if err != nil {
 		return answer, fmt.Errorf("make a request: %w", err)
 	}
@@ -247,7 +251,7 @@ func (c *Client) refusal(addr, request string, resp *http.Response) error {
 	}
 	if resp.StatusCode == http.StatusBadRequest {
 		c.refused.WithLabelValues(request).Inc()
-		if c.lines.allow(addr, time.Now()) {
+		if _, ok := c.reports.Take(time.Now(), addr); ok {
 			c.cfg.Logger.Warn("another replica refuses what this one sends", "addr", addr, "request", request, "error", failed)
 		}
 	}
@@ -273,9 +277,10 @@ func (c *Client) report(addr, what string) {
 		clear(c.strangers)
 	}
 	c.strangers[addr] = stranger{what, now}
-	if c.lines.allow(addr, now) {
-		c.cfg.Logger.Warn(what, "addr", addr)
+	if _, ok := c.reports.Take(now, addr); !ok {
+		return
 	}
+	c.cfg.Logger.Warn(what, "addr", addr)
 }
 
 // Strangers are the instances met within the last time that do not fit, a line each for people, by address:

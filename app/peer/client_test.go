@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"reflect"
 	"slices"
@@ -197,7 +198,7 @@ func TestReportsAreRememberedWithinBounds(t *testing.T) {
 	for i := range 3 * maxStrangers {
 		c.report(strings.Repeat("x", i), "it does not fit")
 	}
-	if n := max(len(c.lines.limit), len(c.strangers)); n > maxStrangers {
+	if n := len(c.strangers); n > maxStrangers {
 		t.Errorf("%d addresses are remembered", n)
 	}
 }
@@ -266,4 +267,38 @@ func TestWhatIsRefusedAsNotValidIsCountedAndReported(t *testing.T) {
 			t.Errorf("reported %d times", n)
 		}
 	})
+}
+
+// A link-local address has a zone, which is not what a URL takes for one.
+func TestAddressesWithAZoneAreReached(t *testing.T) {
+	t.Parallel()
+	for instance, want := range map[string]string{
+		"[fe80::1%eth0]:7175":  "[fe80::1%eth0]:7175",
+		"fe80::1%eth0":         "[fe80::1%eth0]:7175",
+		"[fe80::1%br-1f%]:71":  "[fe80::1%br-1f%]:71",
+		"[fe80::1%25eth0]:717": "[fe80::1%eth0]:717", // as in a URL
+		"[2001:db8::1]:7175":   "[2001:db8::1]:7175",
+		"192.0.2.1":            "192.0.2.1:7175",
+	} {
+		t.Run(instance, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := serve(t)
+				c, _ := s.client("ours")
+				var dialled string
+				dial := transport(t, c).DialContext
+				transport(t, c).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					dialled = addr
+					return dial(ctx, network, addr)
+				}
+				found := discovering(t, &names{}, instance).Addresses()
+				if len(found) != 1 {
+					t.Fatalf("found %v", found)
+				}
+				if _, err := c.Status(t.Context(), found[0]); err != nil || dialled != want {
+					t.Errorf("dialled %q, want %q; %v", dialled, want, err)
+				}
+			})
+		})
+	}
 }

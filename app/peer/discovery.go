@@ -134,12 +134,13 @@ func (d *discovery) complete() bool {
 	return len(d.looked) == len(d.instances)
 }
 
-// split takes host[:port] apart; IPv6 addresses with a port stand in brackets.
+// split takes host[:port] apart; IPv6 addresses with a port stand in brackets. A zone may be written as in a URL.
 func split(instance, port string) (string, string) {
-	if host, p, err := net.SplitHostPort(instance); err == nil {
-		return host, p
+	host := strings.Trim(instance, "[]")
+	if h, p, err := net.SplitHostPort(instance); err == nil {
+		host, port = h, p
 	}
-	return strings.Trim(instance, "[]"), port
+	return strings.Replace(host, "%25", "%", 1), port
 }
 
 func (d *discovery) union() []string {

@@ -17,6 +17,7 @@ import (
 
 	"habot/app/election"
 	"habot/app/listener"
+	"habot/app/logging"
 )
 
 // Replica is what the server asks of this replica. Its methods are called concurrently.
@@ -75,7 +76,7 @@ func NewServer(cfg ServerConfig) *Server {
 		MaxHeaderBytes:    8 << 10,
 		// HTTP/2 would put all requests behind one lost packet.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
-		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s}, slog.LevelDebug),
+		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s, lines: logging.NewQuotas(1, time.Minute)}, slog.LevelDebug),
 	}
 	return s
 }
@@ -213,8 +214,11 @@ func (s *Server) refuse(c *gin.Context, code int, reason string, err error) {
 type refusedHandshakes struct {
 	slog.Handler
 	s     *Server
-	lines onceAMinute
+	lines *logging.Quotas
 }
+
+// maxStrangers bounds the addresses remembered.
+const maxStrangers = 256
 
 // Enabled implements slog.Handler.
 func (*refusedHandshakes) Enabled(context.Context, slog.Level) bool { return true }
@@ -228,8 +232,9 @@ func (h *refusedHandshakes) Handle(_ context.Context, r slog.Record) error {
 			who = host
 		}
 	}
-	if h.lines.allow(who, time.Now()) {
-		h.s.cfg.Logger.Debug("refused a connection", "remote", who, "reason", r.Message)
+	if _, ok := h.lines.Take(time.Now(), who); !ok {
+		return nil
 	}
+	h.s.cfg.Logger.Debug("refused a connection", "remote", who, "reason", r.Message)
 	return nil
 }

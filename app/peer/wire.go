@@ -20,6 +20,7 @@ const (
 	maxBody    = 64 << 10
 	maxText    = election.MaxText
 	maxHandled = election.MaxHandled
+	maxNotes   = 1000
 	// maxSpan bounds every duration in a message: no lease is longer than a minute.
 	maxSpan = 24 * time.Hour
 )
@@ -173,6 +174,9 @@ func checkEndRequest(r election.EndRequest) error {
 func checkProgress(p election.Progress) error {
 	if len(p.Handled) > maxHandled {
 		return fmt.Errorf("more than %d updates", maxHandled)
+	}
+	if len(p.Notes) > maxNotes {
+		return fmt.Errorf("more than %d notes", maxNotes)
 	}
 	return checkClaim("claim", p.Claim, false)
 }
