@@ -14,6 +14,9 @@ const Protocol = 1
 // MaxText bounds each text in a message, in bytes.
 const MaxText = 256
 
+// MaxHandled bounds the updates in a Progress.
+const MaxHandled = 1000
+
 // Instant is a reading of a local clock that nobody can set and that runs while the machine sleeps
 // (CLOCK_BOOTTIME on Linux), as the time since an arbitrary origin. Instants of two replicas MUST
 // NOT be compared; the election never sends one.

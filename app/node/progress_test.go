@@ -157,6 +157,25 @@ func TestSuccessorKnowsWhatWasHandledLast(t *testing.T) {
 	}
 }
 
+// Others refuse a message with more than MaxHandled updates: what is beyond is not told.
+func TestProgressIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		many := make([]int64, election.MaxHandled+10)
+		for i := range many {
+			many[i] = int64(i + 1)
+		}
+		c.last().term.Report(many)
+		time.Sleep(4 * hop)
+		c.sever(p, true)
+		next, _ := c.successor(p, 2*lease)
+		if !slices.Equal(next.term.Handled, many[:election.MaxHandled]) {
+			t.Errorf("the successor was handed %d updates", len(next.term.Handled))
+		}
+	})
+}
+
 func note(text string) []json.RawMessage { return []json.RawMessage{json.RawMessage(`"` + text + `"`)} }
 
 func texts(notes []json.RawMessage) string {

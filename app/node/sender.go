@@ -265,7 +265,9 @@ func (s *sender) end(req election.EndRequest) {
 }
 
 // progress tells every standby the latest, one message at a time per address: what came meanwhile
-// is told by the next. It returns what is told, with its place in the sequence. notes says that there are new ones.
+// is told by the next. It returns what is told, with its place in the sequence. notes says that there are new ones. Of more
+// updates than others take in one message the lowest are told, which Telegram gives a successor first: it answers the
+// others again.
 func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -275,6 +277,7 @@ func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 		clear(s.knows)
 	}
 	p.Sequence = s.version
+	p.Handled = p.Handled[:min(len(p.Handled), election.MaxHandled)]
 	s.latest = p
 	addrs := s.n.cfg.Transport.Addresses()
 	maps.DeleteFunc(s.knows, func(addr string, _ uint64) bool { return !slices.Contains(addrs, addr) })

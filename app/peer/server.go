@@ -69,7 +69,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		TLSConfig:         cfg.Identity.config(),
-		ReadHeaderTimeout: 2 * time.Second,
+		ReadHeaderTimeout: 2 * time.Second, // and of a handshake
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      5 * time.Second,
 		IdleTimeout:       time.Minute,
@@ -180,9 +180,14 @@ func handle[M any](s *Server, check func(M) error, f func(context.Context, M) (a
 }
 
 func (s *Server) reply(c *gin.Context, code int, answer any, err error) {
+	for _, r := range refusals() {
+		if errors.Is(err, r.err) {
+			c.Header(refusalHeader, r.code)
+			c.AbortWithStatusJSON(http.StatusConflict, complaint{r.text})
+			return
+		}
+	}
 	switch {
-	case errors.Is(err, election.ErrNotPrimary), errors.Is(err, election.ErrNoSuccessor):
-		c.AbortWithStatusJSON(http.StatusConflict, complaint{err.Error()})
 	case err != nil:
 		c.AbortWithStatusJSON(http.StatusServiceUnavailable, complaint{"the replica could not answer"})
 	case answer == nil:

@@ -468,3 +468,28 @@ func TestAnswersOfOneConnectionFollowEachOther(t *testing.T) {
 		}
 	})
 }
+
+// What the wire says stays what version 1.0.0 says, whatever the errors say, and has a code beside it.
+func TestRefusalsAreWordedAsVersionOneWordsThem(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err        error
+		code, text string
+	}{
+		{election.ErrNotPrimary, "not_primary", "this replica is not primary"},
+		{election.ErrNoSuccessor, "no_successor", "no such standby can take over"},
+	} {
+		t.Run(test.code, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := serve(t)
+				s.replica.err = fmt.Errorf("in other words: %w", test.err)
+				resp := s.ask(http.MethodPost, pathSwitchover, `{"successor":"x"}`, nil)
+				body, _ := io.ReadAll(resp.Body)
+				if resp.StatusCode != http.StatusConflict || resp.Header.Get("Habot-Refusal") != test.code || string(body) != `{"error":"`+test.text+`"}` {
+					t.Errorf("%d %q %s", resp.StatusCode, resp.Header.Get("Habot-Refusal"), body)
+				}
+			})
+		})
+	}
+}

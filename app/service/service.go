@@ -190,7 +190,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	}
 	client := peer.NewClient(peer.ClientConfig{
 		Identity: identity, Self: voter.Self, Instances: s.cfg.Instances, Port: port, Logger: s.log,
-		Timeout: min(voter.QueryTimeout(), dialBound),
+		Timeout: min(voter.QueryTimeout(), dialBound), Registerer: registry,
 	})
 	n := node.New(node.Config{
 		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
