@@ -8,8 +8,9 @@
 // election loop and the servers that is Patience. The replica then has 7/20 of a lease to leave before the process
 // is ended. Together that is one lease, or 300 ms + 7/20 of a lease where that is longer (a LEASE below 462 ms). The
 // poll loop and the chats promise what their requests to Telegram may take, or the wait that Telegram asked for, so a
-// stall there is noticed after up to 11 s, or after that wait. On a starved machine the time by which the watchdog's own checks came late does not count, and there is grace of
-// one lease, once: in a process that uses up a quota of a tenth of a processor a stall is reported within 1.4 to 2 s.
+// stall there is noticed after up to 11 s, or after that wait. On a starved machine the time by which the watchdog's own
+// checks came late does not count, and there is grace of one lease, once: in a process that uses up a quota of a tenth
+// of a processor a stall is reported within 0.4 to 2.1 s.
 //
 // It may import the standard library alone.
 package supervise

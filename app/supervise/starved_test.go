@@ -72,7 +72,7 @@ func TestStarved(t *testing.T) {
 	<-burning
 	slices.Sort(took)
 	t.Logf("a component that stalls was reported after %v", took)
-	if worst := took[len(took)-1]; worst > 4*time.Second { // below 2.1 s in every run so far
+	if worst := took[len(took)-1]; worst > 8*time.Second { // 1.0.0 never reported it
 		t.Errorf("a component that stalls was reported after %v", worst)
 	}
 }

@@ -143,6 +143,31 @@ func TestAStalledServerEndsTheProcessWithinALeaseOr462Milliseconds(t *testing.T)
 	}
 }
 
+// On a starved machine an answer takes longer than patience. A probe that gave up then would never get one.
+func TestAProbeWaitsForAsLongAsThereMayBeGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervisor(time.Second, noExit(t))
+		starved := func(ctx context.Context) error {
+			select {
+			case <-time.After(1500 * time.Millisecond):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if !s.ask(t.Context(), Server{"peer server", starved}) {
+			t.Error("given up")
+		}
+		start := time.Now()
+		if s.ask(t.Context(), Server{"peer server", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}) {
+			t.Error("a server that hangs has answered")
+		}
+		if took := time.Since(start); took != Patience(time.Second)+time.Second {
+			t.Errorf("given up after %v", took)
+		}
+	})
+}
+
 // Requests of others come at any time between two checks; a server that answers each is never at fault.
 func TestAServerThatAnswersIsNeverAtFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
