@@ -338,9 +338,12 @@ func TestRelayedProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.establish(conn, true); err == nil {
+	x := &line{conn: conn}
+	r.add(x)
+	if _, err := r.prove(x, true); err == nil {
 		t.Error("a relayed proof was taken")
 	}
+	r.drop(x)
 	genuine.signal(syscall.SIGKILL)
 	r.reports(t, id(1))
 }
