@@ -259,7 +259,7 @@ func (l *Lifelines) prove(x *line, dials bool) (election.ReplicaID, error) {
 		return "", fmt.Errorf("bound the handshake: %w", err)
 	}
 	return handshake(x.conn, l.key, l.cfg.Self, dials, l.own, other, func() error {
-		return x.conn.SetDeadline(time.Time{}) //nolint:wrapcheck // wrapped as the handshake's
+		return x.conn.SetDeadline(time.Time{})
 	})
 }
 

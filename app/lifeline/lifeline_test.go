@@ -77,7 +77,7 @@ func replicaMain() {
 // that of the replica with that id.
 func relayMain() {
 	dir, id := os.Getenv(childDir), os.Getenv(childID)
-	sock, err := net.Listen("unix", filepath.Join(dir, "f"+id[1:]+suffix)) //nolint:noctx // a process of its own
+	sock, err := net.Listen("unix", filepath.Join(dir, "f"+id[1:]+suffix))
 	if err != nil {
 		os.Exit(1)
 	}
@@ -87,7 +87,7 @@ func relayMain() {
 		if err != nil {
 			os.Exit(1)
 		}
-		b, err := net.Dial("unix", filepath.Join(dir, id+suffix)) //nolint:noctx // a process of its own
+		b, err := net.Dial("unix", filepath.Join(dir, id+suffix))
 		if err != nil {
 			os.Exit(1)
 		}
@@ -402,7 +402,7 @@ func TestSilentNewcomer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close() //nolint:errcheck // a test's
+	defer silent.Close()
 	other := start(t, "replica", d, id(2), "secret")
 	r.connected(t, id(2))
 	other.kill()
