@@ -97,6 +97,9 @@ func knownToOthers(all []task, one task) bool {
 
 // Swarm finds a task by its service's name once it is healthy: engines that look at health at once (25 and newer) make
 // that a second, others the ten seconds of the image.
+//
+// This test MUST run before the common stack is up, and so stands in a file that comes before the others': when a machine
+// leaves a swarm, engine 20.10 forgets the names of all running containers, and theirs are not found any more.
 func TestAStackFormsAndUpdatesInSeconds(t *testing.T) {
 	if out, err := buildBesides(); err != nil {
 		t.Fatalf("build the image: %v\n%s", err, out)
