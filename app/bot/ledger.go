@@ -19,14 +19,12 @@ type ledger struct {
 	told int
 	// handled since the last confirmation, the predecessor's included.
 	handled map[int]bool
-	// kept are updates in hand that are confirmed before they are handled: others know their contents.
-	kept map[int]bool
 	// fetched are, in Telegram's order, the oldest update in hand and all that came after it, in hand or handled.
 	fetched []int
 }
 
 func newLedger(inherited []int64) *ledger {
-	l := &ledger{handled: map[int]bool{}, kept: map[int]bool{}}
+	l := &ledger{handled: map[int]bool{}}
 	for _, id := range inherited {
 		l.handled[int(id)] = true
 	}
@@ -38,31 +36,22 @@ func newLedger(inherited []int64) *ledger {
 func (l *ledger) knows(id int) bool { return id < l.offset || slices.Contains(l.fetched, id) }
 
 // take takes in, at now, an update that is not known, the next in Telegram's order. It tells whether a
-// predecessor has handled it, or has kept it and so has it in hand.
-func (l *ledger) take(id int, now time.Time) (over bool) {
+// predecessor has handled it.
+func (l *ledger) take(id int, now time.Time) (handled bool) {
 	l.fetched = append(l.fetched, id)
 	l.advance(now)
-	return l.handled[id] || l.kept[id]
+	return l.handled[id]
 }
 
 // done takes note, at now, that an update in hand is handled.
 func (l *ledger) done(id int, now time.Time) {
 	l.handled[id] = true
-	delete(l.kept, id)
 	l.advance(now)
 }
 
-// keep takes note, at now, that the contents of updates in hand are known to others: they need not be had from Telegram again.
-func (l *ledger) keep(ids []int, now time.Time) {
-	for _, id := range ids {
-		l.kept[id] = true
-	}
-	l.advance(now)
-}
-
-// advance moves the offset to the oldest update in hand that is not kept: nothing else is confirmed before it is handled.
+// advance moves the offset to the oldest update in hand: nothing that is not handled is ever confirmed.
 func (l *ledger) advance(now time.Time) {
-	for len(l.fetched) > 0 && (l.handled[l.fetched[0]] || l.kept[l.fetched[0]]) {
+	for len(l.fetched) > 0 && l.handled[l.fetched[0]] {
 		l.offset = l.fetched[0] + 1
 		l.known, l.knownSince = l.offset, now
 		l.fetched = l.fetched[1:]

@@ -13,7 +13,6 @@ type line struct {
 	updates []telego.Update
 	part    string // what the watcher knows it as
 	placed  bool   // holds one of the places; its own goroutine's
-	waits   bool   // between two attempts to answer its first; guarded by run.mu
 }
 
 // take puts what is new of a poll's answer at the ends of the chats' lines.
@@ -25,25 +24,18 @@ func (r *run) take(ctx context.Context, updates []telego.Update) {
 		switch {
 		case r.book.knows(u.UpdateID):
 		case r.book.take(u.UpdateID, now):
-			if r.book.handled[u.UpdateID] {
-				r.b.metrics.updates.WithLabelValues(outcomeSkipped).Inc()
-			}
+			r.b.metrics.updates.WithLabelValues(outcomeSkipped).Inc()
 		default:
-			r.enqueue(ctx, u)
+			chat := chatOf(u)
+			if l := r.lines[chat]; l != nil {
+				l.updates = append(l.updates, u)
+				continue
+			}
+			l := &line{updates: []telego.Update{u}, part: fmt.Sprintf("chat %d", chat)}
+			r.lines[chat] = l
+			r.handling.Go(func() { r.work(ctx, chat, l) })
 		}
 	}
-}
-
-// enqueue puts an update at the end of its chat's line. r.mu MUST be held.
-func (r *run) enqueue(ctx context.Context, u telego.Update) {
-	chat := chatOf(u)
-	if l := r.lines[chat]; l != nil {
-		l.updates = append(l.updates, u)
-		return
-	}
-	l := &line{updates: []telego.Update{u}, part: fmt.Sprintf("chat %d", chat)}
-	r.lines[chat] = l
-	r.handling.Go(func() { r.work(ctx, chat, l) })
 }
 
 func idsOf(updates []telego.Update) []int {
@@ -104,12 +96,15 @@ func (r *run) handleOne(ctx context.Context, l *line, u telego.Update) bool {
 	l.updates = l.updates[1:]
 	r.book.done(u.UpdateID, time.Now())
 	r.term.Report(r.book.ids()) // under the lock: an older report must not overtake a newer one
-	if kept := r.kept.remove(u.UpdateID); kept || r.parts[u.UpdateID] > 0 {
+	if r.parts[u.UpdateID] > 0 {
 		delete(r.parts, u.UpdateID)
 		r.note()
 	}
 	r.mu.Unlock()
-	r.stir()
+	select {
+	case r.handled <- struct{}{}:
+	default:
+	}
 	m := r.b.metrics
 	m.updates.WithLabelValues(outcome).Inc()
 	m.updateSeconds.Observe(time.Since(start).Seconds())
@@ -143,8 +138,6 @@ func (r *run) leave(l *line) {
 // d has passed, or will: the update is left to the successor.
 func (r *run) pause(ctx context.Context, l *line, d time.Duration) bool {
 	r.leave(l)
-	r.waits(l, true)
-	defer r.waits(l, false)
 	r.term.Within(l.part, d+slack)
 	end := time.Now().Add(d)
 	t := time.NewTimer(d)
@@ -159,22 +152,6 @@ func (r *run) pause(ctx context.Context, l *line, d time.Duration) bool {
 		}
 	}
 	return r.getThrough(ctx, l) && r.enter(ctx, l)
-}
-
-// waits takes note whether a line waits for its next attempt.
-func (r *run) waits(l *line, waits bool) {
-	r.mu.Lock()
-	l.waits = waits
-	r.mu.Unlock()
-	r.stir()
-}
-
-// stir has the poll loop look again at what is in hand.
-func (r *run) stir() {
-	select {
-	case r.stirred <- struct{}{}:
-	default:
-	}
 }
 
 // getThrough waits while polls fail, until one succeeds: a message that is sent meanwhile would most likely fail, too, or be

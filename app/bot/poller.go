@@ -54,15 +54,14 @@ type run struct {
 
 	handling sync.WaitGroup // the lines
 	places   chan struct{}  // of maxParallel, those taken
-	stirred  chan struct{}  // told when an update is handled, or waits
+	handled  chan struct{}  // told when an update is handled
 	draining chan struct{}  // closed when the poll loop has ended; drainEnd is set before
 	drainEnd time.Time
 
 	mu    sync.Mutex
 	book  *ledger
 	lines map[int64]*line // by chat; none is empty
-	kept  backlog
-	parts map[int]int // of the answers to updates in hand, those that have been sent, but for 0
+	parts map[int]int     // of the answers to updates in hand, those that have been sent, but for 0
 	// mended is closed when a poll succeeds again; nil while they do.
 	mended chan struct{}
 }
@@ -78,7 +77,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 	b.tookOver()
 	r := &run{
 		b: b, term: t, book: newLedger(t.Handled), lines: map[int64]*line{},
-		places: make(chan struct{}, maxParallel), stirred: make(chan struct{}, 1), draining: make(chan struct{}), parts: map[int]int{},
+		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}), parts: map[int]int{},
 	}
 	r.inherit(t.Notes)
 	b.note(func(tr *tracker, now time.Time) {
@@ -100,7 +99,6 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 	}()
 	working, stopWorking := context.WithCancel(ctx)
 	defer stopWorking()
-	r.inherited(working)
 
 	greeted := false
 	for polling.Err() == nil {
@@ -125,7 +123,6 @@ func (r *run) await(ctx context.Context) {
 	r.term.Within(pollLoop, pollStuck+slack)
 	start := time.Now()
 	for {
-		again := r.secure()
 		r.mu.Lock()
 		idle, d := r.book.idle(), pollStuck
 		if r.book.offset != 0 {
@@ -135,12 +132,9 @@ func (r *run) await(ctx context.Context) {
 		if d -= time.Since(start); idle || d <= 0 {
 			return
 		}
-		if again > 0 {
-			d = min(d, again)
-		}
 		t := time.NewTimer(d)
 		select {
-		case <-r.stirred:
+		case <-r.handled:
 		case <-t.C:
 		case <-ctx.Done():
 		}

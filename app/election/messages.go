@@ -245,7 +245,7 @@ type Progress struct {
 	Sequence uint64 `json:"sequence"`
 	// Handled are the ids of updates handled since the last confirmation to Telegram; at most 1000.
 	Handled []int64 `json:"handled"`
-	// Notes are what else the work wants its successor to know, as it wrote them; at most 1000, 52 KiB together.
+	// Notes are what else the work wants its successor to know, as it wrote them; at most 1000, 48 KiB together.
 	Notes []json.RawMessage `json:"notes,omitempty"`
 }
 
