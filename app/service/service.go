@@ -33,7 +33,7 @@ const processEvery = 5 * time.Second
 const dialBound = time.Second
 
 // incompatibleFor is how long an incompatible instance counts as there at least; each is asked once a lease and may miss a
-// question.
+// question. Of many replicas each is asked less often: a second is added for each.
 const incompatibleFor = 10 * time.Second
 
 // Options are what a replica is made of.
@@ -205,7 +205,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		return fmt.Errorf("open PEER_ADDR: %w", err)
 	}
 	s.replica = n
-	lately := max(incompatibleFor, 3*voter.Lease)
+	lately := max(incompatibleFor+time.Duration(voter.Replicas)*time.Second, 3*voter.Lease)
 	s.incompatible = func() []string { return client.IncompatiblePeers(lately) }
 	s.close = append(s.close, client.Close)
 	s.components = append(s.components, supervise.Component{Name: peerServer, Run: server.Serve}, supervise.Component{Name: "discovery", Run: client.RunDiscovery})
