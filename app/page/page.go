@@ -6,7 +6,6 @@ package page
 
 import (
 	"embed"
-	"io/fs"
 	"time"
 )
 
@@ -15,8 +14,15 @@ import (
 //go:embed parts
 var parts embed.FS
 
+// Folder is one with files of a page.
+type Folder struct {
+	Files embed.FS
+	// Path is where in Files they are.
+	Path string
+}
+
 // Parts are the scripts and styles that both pages use.
-func Parts() (fs.FS, error) { return fs.Sub(parts, "parts") } //nolint:wrapcheck // it cannot fail: the folder is embedded
+func Parts() Folder { return Folder{parts, "parts"} }
 
 // Micros is a time as pages take it: microseconds since the Unix epoch; 0 for none.
 type Micros int64

@@ -52,12 +52,7 @@ func firstName(id int64) string {
 
 // pageRoutes are those of the page. Its files can be read by whoever can open it; its events are not for other pages.
 func (s *Simulator) pageRoutes(r gin.IRoutes) {
-	own, errOwn := playground.Files()
-	parts, errParts := page.Parts()
-	if errOwn != nil || errParts != nil {
-		s.cfg.Logger.Error("the page is not in this binary", "error", errOwn)
-		return
-	}
+	own, parts := playground.Files(), page.Parts()
 	r.GET("/", func(c *gin.Context) { live.ServeFile(c.Writer, "index.html", own) })
 	r.GET("/page/:file", func(c *gin.Context) { live.ServeFile(c.Writer, c.Param("file"), own, parts) })
 	r.GET("/events", func(c *gin.Context) {
@@ -82,12 +77,7 @@ func (s frames) Frame(since uint64) ([]byte, uint64) {
 			f.People = f.People[:len(f.People)-1]
 		}
 	}
-	raw, err := f.JSON()
-	if err != nil {
-		s.cfg.Logger.Error("a frame of the page could not be made", "error", err)
-		raw = []byte("{}")
-	}
-	return raw, f.Version
+	return f.JSON(), f.Version
 }
 
 func (s *Simulator) frame(since uint64) playground.Frame {

@@ -1,15 +1,16 @@
 // Package live serves pages and keeps them live: files with a strict Content-Security-Policy, and server-sent events that
 // cost their source the same for one watcher as for a thousand.
 //
-// It owns the headers of pages, and the bounds on watchers. It may import the standard library alone.
+// It owns the headers of pages, and the bounds on watchers. It may import page.
 package live
 
 import (
-	"io/fs"
 	"net/http"
 	"net/url"
 	"path"
 	"strings"
+
+	"habot/app/page"
 )
 
 // policy has a browser load nothing but a page's own files, run no script within it, and show it in no other page.
@@ -44,10 +45,13 @@ func kind(name string) string {
 
 // ServeFile answers with the file of a name from the first folder that has it, or 404. A name is that of a file right in
 // a folder.
-func ServeFile(w http.ResponseWriter, name string, folders ...fs.FS) {
+func ServeFile(w http.ResponseWriter, name string, folders ...page.Folder) {
 	Headers(w.Header())
 	for _, folder := range folders {
-		if raw, err := fs.ReadFile(folder, name); err == nil && !strings.Contains(name, "/") {
+		if strings.Contains(name, "/") {
+			break
+		}
+		if raw, err := folder.Files.ReadFile(path.Join(folder.Path, name)); err == nil {
 			w.Header().Set("Content-Type", kind(name))
 			_, _ = w.Write(raw) // a browser that has gone needs none
 			return

@@ -2,7 +2,6 @@
 
 import { clock, length } from './format.js';
 
-const kept = 600e6; // microseconds of the past that are kept
 const least = 10e3; // the narrowest window, in microseconds
 const rowHeight = 34, top = 40, axis = 26;
 
@@ -12,6 +11,7 @@ export class Lanes {
     this.canvas = canvas;
     this.words = words;
     this.changedView = changedView;
+    this.keeps = 600e6; // microseconds of the past
     this.clear();
     this.width = 60e6; // of the window while it is live
     this.window = null; // [from, to] while it is not
@@ -41,7 +41,7 @@ export class Lanes {
     for (const kind of ['spans', 'gaps', 'marks', 'shades', 'changes']) {
       for (const x of frame[kind] ?? []) this[kind].set(x.id, x);
     }
-    const oldest = frame.now_us - kept;
+    const oldest = frame.now_us - this.keeps;
     for (const kind of ['spans', 'gaps', 'shades']) {
       for (const [id, x] of this[kind]) if (x.to_us && x.to_us < oldest) this[kind].delete(id);
     }
@@ -57,7 +57,7 @@ export class Lanes {
   show(window) {
     if (window) {
       const [from, to] = window;
-      const half = Math.max(least, Math.min(kept, to - from)) / 2, middle = (from + to) / 2;
+      const half = Math.max(least, Math.min(this.keeps, to - from)) / 2, middle = (from + to) / 2;
       window = [middle - half, middle + half];
     }
     this.window = window;
@@ -241,7 +241,7 @@ export class Lanes {
 
   drawAxis(g, width, from, to) {
     const wanted = (to - from) / Math.max(2, (width - this.left) / 110);
-    const step = [1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7, 1.5e7, 3e7, 6e7, 1.2e8, 3e8].find((s) => s >= wanted) ?? 6e8;
+    const step = [1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7, 1.5e7, 3e7, 6e7, 1.2e8, 3e8, 6e8, 1.8e9, 3.6e9, 7.2e9, 1.08e10].find((s) => s >= wanted) ?? 2.16e10;
     const digits = step < 1e4 ? 3 : step < 1e5 ? 2 : step < 1e6 ? 1 : 0;
     g.fillStyle = this.color.dim;
     g.strokeStyle = this.color.line;

@@ -112,7 +112,8 @@ type took struct {
 // New returns a model of nothing. Chats are those whose messages are shown.
 func New(chats []int64) *Model {
 	m := &Model{
-		lanes: map[string]*lane{}, faults: map[int64]*item[page.Shade]{}, chats: map[int64]*chat{}, pending: map[int64]*item[Message]{},
+		version: 1, // 0 stands for nothing seen yet
+		lanes:   map[string]*lane{}, faults: map[int64]*item[page.Shade]{}, chats: map[int64]*chat{}, pending: map[int64]*item[Message]{},
 		spans: list[page.Span]{most: maxSpans}, gaps: list[page.Gap]{most: maxGaps}, marks: list[page.Mark]{most: maxMarks},
 		shades: list[page.Shade]{most: maxShades}, changes: list[page.Change]{most: maxChanges},
 	}

@@ -7,11 +7,12 @@ package playground
 
 import (
 	"embed"
-	"io/fs"
+
+	"habot/app/page"
 )
 
 //go:embed static
 var static embed.FS
 
 // Files are the page as browsers get it.
-func Files() (fs.FS, error) { return fs.Sub(static, "static") } //nolint:wrapcheck // it cannot fail: the folder is embedded
+func Files() page.Folder { return page.Folder{Files: static, Path: "static"} }
