@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"net/url"
@@ -28,7 +27,7 @@ import (
 
 var screenshots = flag.String("screenshots", "", "TestPlayground: the folder to which pictures of the pages are written; empty: none")
 
-// tab is a page in Debian's Chromium, as a newcomer has it open.
+// tab is a page in Debian's Chromium.
 type tab struct {
 	*testing.T
 	ctx  context.Context
@@ -42,10 +41,10 @@ type tab struct {
 	away bool
 }
 
-// openTab opens a page, in a browser that ends with the test.
-func openTab(t *testing.T, address string) *tab {
+// openBrowser starts a browser that ends with the test.
+func openBrowser(t *testing.T) context.Context {
 	t.Helper()
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.NoSandbox, chromedp.WindowSize(1280, 900),
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.NoSandbox, chromedp.WindowSize(1100, 900),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("force-color-profile", "srgb"))
 	for _, name := range []string{"/usr/lib/chromium/chromium", "/usr/bin/chromium"} {
 		if _, err := os.Stat(name); err == nil {
@@ -53,8 +52,19 @@ func openTab(t *testing.T, address string) *tab {
 			break
 		}
 	}
-	browser, end := chromedp.NewExecAllocator(t.Context(), options...)
+	allocator, end := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(end)
+	browser, closeBrowser := chromedp.NewContext(allocator)
+	t.Cleanup(closeBrowser)
+	if err := chromedp.Do(browser); err != nil {
+		t.Fatalf("start Chromium (apt-get install chromium): %v", err)
+	}
+	return browser
+}
+
+// openTab opens a page, as a newcomer does.
+func openTab(t *testing.T, browser context.Context, address string) *tab {
+	t.Helper()
 	ctx, closeTab := chromedp.NewContext(browser)
 	t.Cleanup(closeTab)
 	u, err := url.Parse(address)
@@ -62,8 +72,8 @@ func openTab(t *testing.T, address string) *tab {
 		t.Fatal(err)
 	}
 	b := &tab{T: t, ctx: ctx, host: u.Host}
-	if err := chromedp.Listen(ctx, b.listen); err != nil { // it starts the browser
-		t.Fatalf("start Chromium (apt-get install chromium): %v", err)
+	if err := chromedp.Listen(ctx, b.listen); err != nil {
+		t.Fatalf("open a tab: %v", err)
 	}
 	b.do(call(protocol.Enable, protocol.EnableParams{}), call(log.Enable, cdp.Empty{}), call(runtime.Enable, cdp.Empty{}), chromedp.Navigate(address))
 	return b
@@ -168,7 +178,10 @@ func (b *tab) picture(name string, width, height int64, scheme string) {
 	}
 	var raw []byte
 	quality := int64(85)
-	b.do(call(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 600}),
+	b.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, runtime.Evaluate, runtime.EvaluateParams{Expression: "document.activeElement.blur(); scrollTo(0, 0)"})
+		return err
+	}), call(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 600}),
 		call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}),
 		chromedp.Sleep(400*time.Millisecond),
 		chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
@@ -218,107 +231,165 @@ func TestPlayground(t *testing.T) {
 	}
 	judge := stack{telegram: p.telegram}
 	judge.setRate(t, 2)
-	b := openTab(t, p.telegram+"/")
-
+	browser := openBrowser(t)
+	b := openTab(t, browser, p.telegram+"/")
 	b.shows("no-replica", "No replica has polled yet", 5*time.Second)
-	b.picture("empty", 1280, 900, "light")
 	p.start()
-	primary, _ := p.settled()
+	primary, standbys := p.settled()
 	b.shows("state", primary.name, 5*time.Second)
+	r := openTab(t, browser, "http://"+standbys[0].http+"/")
+	r.shows("state", "the bot answers: "+primary.name+" is primary", 5*time.Second)
+	r.shows("replicas", standbys[0].name+" (this one)", time.Second)
 
+	b.chats(primary.name)
+	b.seesTheGap(p, judge, primary)
+	r.shows("changes", primary.name+" stopped responding", 5*time.Second)
+	b.fits()
+	r.fits()
+	b.poses(p, r)
+	b.zooms()
+	b.faults()
+	b.loads()
+	b.survives(p)
+	b.fine()
+
+	// The replica's own page, while that replica is killed and comes back.
+	r.isAway(true)
+	if err := standbys[0].process().Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.shows("restarted", "This replica was restarted", 15*time.Second)
+	r.isAway(false)
+	r.shows("state", "the bot answers", 10*time.Second)
+	r.fine()
+}
+
+// chats writes as two people.
+func (b *tab) chats(primary string) {
+	b.Helper()
 	// What people write is text.
 	const markup = `<img src="https://elsewhere.invalid/x" onerror="console.error('run')">`
 	for _, words := range []string{"hello", markup} {
 		b.write(words)
-		b.shows("messages", primary.name+": "+words, 5*time.Second)
+		b.shows("messages", primary+": "+words, 5*time.Second)
 	}
-	b.shows("messages", primary.name+", after", time.Second)
-	b.write("/help")
-	b.shows("messages", "/whoami", 5*time.Second)
-
-	// Another person's chat is another one.
+	b.shows("messages", primary+", after", time.Second)
+	b.write("/ping")
+	b.shows("messages", "pong", 5*time.Second)
 	b.person("Chen")
 	if got := b.text("messages"); strings.Contains(got, "hello") {
-		t.Errorf("Chen's chat shows %q", got)
+		b.Errorf("Chen's chat shows %q", got)
 	}
+	b.write("I am Chen")
+	b.shows("messages", primary+": I am Chen", 5*time.Second)
 	b.person("Ada")
+	if got := b.text("messages"); !strings.Contains(got, "hello") || strings.Contains(got, "Chen") {
+		b.Errorf("Ada's chat shows %q", got)
+	}
+}
 
-	// The plug: the commands name the container, and the gap is seen.
+// seesTheGap kills the primary while the page is watched: the commands name its container, and the gap is seen.
+func (b *tab) seesTheGap(p *pack, judge stack, primary *packed) {
+	b.Helper()
 	b.shows("plugs", "docker kill "+primary.name, time.Second)
 	if err := primary.process().Kill(); err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
-	eventually(t, 10*time.Second, func() error {
+	eventually(b.T, 10*time.Second, func() error {
 		if got := b.text("changes"); !strings.Contains(got, primary.name) || !strings.Contains(got, " ms") {
 			return fmt.Errorf("the changes show %q", got)
 		}
 		return nil
 	})
-	handover := judge.report(t).Handovers[0]
+	handover := judge.report(b.T).Handovers[0]
 	b.shows("changes", fmt.Sprintf("%.0f ms", handover.GapSeconds*1000), time.Second)
 	b.shows("announce", handover.To+" polls now", 2*time.Second)
+	b.shows("plugs", "docker start "+primary.name, time.Second)
 	b.write("still there?")
 	b.shows("messages", handover.To+": still there?", 5*time.Second)
 	p.settled()
-	b.do(chromedp.Sleep(2 * time.Second))
-	b.picture("playground", 1280, 900, "light")
-	b.picture("playground-dark", 1280, 900, "dark")
-	b.picture("phone", 390, 844, "dark")
-	b.fits()
+}
 
-	// Zoomed to the gap, and back by keyboard.
-	b.click("#changes button")
-	eventually(t, 5*time.Second, func() error {
-		if got := b.text("window"); !strings.Contains(got, " to ") {
-			return errors.New("the window is " + got)
+// poses makes the pictures of the documents, if they are wanted: of a minute in which something happens.
+func (b *tab) poses(p *pack, r *tab) {
+	b.Helper()
+	if *screenshots == "" {
+		return
+	}
+	for range 2 {
+		b.do(chromedp.Sleep(9 * time.Second))
+		primary, _ := p.settled()
+		if err := primary.process().Kill(); err != nil {
+			b.Fatal(err)
 		}
-		return nil
-	})
-	b.picture("zoomed", 1280, 900, "light")
+		b.do(chromedp.Sleep(2 * time.Second))
+	}
+	p.settled()
+	b.do(chromedp.SetValue(chromedp.ID("fault-seconds"), "3"))
+	b.click(`#faults button[value="html502"]`)
+	b.do(chromedp.Sleep(14*time.Second), chromedp.SetValue(chromedp.ID("fault-seconds"), "10"))
+	b.person("Dorothy")
+	for _, words := range []string{"hello", "are you still there?"} {
+		b.write(words)
+		b.shows("messages", ": "+words, 5*time.Second)
+	}
+	b.picture("playground", 1100, 900, "light")
+	evaluate[string](r, `const width = document.getElementById("width"); width.value = "60"; width.dispatchEvent(new Event("change")); ""`)
+	r.picture("replica", 1100, 780, "light")
+	b.person("Ada")
+}
+
+// zooms goes to the gap, and back by keyboard.
+func (b *tab) zooms() {
+	b.Helper()
+	b.click("#changes button")
+	b.shows("window", " to ", 5*time.Second)
 	b.do(chromedp.SendKeys(chromedp.ID("lanes"), "-\x1b"))
 	b.shows("window", "live", 2*time.Second)
+}
 
-	// A fault on and off.
+// faults has Telegram fail, and ends that.
+func (b *tab) faults() {
+	b.Helper()
 	b.click(`#faults button[value="error500"]`)
 	b.shows("faulty", "500, every replica", 3*time.Second)
 	b.write("what now?")
 	b.shows("messages", "waits", 5*time.Second)
-	b.picture("fault", 1280, 900, "light")
 	b.click("#faults-end")
 	b.shows("messages", ": what now?", 15*time.Second)
 	if got := b.text("faulty"); got != "" {
-		t.Errorf("faults that last after all were ended: %q", got)
+		b.Errorf("faults that last after all were ended: %q", got)
 	}
+}
 
-	// A load ends by itself.
+// loads has the simulated users write more: that ends by itself.
+func (b *tab) loads() {
+	b.Helper()
 	b.do(chromedp.SetValue(chromedp.ID("load-rate"), "200"), chromedp.SetValue(chromedp.ID("load-seconds"), "3"))
 	b.click("#load button")
 	b.shows("load-now", "200 per second", 3*time.Second)
 	b.shows("load-now", "Now 2 per second", 6*time.Second)
+}
 
-	// The simulator freezes, comes back, and is restarted.
+// survives has the simulator freeze, come back, and start again.
+func (b *tab) survives(p *pack) {
+	b.Helper()
 	b.isAway(true)
 	simulator := p.simulator.process()
 	if err := simulator.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
 	b.shows("lost", "lost", 8*time.Second)
 	if err := simulator.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
 	b.shows("restarted", "Connected again", 8*time.Second)
 	if err := simulator.Kill(); err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
 	b.shows("restarted", "The simulator was restarted", 15*time.Second)
 	b.isAway(false)
-	eventually(t, 30*time.Second, func() error {
-		if got := b.text("state"); !strings.Contains(got, "habot-bot-") {
-			return errors.New("the page shows " + got)
-		}
-		return nil
-	})
+	b.shows("state", "habot-bot-", 30*time.Second)
 	b.write("again")
 	b.shows("messages", ": again", 10*time.Second)
-	b.fine()
 }

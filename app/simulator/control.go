@@ -295,7 +295,7 @@ func (s *Simulator) fault(method, who, chat string) (fault, bool) {
 			hit = false
 		}
 		if hit && (f.Replica == "" || f.Replica == who) {
-			if method == "getupdates" && f.Kind != FaultLatency {
+			if method == "getupdates" && f.Kind != FaultLatency && f.Kind != FaultTakenLate {
 				s.account.model.Refused(now, who, f.Kind)
 			}
 			return f, true

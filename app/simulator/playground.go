@@ -53,7 +53,13 @@ func firstName(id int64) string {
 // pageRoutes are those of the page. Its files can be read by whoever can open it; its events are not for other pages.
 func (s *Simulator) pageRoutes(r gin.IRoutes) {
 	own, parts := playground.Files(), page.Parts()
-	r.GET("/", func(c *gin.Context) { live.ServeFile(c.Writer, "index.html", own) })
+	r.GET("/", func(c *gin.Context) {
+		if !isPlain(c.Request.Host) { // its events and buttons would be refused
+			c.String(http.StatusForbidden, "Open this page by an address, by localhost or by a name without a dot: another name may be one that a stranger had lead here.\n")
+			return
+		}
+		live.ServeFile(c.Writer, "index.html", own)
+	})
 	r.GET("/page/:file", func(c *gin.Context) { live.ServeFile(c.Writer, c.Param("file"), own, parts) })
 	r.GET("/events", func(c *gin.Context) {
 		if !isPlain(c.Request.Host) { // DNS rebinding

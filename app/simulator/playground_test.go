@@ -204,6 +204,13 @@ func TestOtherPagesCannotWatch(t *testing.T) {
 			t.Errorf("%+v: %d %s", c, w.Code, w.Body)
 		}
 	}
+	req := httptest.NewRequest(http.MethodGet, "/", nil)
+	req.Host = "evil.example:8081"
+	w := httptest.NewRecorder()
+	r.http.Handler.ServeHTTP(w, req)
+	if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "by localhost") {
+		t.Errorf("the page by a name that may be a stranger's: %d %s", w.Code, w.Body)
+	}
 }
 
 // deaf is a watcher whose connection takes nothing.

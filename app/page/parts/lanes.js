@@ -46,6 +46,10 @@ export class Lanes {
       for (const [id, x] of this[kind]) if (x.to_us && x.to_us < oldest) this[kind].delete(id);
     }
     for (const [id, x] of this.marks) if (x.at_us < oldest) this.marks.delete(id);
+    for (const id of this.changes.keys()) {
+      if (this.changes.size <= 200) break;
+      this.changes.delete(id); // the oldest
+    }
   }
 
   // bounds are the window's, in microseconds.
@@ -204,7 +208,7 @@ export class Lanes {
       g.strokeStyle = this.color.dim;
       g.setLineDash([3, 3]);
       g.beginPath();
-      g.moveTo(x, 16);
+      g.moveTo(x, top - 6);
       g.lineTo(x, this.bottom);
       g.stroke();
       g.setLineDash([]);

@@ -19,7 +19,7 @@ export class Live {
     const source = new EventSource(this.url);
     this.source = source;
     source.onmessage = (e) => this.take(JSON.parse(e.data));
-    source.addEventListener('full', () => { this.last = performance.now(); this.on.full(); });
+    source.addEventListener('full', () => { this.full = true; this.on.full(); });
     source.onerror = () => {
       this.lose();
       // A browser does not try again where the answer was no stream.
@@ -33,6 +33,7 @@ export class Live {
     this.offset = frame.now_us / 1000 - now; // between the server's clock and this page's, in ms
     const restarted = this.run !== null && this.run !== frame.run;
     this.run = frame.run;
+    this.full = false;
     if (this.lostSince !== null) {
       const lostFor = now - this.lostSince;
       this.lostSince = null;
@@ -47,7 +48,7 @@ export class Live {
 
   check() {
     if (performance.now() - this.last > silent) this.lose();
-    if (this.lostSince !== null) {
+    if (this.lostSince !== null && !this.full) {
       const since = performance.now() - this.lostSince;
       this.on.lost(since);
       // A connection that carries nothing may be one that nobody has closed.

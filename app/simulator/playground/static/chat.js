@@ -10,7 +10,7 @@ export class Chat {
   constructor(now) {
     this.now = now;
     this.chats = new Map(); // chat: (id: message)
-    this.shown = new Map(); // id: element
+    this.shown = new Map(); // id: what is drawn of it
     this.who = null;
     $('write').addEventListener('submit', (e) => this.send(e));
   }
@@ -55,7 +55,7 @@ export class Chat {
   // show draws the chat anew.
   show() {
     this.shown.clear();
-    $('messages').replaceChildren();
+    $('thread').replaceChildren();
     for (const m of this.chats.get(this.who)?.values() ?? []) this.place(m);
     this.trim();
     $('messages').scrollTop = $('messages').scrollHeight;
@@ -63,37 +63,34 @@ export class Chat {
 
   trim() {
     const chat = this.chats.get(this.who);
-    for (const [id, e] of this.shown) {
+    for (const [id, drawn] of this.shown) {
       if (chat?.has(id)) continue;
-      e.remove();
+      drawn.item.remove();
       this.shown.delete(id);
     }
     $('no-messages').hidden = this.shown.size > 0;
   }
 
-  // place draws one message, in the place it has.
+  // place draws one message, in the place it has. What is there stays: a screen reader reads only what is new.
   place(m) {
     const list = $('messages'), atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-    const item = element('li', {}, ...(m.bot ? [this.answer(m.text, m.bot, `at ${clock(m.at_us, 0)}, of its own accord`)] : this.thread(m)));
-    const old = this.shown.get(m.id);
-    if (old) old.replaceWith(item);
-    else list.append(item);
-    this.shown.set(m.id, item);
-    if (atEnd) list.scrollTop = list.scrollHeight;
-  }
-
-  // thread is what a person wrote and the answers to it.
-  thread(m) {
-    const meta = element('span', { class: 'meta' });
-    const own = element('div', { class: 'bubble own' }, element('p', {}, m.text), meta);
-    text(meta, this.fate(m));
-    if (!m.times && !m.dropped) { // it waits: the time goes on, for those who see it
-      meta.dataset.waits = m.id;
-      meta.setAttribute('aria-live', 'off');
+    let drawn = this.shown.get(m.id);
+    if (!drawn) {
+      const meta = element('span', { class: 'meta', 'aria-live': 'off' }), badge = element('span', { class: 'meta badge' });
+      const first = m.bot ? this.answer(m.text, m.bot, `at ${clock(m.at_us, 0)}, of its own accord`)
+        : element('div', { class: 'bubble own' }, element('p', {}, m.text), meta, badge);
+      drawn = { item: element('li', {}, first), meta, badge, answers: 0 };
+      this.shown.set(m.id, drawn);
+      $('thread').append(drawn.item);
     }
-    const answers = (m.answers ?? []).map((a, i) => this.answer(a.text, a.who, `after ${length(a.at_us - m.at_us)}`, i > 0 && m.expects));
-    if (m.times > 1 && m.expects) own.append(element('span', { class: 'meta badge' }, ` answered ${m.times} times`));
-    return [own, ...answers];
+    for (const a of (m.answers ?? []).slice(drawn.answers)) {
+      drawn.item.append(this.answer(a.text, a.who, `after ${length(a.at_us - m.at_us)}`, drawn.answers > 0 && m.expects));
+      drawn.answers++;
+    }
+    text(drawn.meta, this.fate(m));
+    text(drawn.badge, m.times > 1 && m.expects ? ` answered ${m.times} times` : '');
+    drawn.waits = !m.bot && !m.times && !m.dropped;
+    if (atEnd) list.scrollTop = list.scrollHeight;
   }
 
   answer(words, who, when, again) {
@@ -112,9 +109,8 @@ export class Chat {
   // tick has the times of what waits go on.
   tick() {
     const chat = this.chats.get(this.who);
-    for (const meta of $('messages').querySelectorAll('[data-waits]')) {
-      const m = chat?.get(Number(meta.dataset.waits));
-      if (m) text(meta, this.fate(m));
+    for (const [id, drawn] of this.shown) {
+      if (drawn.waits && chat?.has(id)) text(drawn.meta, this.fate(chat.get(id)));
     }
   }
 

@@ -28,6 +28,8 @@ const lanes = new Lanes($('lanes'), { fault: (kind) => names.get(kind) ?? kind, 
 const chat = new Chat(() => live.now());
 const plugs = new Plugs();
 let last = null; // the last frame
+let shownState = '';
+const past = []; // tallies of the last seconds
 
 const live = new Live('events', { frame, lost, back, full });
 
@@ -82,12 +84,16 @@ const gapOf = (c) => (c.gap_us === undefined ? c.reason : `No poll for ${length(
 
 function state(f) {
   const gap = [...lanes.gaps.values()].find((g) => !g.to_us);
-  let words = 'No replica polls yet', kind = 'warn';
+  let words = 'No replica polls yet', kind = 'warn', brief = words;
   if (f.polling) [words, kind] = [`${f.poller} polls`, 'good'];
-  else if (gap) [words, kind] = [`No replica polls, for ${length(f.now_us - gap.from_us)}`, 'bad'];
+  else if (gap) [words, kind, brief] = [`No replica polls, for ${length(f.now_us - gap.from_us)}`, 'bad', 'No replica polls'];
   else if (f.poller) [words, kind] = [`${f.poller} handles updates`, 'good'];
   text($('state'), words);
   $('state').className = `state ${kind}`;
+  if (kind !== 'bad') brief = words;
+  else if (shownState !== brief) announce(brief);
+  shownState = brief;
+  document.title = `${brief}: habot playground`;
   $('no-replica').hidden = f.lanes.length > 0;
   $('lanes').hidden = f.lanes.length === 0;
 }
@@ -135,14 +141,23 @@ function numbers(id, entries) {
   });
 }
 
+// rate is how fast a number of the tally grew within the last five seconds.
+function rate(f, name) {
+  const [at, then] = past[0];
+  return perSecond((f.tally[name] - then[name]) / Math.max(1, (f.now_us - at) / 1e6));
+}
+
 function tally(f) {
   const t = f.tally;
+  if (f.full) past.length = 0;
+  past.push([f.now_us, t]);
+  while (f.now_us - past[0][0] > 5e6) past.shift();
   numbers('tally', [
     ['sent to the bot', count(t.sent), perSecond(f.sent_per_second)],
     ['answered', count(t.answered), perSecond(f.answered_per_second)],
     ['waiting', count(t.waiting), 'for an answer'],
-    ['answered twice', count(t.answered_twice), 'after a crash', t.answered_twice > 0],
-    ['lost', count(t.lost), 'confirmed, no answer in 30 s', t.lost > 0],
+    ['answered twice', count(t.answered_twice), `${rate(f, 'answered_twice')}, after a crash`, t.answered_twice > 0],
+    ['lost', count(t.lost), `${rate(f, 'lost')}: no answer in 30 s`, t.lost > 0],
     ['changes', count(t.changes), 'of who polls'],
     ['polls cut off', count(t.conflicts), 'with 409'],
     ['longest without a poll', length(t.longest_unpolled_seconds * 1e6), 'since the first'],
