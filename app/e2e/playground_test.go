@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -250,6 +251,7 @@ func TestPlayground(t *testing.T) {
 	b.zooms()
 	b.faults()
 	b.loads()
+	crowd(t, browser, p)
 	b.survives(p)
 	b.fine()
 
@@ -369,6 +371,32 @@ func (b *tab) loads() {
 	b.click("#load button")
 	b.shows("load-now", "200 per second", 3*time.Second)
 	b.shows("load-now", "Now 2 per second", 6*time.Second)
+}
+
+// crowd has more watch than may, none of whom reads: a page that comes then shows so, and tries again.
+func crowd(t *testing.T, browser context.Context, p *pack) {
+	t.Helper()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	for range 60 {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.telegram+"/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+	}
+	late := openTab(t, browser, p.telegram+"/")
+	late.shows("lost", "Too many pages", 5*time.Second)
+	leave()
+	late.shows("state", "habot-bot-", 15*time.Second)
+	late.fine()
+	if err := chromedp.Cancel(late.ctx); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // survives has the simulator freeze, come back, and start again.

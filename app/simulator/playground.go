@@ -16,6 +16,7 @@ import (
 const (
 	frameEvery  = 100 * time.Millisecond
 	maxWatchers = 50
+	maxBehind   = 50 // frames: five seconds
 	// firstPerson is the chat of the first of the page's people: above those of all simulated users.
 	firstPerson = 9001
 )

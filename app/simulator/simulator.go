@@ -88,7 +88,7 @@ func New(cfg Config) *Simulator {
 		cfg: cfg, account: newAccount(shownChats(cfg.Chats)...), run: strconv.FormatInt(time.Now().UnixNano(), 36), rate: cfg.Rate, rateSet: make(chan struct{}, 1), chats: map[int64]*chat{},
 		commands: map[string]json.RawMessage{},
 	}
-	s.watching = live.NewStream(live.Config{Source: frames{s}, Every: frameEvery, Most: maxWatchers})
+	s.watching = live.NewStream(live.Config{Source: frames{s}, Every: frameEvery, Most: maxWatchers, Behind: maxBehind})
 	s.bot.queue.tail = 100_000_000 + rand.IntN(800_000_000) //nolint:gosec // a start like any other
 	for i := range cfg.Chats {
 		s.open(FirstChat + int64(i))

@@ -22,6 +22,7 @@ var static embed.FS
 const (
 	frameEvery  = 500 * time.Millisecond
 	maxWatchers = 8
+	maxBehind   = 4 // frames: each is all there is
 )
 
 // frame is what the page gets: always all there is.

@@ -76,7 +76,7 @@ type Server struct {
 // NewServer returns a server that does not listen yet.
 func NewServer(cfg Config) *Server {
 	s := &Server{cfg: cfg}
-	s.watching = live.NewStream(live.Config{Source: &frames{server: s}, Every: frameEvery, Most: maxWatchers})
+	s.watching = live.NewStream(live.Config{Source: &frames{server: s}, Every: frameEvery, Most: maxWatchers, Behind: maxBehind})
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 2 * time.Second,

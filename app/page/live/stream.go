@@ -22,16 +22,13 @@ type Config struct {
 	Every time.Duration
 	// Most is how many may watch at once. A further one gets the event "full", and is to come again.
 	Most int
+	// Behind is how many frames a watcher may be behind, and how many are kept for that; at least 1. One that is further
+	// behind gets all there is, and what lies between is skipped.
+	Behind int
 }
 
-// Bounds of a watcher.
-const (
-	// behind is how many frames a watcher may be behind; then it gets all there is at once, and what lies between is
-	// skipped.
-	behind = 50
-	// writeBound is how long a write to a watcher may take before it is given up.
-	writeBound = 5 * time.Second
-)
+// writeBound is how long a write to a watcher may take before it is given up.
+const writeBound = 5 * time.Second
 
 // Stream sends frames to watchers. Its source is asked at most twice in Every, however many watch and however slowly they
 // read. It is safe for concurrent use.
@@ -43,7 +40,7 @@ type Stream struct {
 	mu       sync.Mutex
 	watchers int
 	asking   bool
-	// frames are the last ones, at most behind; the first has the number first.
+	// frames are the last ones, at most Behind; the first has the number first.
 	frames [][]byte
 	first  uint64
 	// whole is all there is; the frames from the number wholeAt on continue it. nil if none is fresh.
@@ -214,7 +211,7 @@ func (s *Stream) publish(version *uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if change != nil {
-		if s.frames = append(s.frames, event(change)); len(s.frames) > behind {
+		if s.frames = append(s.frames, event(change)); len(s.frames) > s.cfg.Behind {
 			s.frames, s.first = s.frames[1:], s.first+1
 		}
 	}

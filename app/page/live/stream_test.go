@@ -75,13 +75,16 @@ func watch(ctx context.Context, s *Stream, r http.ResponseWriter) <-chan struct{
 	return over
 }
 
-const every = 100 * time.Millisecond
+const (
+	every  = 100 * time.Millisecond
+	behind = 50
+)
 
 func TestWatcherGetsAllThereIsAndThenWhatChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := &counter{}
-		s := NewStream(Config{Source: source, Every: every, Most: 10})
+		s := NewStream(Config{Source: source, Every: every, Most: 10, Behind: behind})
 		ctx, stop := context.WithCancel(t.Context())
 		first, late := newReader(), newReader()
 		over := watch(ctx, s, first)
@@ -128,7 +131,7 @@ func TestTheSourceIsAskedNoMoreForAThousandWatchers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := &counter{}
-		s := NewStream(Config{Source: source, Every: every, Most: 50})
+		s := NewStream(Config{Source: source, Every: every, Most: 50, Behind: behind})
 		ctx, stop := context.WithCancel(t.Context())
 		blocked := make(chan struct{})
 		var ends []<-chan struct{}
@@ -175,7 +178,7 @@ func TestTheSourceIsAskedNoMoreForAThousandWatchers(t *testing.T) {
 func TestOneThatIsTooFarBehindSkipsAhead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := NewStream(Config{Source: &counter{}, Every: every, Most: 10})
+		s := NewStream(Config{Source: &counter{}, Every: every, Most: 10, Behind: behind})
 		ctx, stop := context.WithCancel(t.Context())
 		slow := newReader()
 		slow.blocked = make(chan struct{})
@@ -201,7 +204,7 @@ func TestOneThatIsTooFarBehindSkipsAhead(t *testing.T) {
 func TestAStreamThatIsClosedLetsAllGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := NewStream(Config{Source: &counter{}, Every: every, Most: 10})
+		s := NewStream(Config{Source: &counter{}, Every: every, Most: 10, Behind: behind})
 		over := watch(t.Context(), s, newReader())
 		time.Sleep(every / 2)
 		began := time.Now()
@@ -217,7 +220,7 @@ func TestAStreamThatIsClosedLetsAllGo(t *testing.T) {
 func TestAnotherPageMayNotWatch(t *testing.T) {
 	t.Parallel()
 	source := &counter{}
-	s := NewStream(Config{Source: source, Every: every, Most: 10})
+	s := NewStream(Config{Source: source, Every: every, Most: 10, Behind: behind})
 	req := httptest.NewRequest(http.MethodGet, "http://localhost:8081/events", nil)
 	req.Header.Set("Origin", "http://evil.example")
 	w := httptest.NewRecorder()
@@ -230,7 +233,7 @@ func TestAnotherPageMayNotWatch(t *testing.T) {
 // A client that stops reading is let go; a server's ReadTimeout does not end one that reads.
 func TestOverARealConnection(t *testing.T) {
 	t.Parallel()
-	s := NewStream(Config{Source: &counter{}, Every: 5 * time.Millisecond, Most: 10})
+	s := NewStream(Config{Source: &counter{}, Every: 5 * time.Millisecond, Most: 10, Behind: behind})
 	server := httptest.NewUnstartedServer(s)
 	server.Config.ReadTimeout = 500 * time.Millisecond
 	server.Config.WriteTimeout = 500 * time.Millisecond
