@@ -66,7 +66,7 @@ function frame(f) {
   $('no-changes').hidden = changes.length > 0;
   rows('changes', JSON.stringify(changes), () => changes.map((c) => element('tr', {},
     cell(`${new Date(c.at_us / 1000).toLocaleDateString()} ${clock(c.at_us)}`), cell(c.to), cell(c.from ?? '–'),
-    cell(c.gap_us === undefined ? 'unknown' : length(c.gap_us), { class: c.gap_us > 0 ? 'bad' : '' }), cell(c.reason),
+    cell(c.gap_us === undefined ? 'unknown' : length(c.gap_us), { class: c.gap_us > 0 ? 'bad' : '' }), cell(c.reason, { class: 'wide' }),
     cell(element('button', { type: 'button', 'aria-label': `Zoom to the change at ${clock(c.at_us)}`, on: { click: () => lanes.around(c.at_us, c.gap_us ?? 0) } }, 'Show')))));
   last = f;
 }

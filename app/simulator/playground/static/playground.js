@@ -154,7 +154,7 @@ function tally(f) {
   while (f.now_us - past[0][0] > 5e6) past.shift();
   numbers('tally', [
     ['sent to the bot', count(t.sent), perSecond(f.sent_per_second)],
-    ['answered', count(t.answered), perSecond(f.answered_per_second)],
+    ['answered', count(t.answered), `${perSecond(f.answered_per_second)}, commands aside`],
     ['waiting', count(t.waiting), 'for an answer'],
     ['answered twice', count(t.answered_twice), `${rate(f, 'answered_twice')}, after a crash`, t.answered_twice > 0],
     ['lost', count(t.lost), `${rate(f, 'lost')}: no answer in 30 s`, t.lost > 0],

@@ -6,9 +6,9 @@ import { $, announce, element } from './dom.js';
 const commands = (name, before, project) => [
   [`docker kill ${name}`, 'killed: a standby polls within about half a second'],
   [`docker start ${before}`, 'started again: it becomes a standby'],
-  [`docker pause ${name}`, 'frozen: its poll stays open, another one takes over'],
+  [`docker pause ${name}`, 'frozen: Telegram sees its poll still open, so the gap looks shorter than the half second for which messages wait'],
   [`docker unpause ${before}`, 'thawed: it finds its lease expired, and stands by'],
-  [`docker network disconnect ${project}_default ${name}`, 'partitioned from everything'],
+  [`docker network disconnect ${project}_default ${name}`, 'partitioned: as with a freeze, Telegram may see its poll still open'],
   [`docker network connect --alias bot ${project}_default ${before}`, 'back in the network'],
   [`docker stop ${name}`, 'a graceful shutdown: seamless handover'],
   [`docker compose -p ${project} exec bot /habot switchover`, 'a manual switchover'],
