@@ -237,6 +237,12 @@ type EndRequest struct {
 	Successor ReplicaID `json:"successor,omitempty"`
 }
 
+// Settled names the notes of an earlier term, as they were told with a message of its.
+type Settled struct {
+	Claim    Claim  `json:"claim"`
+	Sequence uint64 `json:"sequence"`
+}
+
 // Progress is what the primary tells standbys of the updates it has handled, so that a successor
 // skips what its predecessor finished. The election carries it and never looks inside Handled.
 type Progress struct {
@@ -247,6 +253,14 @@ type Progress struct {
 	Handled []int64 `json:"handled"`
 	// Notes are what else the work wants its successor to know, as it wrote them; at most 1000, 48 KiB together.
 	Notes []json.RawMessage `json:"notes,omitempty"`
+	// Settled are earlier terms whose notes this one has taken over, as they were then, the newest first; at most 16.
+	Settled []Settled `json:"settled,omitempty"`
+}
+
+// ProgressAnswer is a standby's to Progress.
+type ProgressAnswer struct {
+	// Unknown is what an earlier term told, if it has notes that the one who tells has not taken over.
+	Unknown *Progress `json:"unknown,omitempty"`
 }
 
 // Peer is another replica as this one sees it.

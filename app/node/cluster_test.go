@@ -324,7 +324,7 @@ func (l link) End(ctx context.Context, addr string, req election.EndRequest) err
 	return err
 }
 
-func (l link) Progress(ctx context.Context, addr string, p election.Progress) error {
+func (l link) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
 	to := l.from + " to " + addr
 	l.c.mu.Lock()
 	if l.c.telling[to] {
@@ -340,10 +340,9 @@ func (l link) Progress(ctx context.Context, addr string, p election.Progress) er
 	select {
 	case <-time.After(l.c.lag):
 	case <-ctx.Done():
-		return ctx.Err()
+		return election.ProgressAnswer{}, ctx.Err()
 	}
-	_, err := reach(ctx, l, addr, func(m *member) (struct{}, error) { return struct{}{}, m.node.Progress(ctx, p) })
-	return err
+	return reach(ctx, l, addr, func(m *member) (election.ProgressAnswer, error) { return m.node.Progress(ctx, p) })
 }
 
 func (l link) Switchover(ctx context.Context, addr, successor string) error {

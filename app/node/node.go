@@ -52,7 +52,7 @@ type Transport interface {
 	Status(ctx context.Context, addr string) (election.Status, error)
 	Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error)
 	End(ctx context.Context, addr string, req election.EndRequest) error
-	Progress(ctx context.Context, addr string, p election.Progress) error
+	Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error)
 	Switchover(ctx context.Context, addr, successor string) error
 }
 
@@ -69,8 +69,12 @@ type Term struct {
 	Handled []int64
 	// Report tells the standbys what has been handled since the last confirmation. It never blocks.
 	Report func(handled []int64)
-	// Notes are what the last term's work noted last.
-	Notes []json.RawMessage
+	// Notes are what earlier terms' work noted last, as far as this replica knows. Gather waits, for a moment at most, until so
+	// many others have been asked that all is known. Late returns what another knows beyond that, and waits for it; false if
+	// there is none when ctx ends. settle MUST be called once that is among what is noted, and not before.
+	Notes  []json.RawMessage
+	Gather func(ctx context.Context)
+	Late   func(ctx context.Context) (notes []json.RawMessage, settle func(), ok bool)
 	// Note tells the standbys, from now on with each report, what else the successor is to know; it replaces what was noted
 	// before. It never blocks. Noted tells whether so many know the latest that the successor will: every replica that is
 	// reachable, and with this one a majority of all there are to be. It asks the loop, and so takes a moment.
@@ -124,6 +128,8 @@ type Node struct {
 
 	mu       sync.Mutex
 	progress [2]election.Progress // of the last two terms heard of, the newer first
+	notes    notebook
+	telling  *teller // of the running work
 	lastView election.View
 }
 
@@ -301,15 +307,22 @@ func (n *Node) startWork(ch election.Change) {
 	n.term = t
 	n.working.Store(t.number)
 	n.arm(t)
-	handled, notes := n.inherited()
-	told := teller{n: n, latest: election.Progress{Claim: ch.Claim, Notes: notes}}
+	from := n.inherited(ch.Claim)
+	told := &teller{n: n, claim: ch.Claim, latest: from, stirred: make(chan struct{}, 1)}
+	n.mu.Lock()
+	n.telling = told
+	n.mu.Unlock()
+	told.begin()
 	work := Term{
 		Change: ch, Held: func() bool { return n.held(t.number) }, Drain: t.drain,
-		Handled: handled, Report: told.report, Notes: notes, Note: told.note, Noted: n.noted,
+		Handled: from.Handled, Report: told.report, Notes: from.Notes, Late: told.wait, Gather: told.gather, Note: told.note, Noted: n.noted,
 	}
 	go func() {
 		err := runWork(ctx, n.cfg.Work, work)
 		n.working.CompareAndSwap(t.number, 0)
+		n.mu.Lock()
+		n.telling = nil
+		n.mu.Unlock()
 		n.sender.allTold(ctx) // the successor is to know before the lease is released
 		n.post(func(election.Reading) { n.workEnded(t, err) })
 	}()
@@ -360,53 +373,6 @@ func (n *Node) workEnded(t *runningTerm, err error) {
 		n.cfg.Logger.Warn("primary work returned an error", "error", err)
 	}
 	n.step(election.BotStopped{})
-}
-
-// inherited is what predecessors are known to have handled, and the notes of the last of them: it had those before it.
-func (n *Node) inherited() ([]int64, []json.RawMessage) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return append(append([]int64(nil), n.progress[0].Handled...), n.progress[1].Handled...), n.progress[0].Notes
-}
-
-// teller tells the standbys what one term's work has to say, all of it each time.
-type teller struct {
-	n      *Node
-	mu     sync.Mutex
-	latest election.Progress
-}
-
-func (t *teller) report(handled []int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.latest.Handled = handled
-	t.tell(false)
-}
-
-func (t *teller) note(notes []json.RawMessage) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.latest.Notes = notes
-	t.tell(true)
-}
-
-// tell sends the latest. What is told is learnt too: the next term may be this replica's again.
-func (t *teller) tell(notes bool) { t.n.learn(t.n.sender.progress(t.latest, notes)) }
-
-// noted tells whether so many replicas know the latest notes that the successor will.
-func (n *Node) noted() bool {
-	v := n.View()
-	knows := n.sender.knowing()
-	here := 1
-	for _, p := range v.Peers {
-		switch {
-		case knows[p.Status.Replica]:
-			here++
-		case p.Reachable:
-			return false
-		}
-	}
-	return here >= max(v.Expected/2+1, 2)
 }
 
 // --- into the loop ------------------------------------------------------------------------------
@@ -471,25 +437,6 @@ func (n *Node) End(ctx context.Context, req election.EndRequest) error {
 		return struct{}{}
 	})
 	return err
-}
-
-// Progress takes in what the primary has handled since its last confirmation.
-func (n *Node) Progress(_ context.Context, p election.Progress) error {
-	n.learn(p)
-	return nil
-}
-
-func (n *Node) learn(p election.Progress) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch newest := n.progress[0].Claim; {
-	case p.Claim == newest:
-		if p.Sequence >= n.progress[0].Sequence {
-			n.progress[0] = p
-		}
-	case p.Claim.Compare(newest) > 0:
-		n.progress[1], n.progress[0] = n.progress[0], p
-	}
 }
 
 // SetHealth brings this replica's own health. It never blocks: of several the last counts.

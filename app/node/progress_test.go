@@ -99,11 +99,11 @@ func TestLateProgressOfAnOlderTermCountsForNothing(t *testing.T) {
 		now := c.last().term.Change.Claim
 		older := election.Claim{Timestamp: now.Timestamp - 1, Replica: "gone"}
 		for _, told := range []election.Progress{
-			{Claim: now, Handled: []int64{1, 2}},
+			{Claim: now, Sequence: 100, Handled: []int64{1, 2}},
 			{Claim: older, Handled: []int64{0}},
-			{Claim: now, Handled: []int64{3}}, // 1 and 2 were confirmed
+			{Claim: now, Sequence: 101, Handled: []int64{3}}, // 1 and 2 were confirmed
 		} {
-			if err := standby.node.Progress(t.Context(), told); err != nil {
+			if _, err := standby.node.Progress(t.Context(), told); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -278,6 +278,53 @@ func TestAReplicaAloneHasNobodyToKnowItsNotes(t *testing.T) {
 		time.Sleep(lease)
 		if term.Noted() {
 			t.Error("nobody else is there")
+		}
+	})
+}
+
+// A primary that does not know what an earlier term noted hears it of a replica that does, and then it is its own.
+func TestNotesThatAPrimaryDoesNotKnowAreHandedIn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		ignorant, knows := c.others(p)[0], c.others(p)[1]
+		c.sever(ignorant, true)
+		c.last().term.Note(note("kept"))
+		time.Sleep(10 * hop)
+		c.sever(ignorant, false)
+		time.Sleep(2 * lease)
+		if err := p.node.Switchover(t.Context(), ignorant.name()); err != nil {
+			t.Fatal(err)
+		}
+		next, _ := c.successor(p, fewTrips)
+		if next.who != ignorant {
+			t.Fatalf("%s took over", next.who.name())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*hop)
+		defer cancel()
+		if len(next.term.Notes) == 0 { // it may have heard when its predecessor left
+			notes, settle, ok := next.term.Late(ctx)
+			if !ok || texts(notes) != `"kept"` {
+				t.Fatalf("handed in were %s, %t", texts(notes), ok)
+			}
+			next.term.Note(notes)
+			settle()
+		}
+		time.Sleep(lease)
+		for range 3 { // settled: nobody hands it in again
+			next.term.Report(nil)
+			time.Sleep(6 * hop)
+		}
+		quick, stop := context.WithTimeout(t.Context(), 20*hop)
+		defer stop()
+		if notes, _, ok := next.term.Late(quick); ok {
+			t.Errorf("handed in again were %s", texts(notes))
+		}
+		c.sever(ignorant, true)
+		third, _ := c.successor(ignorant, 2*lease)
+		if texts(third.term.Notes) != `"kept"` {
+			t.Errorf("the third was handed %s, %s knew", texts(third.term.Notes), knows.name())
 		}
 	})
 }

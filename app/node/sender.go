@@ -310,9 +310,14 @@ func (s *sender) keepTelling(addr string) {
 		told = s.version
 		s.mu.Unlock()
 		ctx, cancel := context.WithTimeout(s.ctx, s.bound())
-		if err := s.n.cfg.Transport.Progress(ctx, addr, p); err != nil {
+		a, err := s.n.cfg.Transport.Progress(ctx, addr, p)
+		switch {
+		case err != nil:
 			s.n.cfg.Logger.Debug("progress was not told", slog.String("addr", addr), slog.Any("error", err))
-		} else {
+		default:
+			if a.Unknown != nil {
+				s.n.handIn(*a.Unknown)
+			}
 			s.mu.Lock()
 			s.knows[addr] = told
 			s.mu.Unlock()
@@ -380,6 +385,7 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 	for other, at := range s.address {
 		if at == addr && other != id {
 			delete(s.address, other)
+			delete(s.knows, addr) // another process is there now
 		}
 	}
 	s.address[id] = addr

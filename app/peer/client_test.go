@@ -32,8 +32,13 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 		if err != nil || a != claimAnswer() {
 			t.Errorf("answer %+v, %v", a, err)
 		}
-		if err := errors.Join(c.End(ctx, "b:7175", endRequest("a")), c.Progress(ctx, "b:7175", progress()),
-			c.Switchover(ctx, "b:7175", "habot-bot-3")); err != nil {
+		if err := c.End(ctx, "b:7175", endRequest("a")); err != nil {
+			t.Error(err)
+		}
+		if a, err := c.Progress(ctx, "b:7175", progress()); err != nil || a.Unknown == nil || !reflect.DeepEqual(*a.Unknown, progress()) {
+			t.Errorf("answer %+v, %v", a, err)
+		}
+		if err := c.Switchover(ctx, "b:7175", "habot-bot-3"); err != nil {
 			t.Error(err)
 		}
 		want := []any{"status", claimRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
@@ -111,7 +116,7 @@ func TestReplicaOfAnotherVersionIsReportedOnceAMinute(t *testing.T) {
 						t.Errorf("got %v, want ErrProtocol", err)
 					}
 				}
-				if err := c.Progress(t.Context(), "b:7175", progress()); !errors.Is(err, ErrProtocol) {
+				if _, err := c.Progress(t.Context(), "b:7175", progress()); !errors.Is(err, ErrProtocol) {
 					t.Errorf("got %v, want ErrProtocol", err)
 				}
 				if n := log.count(slog.LevelWarn, "another version"); n != 1 {
@@ -247,12 +252,12 @@ func TestWhatIsRefusedAsNotValidIsCountedAndReported(t *testing.T) {
 		p := progress()
 		p.Handled = make([]int64, election.MaxHandled+1)
 		for range 3 {
-			if err := c.Progress(t.Context(), "b:7175", p); err == nil {
+			if _, err := c.Progress(t.Context(), "b:7175", p); err == nil {
 				t.Error("taken")
 			}
 		}
 		p.Handled = p.Handled[:election.MaxHandled]
-		if err := c.Progress(t.Context(), "b:7175", p); err != nil {
+		if _, err := c.Progress(t.Context(), "b:7175", p); err != nil {
 			t.Error(err)
 		}
 		s.replica.err = election.ErrNotPrimary

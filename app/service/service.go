@@ -258,7 +258,7 @@ func (s *service) work(ctx context.Context, t node.Term) error {
 	defer s.supervisor.Clear("poller")
 	return s.bot.RunAsPrimary(ctx, bot.Term{ //nolint:wrapcheck // the node says what it was
 		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled, Report: t.Report,
-		Notes: t.Notes, Note: t.Note, Noted: t.Noted,
+		Notes: t.Notes, Gather: t.Gather, Late: t.Late, Note: t.Note, Noted: t.Noted,
 		Within: s.supervisor.Expect,
 	})
 }

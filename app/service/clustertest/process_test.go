@@ -301,6 +301,7 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 	defer stop()
 	defer context.AfterFunc(p.life, stop)()
 	t0 := p.w.termBegins(p, t)
+	p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: t.Handled}) // it tells so, and knows it itself
 	defer p.excuse("poller")
 	err := p.bot.RunAsPrimary(ctx, bot.Term{
 		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled,
@@ -308,7 +309,7 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 			t.Report(handled)
 			p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
 		},
-		Notes: t.Notes, Note: t.Note, Noted: t.Noted,
+		Notes: t.Notes, Gather: t.Gather, Late: t.Late, Note: t.Note, Noted: t.Noted,
 		Within: p.within,
 	})
 	p.w.termEnds(t0, ctx.Err() != nil)

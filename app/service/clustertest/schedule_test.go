@@ -15,8 +15,9 @@ import (
 // refusal (5 s).
 func bound(lease time.Duration) time.Duration { return 3*lease + 13*time.Second }
 
-// answeredWithin bounds the time in which all that waits is answered from then on.
-const answeredWithin = time.Minute
+// answeredWithin bounds the time in which all that waits is answered from then on: what has failed again and again, and may have
+// been taken, is tried a last time when ten minutes are over.
+const answeredWithin = 11 * time.Minute
 
 // schedule runs one random schedule in a bubble: a time of trouble, then peace. The first broken guarantee is the world's.
 func schedule(seed uint64, level slog.Level) *world {
@@ -112,7 +113,7 @@ func (w *world) misfortune() {
 	h := w.anybody()
 	p := w.at(h)
 	lasting := time.Duration(w.rng.Int64N(int64(6 * time.Second)))
-	what := w.rng.IntN(15)
+	what := w.rng.IntN(16)
 	if w.opt.orderly {
 		what = []int{stopping, switching, jumping}[what%3]
 	}
@@ -155,10 +156,27 @@ func (w *world) misfortune() {
 		h.wall = time.Duration(w.rng.Int64N(int64(20*time.Hour))) - 10*time.Hour
 		w.mu.Unlock()
 		w.tell("the wall clock of %s jumps", h.name)
+	case 15:
+		w.flood(simulator.FirstChat+w.rng.Int64N(chats), lasting)
 	case 14:
 		w.count("webhook set")
 		w.tell("somebody sets a webhook")
 		w.ask("setWebhook", "url", "https://example.org/")
+	}
+}
+
+// flood has a user write more than Telegram shows at once, once in a schedule, while Telegram limits that chat.
+func (w *world) flood(chat int64, lasting time.Duration) {
+	if w.flooded {
+		return
+	}
+	w.flooded = true
+	w.count("flood of a limited chat")
+	w.sim.Apply(simulator.Control{Faults: []simulator.Fault{{
+		Kind: simulator.FaultLimit, Methods: []string{"sendMessage"}, Chats: []int64{chat}, Seconds: 1 + lasting.Seconds(), RetryAfterSeconds: 1 + w.rng.IntN(3),
+	}}})
+	for i := range 110 {
+		w.writes(chat, fmt.Sprintf("flood %d", i))
 	}
 }
 
