@@ -375,3 +375,21 @@ func TestWhatTurnsUpLateIsAnsweredOnce(t *testing.T) {
 		f.expectOutcome(outcomeAnswered, 5)
 	})
 }
+
+// What a predecessor has handled may still be among what another replica has noted.
+func TestWhatWasHandledIsNotAnsweredAgainForANote(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.send(1, "new")
+		kept := queued{id: 900, chat: 1, text: "kept", at: time.Now()}
+		r := f.role(election.Change{}, 900) // handled and confirmed: the first poll does not show it
+		r.late <- []json.RawMessage{json.RawMessage(fmt.Sprintf(`{"update_id":900,"update":%s}`, kept.json()))}
+		r.run()
+		after(20 * time.Second)
+		f.expectTexts(1, "habot-bot-1: new")
+		if r.settled.Load() != 1 {
+			t.Error("what was handed in is not settled")
+		}
+	})
+}

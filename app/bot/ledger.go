@@ -21,7 +21,7 @@ type ledger struct {
 	handled map[int]bool
 	// kept are updates in hand that are confirmed before they are handled: others know their contents.
 	kept map[int]bool
-	// recent are the last updates that were handled in this term, whether they are confirmed or not.
+	// recent are the last updates that were handled, the predecessor's included, whether they are confirmed or not.
 	recent []int
 	// fetched are, in Telegram's order, the oldest update in hand and all that came after it, in hand or handled.
 	fetched []int
@@ -31,6 +31,7 @@ func newLedger(inherited []int64) *ledger {
 	l := &ledger{handled: map[int]bool{}, kept: map[int]bool{}}
 	for _, id := range inherited {
 		l.handled[int(id)] = true
+		l.recent = append(l.recent, int(id))
 	}
 	return l
 }

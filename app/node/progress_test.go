@@ -328,3 +328,57 @@ func TestNotesThatAPrimaryDoesNotKnowAreHandedIn(t *testing.T) {
 		}
 	})
 }
+
+// A term gathers what others know before its work handles anything: its own address, which is among the others, tells it nothing.
+func TestATermGathersWhatItsQuorumKnows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		c.lag = 50 * hop // progress takes long: the work asks before it is there
+		ignorant := c.others(p)[0]
+		c.sever(ignorant, true)
+		c.last().term.Note(note("kept"))
+		time.Sleep(60 * hop)
+		c.sever(ignorant, false)
+		time.Sleep(2 * lease)
+		if err := p.node.Switchover(t.Context(), ignorant.name()); err != nil {
+			t.Fatal(err)
+		}
+		next, _ := c.successor(p, lease)
+		if next.who != ignorant || len(next.term.Notes) != 0 {
+			t.Fatalf("%s took over, and knows %s", next.who.name(), texts(next.term.Notes))
+		}
+		from := time.Now()
+		next.term.Gather(t.Context())
+		if took := time.Since(from); took < 50*hop || took > 60*hop {
+			t.Errorf("it gathered for %s", took)
+		}
+		now, cancel := context.WithCancel(t.Context())
+		cancel()
+		if notes, _, ok := next.term.Late(now); !ok || texts(notes) != `"kept"` {
+			t.Errorf("it gathered %s, %t", texts(notes), ok)
+		}
+	})
+}
+
+func TestGatheringEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		c.lag = time.Hour
+		if err := p.node.Switchover(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		next, _ := c.successor(p, lease)
+		from := time.Now()
+		next.term.Gather(t.Context())
+		if took := time.Since(from); took > 2*time.Second {
+			t.Errorf("it gathered for %s", took)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		next.term.Gather(ended)
+	})
+}

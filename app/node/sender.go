@@ -358,13 +358,13 @@ func (s *sender) tellingSince(from election.Instant) bool {
 	return false
 }
 
-// knowing are the replicas that know the latest notes.
+// knowing are the other replicas that know the latest notes.
 func (s *sender) knowing() map[election.ReplicaID]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := map[election.ReplicaID]bool{}
 	for id, addr := range s.address {
-		if version, told := s.knows[addr]; told && version >= s.noted {
+		if version, told := s.knows[addr]; told && version >= s.noted && id != s.n.cfg.Election.Self {
 			all[id] = true
 		}
 	}

@@ -158,6 +158,10 @@ func (l link) Progress(ctx context.Context, addr string, p election.Progress) (e
 		if to.id != p.Claim.Replica { // it knows better itself
 			to.w.hears(to, p)
 		}
+		to.w.remembers(to, p.Notes)
+		if a.Unknown != nil {
+			to.w.remembers(l.from, a.Unknown.Notes) // or it may, if the answer arrives
+		}
 		return a, err
 	})
 }

@@ -2,6 +2,7 @@ package clustertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -309,7 +310,18 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 			t.Report(handled)
 			p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
 		},
-		Notes: t.Notes, Gather: t.Gather, Late: t.Late, Note: t.Note, Noted: t.Noted,
+		Notes: t.Notes, Gather: t.Gather, Noted: t.Noted,
+		Late: func(ctx context.Context) ([]json.RawMessage, func(), bool) {
+			notes, settle, ok := t.Late(ctx)
+			if ok && ctx.Err() == nil { // not while it gathers
+				p.w.hearsLate(notes)
+			}
+			return notes, settle, ok
+		},
+		Note: func(notes []json.RawMessage) {
+			t.Note(notes)
+			p.w.remembers(p, notes)
+		},
 		Within: p.within,
 	})
 	p.w.termEnds(t0, ctx.Err() != nil)

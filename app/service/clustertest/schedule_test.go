@@ -309,10 +309,8 @@ func (w *world) peace() {
 // quiet waits until all is answered. Then, in every other schedule, ids start again lower, as they may after a week in which
 // nobody wrote; what is written then is to be answered too.
 func (w *world) quiet() {
-	from := time.Now()
-	for w.verdict() == nil && w.sim.Report().Unanswered > 0 && time.Since(from) < answeredWithin {
-		time.Sleep(time.Second)
-	}
+	w.answered()
+	w.forgets()
 	if w.rng.IntN(2) == 0 {
 		time.Sleep(30 * time.Second) // polls that confirm are over
 		w.count("update ids start again lower")
@@ -323,6 +321,15 @@ func (w *world) quiet() {
 		w.writes(simulator.FirstChat+chat, fmt.Sprintf("last words %d", chat))
 	}
 	time.Sleep(10 * time.Second)
+	w.answered() // a chat's next waits for its answers before it, commands' too
+}
+
+// answered waits until all is answered, within bounds.
+func (w *world) answered() {
+	from := time.Now()
+	for w.verdict() == nil && w.sim.Report().Unanswered > 0 && time.Since(from) < answeredWithin {
+		time.Sleep(time.Second)
+	}
 }
 
 // polling tells whether a poll that left since then was answered.
