@@ -23,22 +23,19 @@ const (
 	// secureFirst is before the first look whether the standbys know, secureLast between looks when it takes long.
 	secureFirst = 20 * time.Millisecond
 	secureLast  = 500 * time.Millisecond
-	// noteEvery is how often they are told again: one that has come back may not know.
-	noteEvery = longTimeout * time.Second
-	// floodLogEvery is the least time between two lines about a flood.
-	floodLogEvery = time.Minute
+	// fullLogEvery is the least time between two lines about what there is no room for.
+	fullLogEvery = time.Minute
+	// roomAgain is between looks whether there is room for what earlier terms noted.
+	roomAgain = time.Second
 )
 
 // backlog is what is kept, or offered to be: what waits while its chat does. Its zero value is empty.
 type backlog struct {
 	contents map[int]json.RawMessage
 	bytes    int
-	offered  []int // those that the standbys may not know yet; they are not confirmed
-	looks    int   // how often it was looked since
-	notedAt  time.Time
-	// Answers given up since the log said so last.
-	givenUp int
-	saidAt  time.Time
+	offered  []int     // those that the standbys may not know yet; they are not confirmed
+	looks    int       // how often it was looked since
+	fullAt   time.Time // when the log said last that there is no more room
 }
 
 func (b *backlog) add(id int, content json.RawMessage) {
@@ -64,14 +61,20 @@ func (b *backlog) takes(size int) bool {
 	return len(b.contents) < maxKept && b.bytes+perNote+size <= maxKeptBytes
 }
 
-// takeLate takes in what an earlier term noted and this replica did not know; false if there is none when ctx ends.
+// takeLate takes in what an earlier term noted and this replica did not know; false if there is none, or no room for it, when ctx
+// ends: then others go on keeping it.
 func (r *run) takeLate(ctx, working context.Context) bool {
 	notes, settle, ok := r.term.Late(ctx)
-	if ok {
-		r.inherit(working, notes)
-		settle()
+	if !ok {
+		return false
 	}
-	return ok
+	for !r.inherit(working, notes) {
+		if !sleep(ctx, roomAgain) {
+			return false
+		}
+	}
+	settle()
+	return true
 }
 
 // offer notes to the standbys what waits at the head of a full window, if it does. r.mu MUST be held.
@@ -89,7 +92,6 @@ func (r *run) offer() {
 			inHand[u.UpdateID] = waiting{u, l}
 		}
 	}
-	full := false
 	for _, id := range r.book.fetched[:makeRoom] {
 		if r.book.handled[id] {
 			continue
@@ -103,11 +105,9 @@ func (r *run) offer() {
 			break
 		}
 		if !r.kept.takes(len(content)) {
-			// What has found room comes first: nothing is given up that need not be.
-			if len(r.kept.offered) > 0 && !full || !r.fit(len(content)) {
-				break
-			}
-			full = true
+			// Telegram keeps the rest, and whatever comes after it.
+			r.full()
+			break
 		}
 		r.kept.add(id, content)
 		r.kept.offered = append(r.kept.offered, id)
@@ -118,45 +118,11 @@ func (r *run) offer() {
 	}
 }
 
-// fit makes room among what is kept, by giving up the oldest answers of the chat that has most there; false if there is none to
-// be had. A chat that has no more than its share of the hundred waiting loses nothing, and the answer that is being tried is
-// not given up. r.mu MUST be held.
-func (r *run) fit(size int) bool {
-	for perNote+size <= maxKeptBytes && !r.kept.takes(size) {
-		var most *line
-		var all []int
-		for _, l := range r.lines {
-			if len(l.updates) <= makeRoom {
-				continue
-			}
-			var kept []int
-			for _, u := range l.updates[1:] {
-				if _, ok := r.kept.contents[u.UpdateID]; ok && !slices.Contains(r.kept.offered, u.UpdateID) {
-					kept = append(kept, u.UpdateID)
-				}
-			}
-			if len(kept) > len(all) {
-				most, all = l, kept
-			}
-		}
-		if most == nil {
-			return false
-		}
-		r.giveUp(most, all[0])
-	}
-	return r.kept.takes(size)
-}
-
-// giveUp leaves an update of a line without an answer. r.mu MUST be held.
-func (r *run) giveUp(l *line, id int) {
-	l.updates = slices.DeleteFunc(l.updates, func(u telego.Update) bool { return u.UpdateID == id })
-	now := time.Now()
-	r.book.done(id, now)
-	r.kept.remove(id)
-	r.b.metrics.updates.WithLabelValues(outcomeFailed).Inc()
-	if r.kept.givenUp++; now.Sub(r.kept.saidAt) >= floodLogEvery {
-		r.b.cfg.Logger.Warn("a chat that Telegram limits has more waiting than is kept: the oldest are given up", "part", l.part, "omitted", r.kept.givenUp)
-		r.kept.givenUp, r.kept.saidAt = 0, now
+// full logs, now and then, that there is no more room. r.mu MUST be held.
+func (r *run) full() {
+	if now := time.Now(); now.Sub(r.kept.fullAt) >= fullLogEvery {
+		r.kept.fullAt = now
+		r.b.cfg.Logger.Warn("more waits for a chat that Telegram limits than replicas keep: other chats wait, too")
 	}
 }
 
@@ -167,9 +133,6 @@ func (r *run) secure() time.Duration {
 	pending := len(r.kept.offered) > 0
 	again := backOff(r.kept.looks, secureFirst, secureLast, 0)
 	r.kept.looks++
-	if len(r.kept.contents) > 0 && time.Since(r.kept.notedAt) >= noteEvery {
-		r.note()
-	}
 	r.mu.Unlock()
 	switch {
 	case !pending:

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,8 +176,9 @@ func TestTheSuccessorAnswersWhatWasKept(t *testing.T) {
 	}
 }
 
-// Whoever writes more than may be kept loses answers, and others nothing.
-func TestAFloodIsBounded(t *testing.T) {
+// What is kept is bounded. Of a chat that has more waiting nothing is given up: Telegram keeps the rest, and with it what others
+// write after that.
+func TestAFloodIsBoundedAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{"short": "x", "long": strings.Repeat("\U0001F600", 500)} {
 		t.Run(name, func(t *testing.T) {
@@ -206,27 +206,23 @@ func TestAFloodIsBounded(t *testing.T) {
 					}
 				}
 				waited, unanswered := answeredIn(t, sim, 6)
+				if least := map[string]int{"short": 10, "long": 5}[name]; len(waited) < least {
+					t.Errorf("chat 6 has %d updates without an answer", unanswered)
+				}
 				for _, d := range waited {
 					if d > 2*soon {
 						t.Errorf("chat 6 waited %v", d)
 					}
 				}
-				if unanswered > 1 {
-					t.Errorf("chat 6 has %d updates without an answer", unanswered)
-				}
-				after(2 * time.Minute)
-				waited, unanswered = answeredIn(t, sim, 5)
-				if least := 10; len(waited) < least || unanswered == 0 {
-					t.Errorf("of 500 messages %d were answered", len(waited))
-				}
-				rep := sim.Report()
-				if rep.Confirmed != rep.Sent || rep.OutOfOrder != 0 || rep.AnsweredTwice != 0 {
-					t.Errorf("the account is %+v", rep)
-				}
-				f.expectOutcome(outcomeFailed, float64(unanswered))
-				if n := strings.Count(f.logs.String(), "the oldest are given up"); n == 0 || n > 5 {
+				if n := strings.Count(f.logs.String(), "other chats wait, too"); n != 1 {
 					t.Errorf("the log says so %d times", n)
 				}
+				after(2 * time.Minute)
+				rep := sim.Report()
+				if rep.Answered != rep.Sent || rep.Confirmed != rep.Sent || rep.OutOfOrder != 0 || rep.AnsweredTwice != 0 {
+					t.Errorf("the account is %+v", rep)
+				}
+				f.expectOutcome(outcomeFailed, 0)
 			})
 		})
 	}
@@ -276,28 +272,85 @@ func TestOnlyWhatWaitsForALimitIsKept(t *testing.T) {
 	})
 }
 
-// Replicas that come back are told again, though nothing happens.
-func TestWhatIsKeptIsToldAgainAndAgain(t *testing.T) {
+// What a term takes over may be known to nobody else, and not be confirmed yet: it is not before others know.
+func TestWhatWasTakenOverIsNotConfirmedBeforeOthersKnow(t *testing.T) {
+	t.Parallel()
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprint("late ", late), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f, sim := onSimulator(t)
+				limits(sim, 5, time.Minute)
+				flood(sim, 5, 150)
+				r := f.role(election.Change{})
+				r.run()
+				after(soon) // offered, and not known
+				r.cancel()
+				<-r.ended
+				next := newFixtureOn(t, simulated(sim))
+				s := next.role(election.Change{})
+				r.mu.Lock()
+				if len(r.notes) == 0 {
+					t.Error("nothing is noted")
+				}
+				if late {
+					s.late <- r.notes
+				} else {
+					s.term.Notes = r.notes
+				}
+				r.mu.Unlock()
+				s.run()
+				after(20 * time.Second)
+				if rep := sim.Report(); rep.Confirmed != 0 {
+					t.Errorf("%d updates are confirmed, and nobody else knows them", rep.Confirmed)
+				}
+				s.mu.Lock()
+				s.noted = true
+				s.mu.Unlock()
+				after(2 * soon)
+				if rep := sim.Report(); rep.Confirmed == 0 {
+					t.Error("nothing is confirmed, though others know")
+				}
+				after(2 * time.Minute)
+				if rep := sim.Report(); rep.Answered != rep.Sent || rep.Confirmed != rep.Sent || rep.OutOfOrder != 0 || rep.AnsweredTwice != 0 {
+					t.Errorf("the account is %+v", rep)
+				}
+			})
+		})
+	}
+}
+
+// Others go on keeping what there is no room for, until there is.
+func TestWhatHasNoRoomIsTakenOverLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f, sim := onSimulator(t)
-		limits(sim, 5, 10*time.Minute)
-		flood(sim, 5, 150)
+		f := newFixture(t)
+		f.tg.answerWith(limitFirst(1, 30))
 		r := f.role(election.Change{})
-		r.noted = true
-		var told atomic.Int64
-		note := r.term.Note
-		r.term.Note = func(notes []json.RawMessage) {
-			told.Add(1)
-			note(notes)
+		f.tg.send(2, "now")
+		for part, ids := range [][2]int{{1, 40}, {41, 80}} { // of which one has room
+			var notes []json.RawMessage
+			for id := ids[0]; id <= ids[1]; id++ {
+				u := queued{id: id, chat: 1, text: strings.Repeat("x", 800), at: time.Now()}
+				notes = append(notes, json.RawMessage(fmt.Sprintf(`{"update_id":%d,"update":%s}`, id, u.json())))
+			}
+			if part == 0 {
+				r.term.Notes = notes
+				r.run()
+				after(soon)
+			} else {
+				r.late <- notes
+			}
 		}
-		r.run()
-		after(10 * time.Second)
-		before := told.Load()
-		after(time.Minute)
-		if n := told.Load() - before; n < 60/longTimeout-2 || n > 60 {
-			t.Errorf("told %d times in a minute", n)
+		after(20 * time.Second)
+		if r.settled.Load() != 0 {
+			t.Error("what had no room is settled")
 		}
+		after(3 * time.Minute)
+		if r.settled.Load() != 1 {
+			t.Error("what found room is not settled")
+		}
+		f.expectOutcome(outcomeAnswered, 81)
 	})
 }
 

@@ -19,7 +19,8 @@ type ledger struct {
 	told int
 	// handled since the last confirmation, the predecessor's included.
 	handled map[int]bool
-	// kept are updates in hand that are confirmed before they are handled: others know their contents.
+	// kept are updates in hand whose contents are noted, and whether so many others know them that they may be confirmed before
+	// they are handled.
 	kept map[int]bool
 	// recent are the last updates that were handled, the predecessor's included, whether they are confirmed or not.
 	recent []int
@@ -45,7 +46,7 @@ func (l *ledger) knows(id int) bool { return id < l.offset || slices.Contains(l.
 func (l *ledger) take(id int, now time.Time) (over bool) {
 	l.fetched = append(l.fetched, id)
 	l.advance(now)
-	return l.handled[id] || l.kept[id]
+	return l.handled[id] || l.holds(id)
 }
 
 // done takes note, at now, that an update in hand is handled.
@@ -63,10 +64,20 @@ const maxRecent = 1000
 // has tells whether an update is in hand, or was handled: not by its place among the others, for one that another replica kept
 // may lie below all that are confirmed.
 func (l *ledger) has(id int) bool {
-	return l.handled[id] || l.kept[id] || slices.Contains(l.fetched, id) || slices.Contains(l.recent, id)
+	return l.handled[id] || l.holds(id) || slices.Contains(l.fetched, id) || slices.Contains(l.recent, id)
 }
 
+// holds tells whether the contents of an update in hand are noted.
+func (l *ledger) holds(id int) bool {
+	_, ok := l.kept[id]
+	return ok
+}
+
+// hold takes note that an update is in hand because an earlier term noted it. It is not confirmed before keep.
+func (l *ledger) hold(id int) { l.kept[id] = false }
+
 // keep takes note, at now, that the contents of updates in hand are known to others: they need not be had from Telegram again.
+// It MUST be called only once a majority has them.
 func (l *ledger) keep(ids []int, now time.Time) {
 	for _, id := range ids {
 		l.kept[id] = true

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/mymmrac/telego"
 )
@@ -21,8 +20,9 @@ type note struct {
 }
 
 // inherit takes in what earlier terms have noted: parts of answers that were sent, and updates that were kept, which go to the
-// ends of their chats' lines. From then on it is this term's to note.
-func (r *run) inherit(ctx context.Context, notes []json.RawMessage) {
+// ends of their chats' lines. From then on it is this term's to note. It returns false if there is no room for all: the rest MUST
+// stay with those that know it.
+func (r *run) inherit(ctx context.Context, notes []json.RawMessage) (all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	kept := map[int]json.RawMessage{}
@@ -38,20 +38,25 @@ func (r *run) inherit(ctx context.Context, notes []json.RawMessage) {
 			kept[n.ID] = n.Update
 		}
 	}
+	all = true
 	for _, id := range slices.Sorted(maps.Keys(kept)) {
 		var u telego.Update
 		if json.Unmarshal(kept[id], &u) != nil || u.UpdateID != id {
 			continue
 		}
-		r.book.keep([]int{id}, time.Now())
-		if r.kept.takes(len(kept[id])) {
-			r.kept.add(id, kept[id])
+		if all = r.kept.takes(len(kept[id])); !all {
+			break // what comes after it is not to overtake it
 		}
+		r.book.hold(id)
+		r.kept.add(id, kept[id])
+		r.kept.offered = append(r.kept.offered, id) // it may not be confirmed yet, and known to few
+		r.kept.looks = 0
 		r.enqueue(ctx, u)
 	}
 	if len(notes) > 0 {
 		r.note()
 	}
+	return all
 }
 
 // note tells the standbys what there is to note now. r.mu MUST be held.
@@ -64,14 +69,13 @@ func (r *run) note() {
 			all = append(all, raw)
 		}
 	}
-	r.kept.notedAt = time.Now()
 	r.term.Note(all)
 }
 
 // settle forgets parts of answers to updates that are in hand no longer: nothing waits beside what is. r.mu MUST be held.
 func (r *run) settle() {
 	n := len(r.parts)
-	maps.DeleteFunc(r.parts, func(id, _ int) bool { return !r.book.knows(id) && !r.book.kept[id] })
+	maps.DeleteFunc(r.parts, func(id, _ int) bool { return !r.book.knows(id) && !r.book.holds(id) })
 	if len(r.parts) != n {
 		r.note()
 	}

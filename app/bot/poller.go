@@ -129,7 +129,9 @@ func (r *run) gather(polling, working context.Context) {
 	r.inherit(working, r.term.Notes)
 	now, cancel := context.WithCancel(polling)
 	cancel()
-	for r.takeLate(now, working) {
+	for r.takeLate(now, working) { // who has handed in one term's may know another's
+		r.term.Within(pollLoop, gatherBound+slack)
+		r.term.Gather(polling)
 	}
 	r.besides.Go(func() {
 		for r.takeLate(polling, working) {

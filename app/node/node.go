@@ -320,6 +320,7 @@ func (n *Node) startWork(ch election.Change) {
 	go func() {
 		err := runWork(ctx, n.cfg.Work, work)
 		n.working.CompareAndSwap(t.number, 0)
+		n.sender.retellAll() // who takes over now may have come lately
 		n.mu.Lock()
 		n.telling = nil
 		n.mu.Unlock()

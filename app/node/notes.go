@@ -1,9 +1,11 @@
 package node
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -15,8 +17,12 @@ import (
 const (
 	maxPages   = 8
 	maxSettled = 16
-	// notesFor is how long notes are good: what the work noted is given up by then.
-	notesFor = 10 * time.Minute
+	// A term takes over several terms' notes at once only if they have room together, where each takes perNote beside its bytes.
+	maxInherited      = 48 << 10
+	maxInheritedNotes = 200
+	perNote           = 64
+	// notesFor is how long notes are good: as long as Telegram keeps what is not confirmed.
+	notesFor = 24 * time.Hour
 )
 
 // page is what one term noted last.
@@ -53,13 +59,34 @@ func (b *notebook) learn(now election.Instant, told election.Progress) {
 	}
 	p.progress, p.heard, p.over = told, now, false
 	slices.SortFunc(b.pages, func(x, y *page) int { return y.progress.Claim.Compare(x.progress.Claim) })
-	b.pages = b.pages[:min(len(b.pages), maxPages)]
 	for _, older := range b.pages {
 		for _, newer := range b.pages {
 			older.over = older.over || takenOver(newer.progress, older.progress)
 		}
 		older.over = older.over || now.Sub(older.heard) > notesFor
 	}
+	var shut int // pages that nobody needs any more; the newest say which terms are settled
+	b.pages = slices.DeleteFunc(b.pages, func(p *page) bool {
+		if !p.open() {
+			shut++
+		}
+		return !p.open() && shut > maxPages
+	})
+}
+
+// open tells whether a page has notes that nobody has taken over.
+func (p *page) open() bool { return !p.over && len(p.progress.Notes) > 0 }
+
+// full tells whether there is no room for what a term told: it MUST NOT be learnt then, for what others noted comes first, and not
+// be acknowledged.
+func (b *notebook) full(told election.Progress) bool {
+	open := 0
+	for _, p := range b.pages {
+		if p.open() && p.progress.Claim != told.Claim {
+			open++
+		}
+	}
+	return len(told.Notes) > 0 && open >= maxPages
 }
 
 // takenOver tells whether a term has taken over what another told.
@@ -71,7 +98,7 @@ func takenOver(by, p election.Progress) bool {
 func (b *notebook) open(below election.Claim) []*page {
 	var all []*page
 	for _, p := range slices.Backward(b.pages) {
-		if !p.over && len(p.progress.Notes) > 0 && p.progress.Claim.Compare(below) < 0 {
+		if p.open() && p.progress.Claim.Compare(below) < 0 {
 			all = append(all, p)
 		}
 	}
@@ -85,13 +112,29 @@ func (b *notebook) settle(p election.Progress) {
 	}
 }
 
-// inherit is what the term of a claim takes over: notes, and the terms that are settled so, the newest first.
+// inherit is what the term of a claim takes over at once: the notes of the oldest terms, as many as have room in one message, and
+// the terms that are settled so, the newest first. The others' it takes over one by one, as if they came late.
 func (b *notebook) inherit(c election.Claim) (notes []json.RawMessage, settled []election.Settled) {
+	size := 0
+	taken := map[*page]bool{}
 	for _, p := range b.open(c) {
-		notes = append(notes, p.progress.Notes...)
+		add := slices.DeleteFunc(slices.Clone(p.progress.Notes), func(n json.RawMessage) bool {
+			return slices.ContainsFunc(notes, func(other json.RawMessage) bool { return bytes.Equal(n, other) })
+		})
+		for _, n := range add {
+			size += len(n) + perNote
+		}
+		if len(taken) > 0 && (size > maxInherited || len(notes)+len(add) > maxInheritedNotes) {
+			break
+		}
+		notes = append(notes, add...)
+		taken[p] = true
 	}
 	for _, p := range b.pages {
-		settled = append(append(settled, settles(p.progress)), p.progress.Settled...)
+		if !p.open() || taken[p] {
+			settled = append(settled, settles(p.progress))
+		}
+		settled = append(settled, p.progress.Settled...)
 	}
 	return notes, newest(settled)
 }
@@ -153,7 +196,9 @@ func (t *teller) settle(p election.Progress) {
 }
 
 // tell sends the latest. What is told is learnt too: the next term may be this replica's again.
-func (t *teller) tell(notes bool) { t.n.learn(t.n.sender.progress(t.latest, notes)) }
+func (t *teller) tell(notes bool) {
+	_ = t.n.learn(t.n.sender.progress(t.latest, notes)) // for its own there is room
+}
 
 // gatherFor bounds the wait for what other replicas know: one that does not answer by then is heard of later.
 const gatherFor = 2 * time.Second
@@ -198,9 +243,11 @@ func (t *teller) wait(ctx context.Context) (notes []json.RawMessage, settle func
 	}
 }
 
-// handIn takes in notes of an earlier term that another replica knows.
+// handIn takes in notes of an earlier term that another replica knows. If there is no room they come again.
 func (n *Node) handIn(p election.Progress) {
-	n.learn(p)
+	if n.learn(p) != nil {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.telling != nil {
@@ -208,8 +255,11 @@ func (n *Node) handIn(p election.Progress) {
 	}
 }
 
+// errNoRoom is of a replica that keeps so many terms' notes, which nobody has taken over, that it takes no other's.
+var errNoRoom = errors.New("no room for another term's notes")
+
 // learn takes in what a term's work has told, wherever it was heard.
-func (n *Node) learn(p election.Progress) {
+func (n *Node) learn(p election.Progress) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.cfg.Clock.Read().Now
@@ -224,7 +274,11 @@ func (n *Node) learn(p election.Progress) {
 	case p.Claim != before.Claim || p.Sequence >= before.Sequence: // late, but not too late
 		*before = p
 	}
+	if p.Claim.Replica != n.cfg.Election.Self && n.notes.full(p) {
+		return errNoRoom
+	}
 	n.notes.learn(now, p)
+	return nil
 }
 
 // inherited is what predecessors are known to have handled and noted, and whose notes these are.
@@ -243,7 +297,9 @@ func (n *Node) inherited(c election.Claim) election.Progress {
 
 // Progress takes in what the primary has handled and noted, and answers with what it does not know.
 func (n *Node) Progress(_ context.Context, p election.Progress) (election.ProgressAnswer, error) {
-	n.learn(p)
+	if err := n.learn(p); err != nil {
+		return election.ProgressAnswer{}, err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if open := n.notes.open(p.Claim); len(open) > 0 {

@@ -69,14 +69,38 @@ func TestNotebookIsBoundedAndForgets(t *testing.T) {
 	t.Parallel()
 	var b notebook
 	for n := range int64(100) {
-		b.learn(0, told(n+1, 1, fmt.Sprint(n)))
+		if p := told(n+1, 1, fmt.Sprint(n)); !b.full(p) {
+			b.learn(0, p)
+		}
+		b.learn(0, told(1000+n, 1, "")) // takes no room
 	}
-	if notes, settled := b.inherit(claim(1000)); len(notes) != maxPages || len(settled) > maxSettled {
-		t.Errorf("%d notes of %d terms", len(notes), len(settled))
+	if notes, settled := b.inherit(claim(2000)); len(notes) != maxPages || string(notes[0]) != "0" || len(settled) > maxSettled || len(b.pages) > 2*maxPages {
+		t.Errorf("%d notes of %d terms, %d pages: what came first is kept, and the rest refused", len(notes), len(settled), len(b.pages))
+	}
+	if b.full(told(1, 2, "0")) || b.full(told(101, 1, "")) {
+		t.Error("what a term that is known notes has room, and so has one that notes nothing")
+	}
+	b.learn(0, told(3000, 1, "", 1))
+	if b.full(told(101, 1, "x")) {
+		t.Error("there is room for one that was taken over")
 	}
 	later := election.Instant(notesFor) + election.Instant(time.Second)
-	b.learn(later, told(200, 1, ""))
-	if notes, _ := b.inherit(claim(1000)); len(notes) != 0 {
+	b.learn(later, told(4000, 1, ""))
+	if notes, _ := b.inherit(claim(5000)); len(notes) != 0 {
 		t.Errorf("%d notes are handed down after %v", len(notes), notesFor)
+	}
+}
+
+// Several terms' notes are taken over at once as long as they have room in one message; the others' are not settled.
+func TestNotebookTakesOverWhatHasRoom(t *testing.T) {
+	t.Parallel()
+	var b notebook
+	large := strings.Repeat("1", maxInherited/2)
+	for n, text := range []string{large, large + " 7", "2" + large[1:], "3"} {
+		b.learn(0, told(int64(n+1), 1, text))
+	}
+	notes, settled := b.inherit(claim(100))
+	if len(notes) != 2 || len(notes[0]) != len(large) || string(notes[1]) != "7" || len(settled) != 2 || settled[1].Claim != claim(1) {
+		t.Errorf("%d notes, settled %v", len(notes), settled)
 	}
 }

@@ -182,6 +182,7 @@ func (s *sender) query(out election.SendQuery) {
 			return err
 		}
 		s.met(st.Replica, addr)
+		s.retell(addr)
 		s.n.post(func(election.Reading) {
 			s.n.step(election.StatusReceived{Status: st, SentAt: sentAt})
 		})
@@ -233,6 +234,7 @@ func (s *sender) claim(out election.SendClaim) {
 		}
 		s.n.metrics.claimSeconds.Observe(s.n.cfg.Clock.Read().Now.Sub(sentAt).Seconds())
 		s.met(a.From.Replica, addr)
+		s.retell(addr)
 		if a.Granted {
 			s.grants(addr, a.Claim)
 		}
@@ -285,14 +287,39 @@ func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {
 			continue
 		}
-		s.telling[addr] = s.n.cfg.Clock.Read().Now
-		s.running++
-		go func() {
-			defer s.ended()
-			s.keepTelling(addr)
-		}()
+		s.beginTelling(addr)
 	}
 	return p
+}
+
+// beginTelling tells the latest to an address to which nothing is under way. It MUST be called with mu held.
+func (s *sender) beginTelling(addr string) {
+	s.telling[addr] = s.n.cfg.Clock.Read().Now
+	s.running++
+	go func() {
+		defer s.ended()
+		s.keepTelling(addr)
+	}()
+}
+
+// retellAll is retell for all there are.
+func (s *sender) retellAll() {
+	for _, addr := range s.n.cfg.Transport.Addresses() {
+		s.retell(addr)
+	}
+}
+
+// retell tells the latest to a replica that was just heard and may not know it: it has been started anew, or was away.
+func (s *sender) retell(addr string) {
+	s.n.mu.Lock()
+	acting := s.n.telling != nil
+	s.n.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, busy := s.telling[addr]
+	if version, told := s.knows[addr]; acting && !busy && s.ctx.Err() == nil && (!told || version < s.noted) {
+		s.beginTelling(addr)
+	}
 }
 
 func (s *sender) keepTelling(addr string) {
