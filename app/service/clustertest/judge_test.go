@@ -98,8 +98,12 @@ func (w *world) hearsLate(notes []json.RawMessage) {
 	}
 }
 
+// settled is how long after its start a replica may not know yet what others keep.
+func (w *world) settled() time.Duration { return 3*w.opt.lease + 2*time.Second }
+
 // forgets finds the updates that were confirmed before they were handled and that nobody who lives knows: all replicas that did
-// have died. It MUST be called while the others live.
+// have died. When the last of them did most others MUST have been gone, too, or it is a loss that nothing excuses. It MUST be
+// called while the others live.
 func (w *world) forgets() {
 	records, err := w.records()
 	if err != nil {
@@ -112,8 +116,14 @@ func (w *world) forgets() {
 		if r.Text == "" || len(r.Answered) > 0 || r.Confirmed.IsZero() || len(who) == 0 {
 			continue
 		}
-		if !slices.ContainsFunc(who, func(p *process) bool { return !p.dead }) {
+		if slices.ContainsFunc(who, func(p *process) bool { return !p.dead }) {
+			continue
+		}
+		last := slices.MaxFunc(who, func(a, b *process) int { return a.diedAt.Compare(b.diedAt) })
+		if last.alone {
 			w.judge.forgotten[r.Text] = true
+		} else {
+			defer w.breaks("LOST: %q was kept by %d processes, the last of which, at %s, died while most others lived", r.Text, len(who), last.host.name)
 		}
 	}
 }

@@ -67,6 +67,8 @@ type process struct {
 
 	// Guarded by w.mu.
 	dead    bool
+	diedAt  time.Time
+	alone   bool              // with it a majority was gone
 	term    *term             // the one whose work runs
 	heard   election.Progress // and when
 	heardAt time.Time
@@ -184,8 +186,15 @@ func (p *process) die(how, why string) {
 		w.mu.Unlock()
 		return
 	}
-	p.dead = true
+	p.dead, p.diedAt = true, time.Now()
 	p.host.process = nil
+	gone := 0
+	for _, h := range w.hosts {
+		if h.process == nil || time.Since(h.process.born) < w.settled() {
+			gone++
+		}
+	}
+	p.alone = gone > w.opt.replicas/2
 	if p.term != nil {
 		p.term.cut, p.term.over = true, time.Now()
 		p.term = nil
