@@ -289,6 +289,31 @@ func TestNotesOutliveAllReplicasThatKnewThem(t *testing.T) {
 	})
 }
 
+// Fewer than a majority may make a primary, but not keep what is confirmed.
+func TestFewerThanAMajorityAreTooFewToKnowNotes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		begin := func(name string) {
+			c.start(name, func(m *member) { m.cfg.Election.Replicas, m.cfg.Election.Quorum = 5, 2 })
+		}
+		begin("a")
+		begin("b")
+		c.await(5*lease, "a primary", func() bool { return c.primary() != nil })
+		term := c.last().term
+		term.Note(note("one"))
+		time.Sleep(5 * lease)
+		if term.Noted() {
+			t.Error("two of five know")
+		}
+		begin("c")
+		time.Sleep(5 * lease)
+		if !term.Noted() {
+			t.Error("three of five know, who are all there are")
+		}
+	})
+}
+
 func TestAReplicaAloneHasNobodyToKnowItsNotes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
