@@ -250,6 +250,13 @@ func (c *cluster) sever(m *member, cut bool) {
 	c.cut[m.name()] = cut
 }
 
+// slow has progress take so much longer on its way from now on.
+func (c *cluster) slow(lag time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lag = lag
+}
+
 // reach takes a message from one replica to another and an answer back; ask is what the other does.
 func reach[A any](ctx context.Context, l link, addr string, ask func(m *member) (A, error)) (answer A, err error) {
 	m, err := l.travel(ctx, addr)
@@ -331,16 +338,16 @@ func (l link) Progress(ctx context.Context, addr string, p election.Progress) (e
 		l.c.t.Errorf("progress from %s while more of it is under way", to)
 	}
 	l.c.telling[to] = true
+	lag := l.c.lag
 	l.c.mu.Unlock()
+	if addr == l.from { // no way at all
+		lag = 0
+	}
 	defer func() {
 		l.c.mu.Lock()
 		defer l.c.mu.Unlock()
 		l.c.telling[to] = false
 	}()
-	lag := l.c.lag
-	if addr == l.from { // no way at all
-		lag = 0
-	}
 	select {
 	case <-time.After(lag):
 	case <-ctx.Done():

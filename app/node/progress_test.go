@@ -139,7 +139,7 @@ func TestSuccessorKnowsWhatWasHandledLast(t *testing.T) {
 				}))
 				time.Sleep(3 * lease)
 				heir := c.others(p)[0]
-				c.lag = 10 * hop // the release is not to overtake it
+				c.slow(10 * hop) // the release is not to overtake it
 				if test.hangs {
 					c.sever(c.others(p)[1], true)
 				}
@@ -255,13 +255,13 @@ func TestNotesAreKnownOnceEveryReachableReplicaHasThem(t *testing.T) {
 		if !term.Noted() {
 			t.Error("a majority knows, and the third is not there")
 		}
-		c.lag = 2*lease + 100*hop
+		c.slow(2*lease + 100*hop)
 		c.sever(c.others(p)[0], false)
 		time.Sleep(2 * lease)
 		if term.Noted() {
 			t.Error("one is back that does not know")
 		}
-		c.lag = 0
+		c.slow(0)
 		time.Sleep(lease)
 		if !term.Noted() {
 			t.Error("it has been told again, and all know")
@@ -386,10 +386,10 @@ func TestATermGathersWhatItsQuorumKnows(t *testing.T) {
 		c.sever(ignorant, true)
 		c.last().term.Note(note("kept"))
 		time.Sleep(6 * hop)
-		c.lag = 20 * lease // what it is told when it is back comes too late
+		c.slow(20 * lease) // what it is told when it is back comes too late
 		c.sever(ignorant, false)
 		time.Sleep(2 * lease)
-		c.lag = 50 * hop // progress takes long: the work asks before it is there
+		c.slow(50 * hop) // progress takes long: the work asks before it is there
 		if err := p.node.Switchover(t.Context(), ignorant.name()); err != nil {
 			t.Fatal(err)
 		}
@@ -415,7 +415,7 @@ func TestGatheringEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := three(t)
 		time.Sleep(3 * lease)
-		c.lag = time.Hour
+		c.slow(time.Hour)
 		if err := p.node.Switchover(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
