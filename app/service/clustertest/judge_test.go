@@ -122,6 +122,7 @@ func (w *world) forgets() {
 		last := slices.MaxFunc(who, func(a, b *process) int { return a.diedAt.Compare(b.diedAt) })
 		if last.alone {
 			w.judge.forgotten[r.Text] = true
+			w.tell("%q is lost: of %d processes that knew it the last was %s, which died at %v, and most others were gone", r.Text, len(who), last.id, last.diedAt.Sub(w.start))
 		} else {
 			defer w.breaks("LOST: %q was kept by %d processes, the last of which, at %s, died while most others lived", r.Text, len(who), last.host.name)
 		}
