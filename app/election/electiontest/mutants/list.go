@@ -92,7 +92,7 @@ var mutants = []mutant{
 	machine("claims while it follows a primary", "		at = max(at, m.last.until)\n", ""),
 	machine("candidate ignores a primary", "	if m.role == Candidate {\n		m.withdraw(ElectionYielded)\n	}\n	if m.role == Looking", "	if m.role == Looking"),
 	machine("candidate does not yield to lower promises", "\t\t\tm.yieldIfHopeless()\n", ""),
-	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.cfg.Lease):", "case false:"),
+	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.patience()):", "case false:"),
 	machine("unhealthy standby does not wait", "	if !m.health.OK {\n		// Let", "	if false {\n		// Let"),
 	machine("named successor waits like the others", "	if m.named {\n		return at\n	}\n", ""),
 	machine("others do not hold back for a successor", "		m.claimAt = m.now.Add(m.cfg.HoldBack())\n	}\n}", "	}\n}"),
