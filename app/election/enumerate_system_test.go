@@ -455,8 +455,8 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 	if next := m.Next(); l.up && next <= now {
 		breaks("TICK: %s asks for a tick that was due already", hostName(l.host))
 	}
-	if m.size != 0 || m.halted && l.up {
-		breaks("SIZE: what the enumeration leaves out has changed")
+	if m.size != 0 || !m.rival.IsZero() || m.halted && l.up {
+		breaks("LEFT OUT: what the enumeration leaves out has changed")
 	}
 	if l.up && l.bot && m.role != Primary {
 		breaks("ROLE: the bot of %s runs and it is %s", hostName(l.host), m.role)

@@ -128,7 +128,8 @@ type Machine struct {
 	claimAt, lookingSince Instant
 	// named: the last primary named this replica its successor.
 	named   bool
-	queryAt Instant
+	queryAt Instant // when to ask the others; see askAt
+	askedAt Instant
 
 	// The candidacy or the role: own is zero if there is none.
 	own      Claim
@@ -149,6 +150,10 @@ type Machine struct {
 	halted    bool
 	reason    Reason
 	successor ReplicaID
+	// rival is another primary that answered in this term, although a majority quorum allows only one; rivalAt is when it
+	// did first.
+	rival   Claim
+	rivalAt Instant
 
 	// size is the larger number of replicas in force, or 0; since is when more than N were first
 	// heard together without interruption, sizeSeen when they were last.
@@ -223,12 +228,12 @@ func (m *Machine) emit(o Output) { m.out = append(m.out, o) }
 
 // Next returns the instant at which Tick is due.
 func (m *Machine) Next() Instant {
-	next := m.queryAt
+	next := m.askAt()
 	switch m.role {
 	case Joining:
 		next = min(next, m.joinedAt)
 	case Candidate:
-		next = min(next, m.ownSince.Add(m.cfg.Lease))
+		next = min(next, m.ownSince.Add(m.patience()))
 		if m.maySendAgain() {
 			next = min(next, m.sendAt)
 		}
@@ -261,8 +266,8 @@ func (m *Machine) advance() {
 	}
 	if m.role == Candidate {
 		switch {
-		case m.now >= m.ownSince.Add(m.cfg.Lease):
-			m.withdraw(ElectionTimedOut)
+		case m.now >= m.ownSince.Add(m.patience()):
+			m.timeOut()
 		case m.now >= m.sendAt && m.maySendAgain():
 			m.sendClaim(m.cfg.Retry())
 		}
@@ -277,7 +282,7 @@ func (m *Machine) advance() {
 		m.left = true
 		m.emit(Left{})
 	}
-	if m.now >= m.queryAt {
+	if m.now >= m.askAt() {
 		m.query()
 	}
 }
@@ -325,7 +330,16 @@ func (m *Machine) query() {
 	if m.role != Primary {
 		m.emit(ask)
 	}
-	m.queryAt = m.now.Add(every)
+	m.askedAt, m.queryAt = m.now, m.now.Add(every)
+}
+
+// askAt is when the next question is due. A standby that misses its primary asks before the lease it follows has run out:
+// where the primary's INSTANCES lack this replica, questions are all it has to follow it by.
+func (m *Machine) askAt() Instant {
+	if m.role != Standby {
+		return m.queryAt
+	}
+	return min(m.queryAt, max(m.last.sign.Add(m.cfg.Lease/2+1), m.askedAt.Add(m.inquiry())))
 }
 
 // heardIn is what a status came in: an answer to a request that left at sentAt, or a request.
@@ -364,8 +378,33 @@ func (m *Machine) hear(s Status, in heardIn) {
 	if remaining > 0 {
 		m.follow(s, remaining)
 	}
-	if direct && in.answer && m.role == Primary && in.sentAt > m.ownSince && s.Primary.Compare(m.own) < 0 {
-		m.resign(ReasonLowerPrimary, "", false)
+	if direct && m.role == Primary && !m.hard {
+		m.meetPrimary(s.Primary, in)
+	}
+}
+
+// meetPrimary is for a primary that finds another one. What counts is an answer to a request of this term: the other
+// has a lease now. With a majority quorum that is impossible as long as the assumptions hold, so one of the two leases is
+// worth nothing. It is the earlier one if a clock stood still, since a majority has promised the later one. If the earlier
+// one stays, replicas disagree about who they are, and it does not know of this one.
+func (m *Machine) meetPrimary(c Claim, in heardIn) {
+	fresh, earlier := in.answer && in.sentAt > m.ownSince, c.Compare(m.own) < 0
+	switch {
+	case !m.safe():
+		if fresh && earlier {
+			m.resign(ReasonLowerPrimary, "", false)
+		}
+	case !fresh:
+		if !earlier {
+			m.sendAt = m.now // a late message says nothing of now, the answer to a renewal does
+		}
+	case !earlier:
+		m.rival = c
+		m.resign(ReasonLeaseLost, "", false)
+	case c != m.rival:
+		m.rival, m.rivalAt = c, m.now
+	case in.sentAt.Sub(m.rivalAt) >= m.cfg.Lease/2:
+		m.resign(ReasonLeaseLost, "", false)
 	}
 }
 
@@ -665,6 +704,22 @@ func (m *Machine) yieldIfHopeless() {
 	m.withdraw(ElectionYielded)
 }
 
+// patience is how long a candidacy lasts that nothing ends. Among more replicas than REPLICAS some may not be able to reach
+// a quorum ever, since their INSTANCES are fewer: they must not keep the others from theirs.
+func (m *Machine) patience() time.Duration {
+	if m.expected() > m.cfg.Replicas {
+		return m.cfg.Lease / 4
+	}
+	return m.cfg.Lease
+}
+
+func (m *Machine) timeOut() {
+	if m.expected() > m.cfg.Replicas {
+		m.claimAt = max(m.claimAt, m.now.Add(m.cfg.Lease/2+time.Duration(place(m.cfg.Self)*float64(m.cfg.Lease))))
+	}
+	m.withdraw(ElectionTimedOut)
+}
+
 // withdraw ends a candidacy. Answers to it that are still under way count for nothing: its timestamp
 // is never used again.
 func (m *Machine) withdraw(result ElectionResult) {
@@ -709,7 +764,12 @@ func (m *Machine) unopposed() bool { return m.roundWas && len(m.refused) == 0 }
 
 func (m *Machine) win(end Instant) {
 	m.emit(ElectionEnded{Claim: m.own, Result: ElectionWon, Took: m.now.Sub(m.ownSince)})
+	if n := m.present(); n > max(m.cfg.Replicas, m.size) {
+		m.size, m.sizeSeen = n, m.now // the quorum of the term is that of the election
+		m.emit(SizeChanged{Expected: n, Configured: m.cfg.Replicas})
+	}
 	m.role = Primary
+	m.rival, m.rivalAt = Claim{}, 0
 	m.ownSince = m.now
 	m.stopping, m.hard, m.halted, m.reason, m.successor = false, false, false, "", ""
 	m.leaseEnd = end
@@ -820,7 +880,7 @@ func (m *Machine) onBotStopped() {
 		m.stopping, m.reason = true, ReasonPartFailed
 	}
 	c := m.own
-	if m.successor == "" && m.reason != ReasonLowerPrimary {
+	if m.successor == "" && m.reason != ReasonLowerPrimary && m.rival.IsZero() {
 		m.successor = m.heir(false)
 	}
 	m.promise.end(c, true)
@@ -894,7 +954,26 @@ func (m *Machine) safe() bool {
 	return n > 1 && m.quorum() > n/2
 }
 
-func (m *Machine) expected() int { return max(m.cfg.Replicas, m.size) }
+// expected is the number of replicas in force. A candidate counts at once all that are there.
+func (m *Machine) expected() int {
+	n := max(m.cfg.Replicas, m.size)
+	if m.role == Candidate {
+		n = max(n, m.present())
+	}
+	return n
+}
+
+// present counts the replicas that were heard so lately that they can hardly have gone, those that join included: all that
+// start together do. One that has started again within that time has its name twice, and counts once.
+func (m *Machine) present() int {
+	names := map[string]bool{m.cfg.Name: true}
+	for _, p := range m.peers {
+		if m.now.Sub(p.heard) <= m.cfg.Lease/2 && p.status.Role != Leaving {
+			names[p.status.Name] = true
+		}
+	}
+	return len(names)
+}
 
 func (m *Machine) quorum() int {
 	if m.cfg.Quorum != 0 {

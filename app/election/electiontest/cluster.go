@@ -38,6 +38,8 @@ type Options struct {
 	// Drift lets every local clock run fast or slow by up to half the bound, often by half the bound.
 	Drift bool
 	Wall  WallClocks
+	// Outside: the story breaks an assumption that the guarantees rest on, so Check does not judge it.
+	Outside bool
 	// Trace, if set, receives the story line by line.
 	Trace func(line string)
 	// Coverage, if set, counts what is reached; otherwise the cluster has one of its own.
@@ -69,6 +71,7 @@ type host struct {
 	stranger Stranger
 	// replicas and quorum are its own configuration where that differs from the cluster's; 0 if not.
 	replicas, quorum int
+	lists            []int // the hosts that it sends requests to; nil for all
 
 	machine *election.Machine // nil while it is down
 	id      election.ReplicaID
@@ -293,6 +296,18 @@ func (c *Cluster) Freeze(i int, d time.Duration) {
 	h.frozenUntil = max(h.frozenUntil, c.now+d)
 	h.late = true
 }
+
+// Pause stops a host for a while as a hypervisor does: its clocks stand still too, which is outside the assumptions.
+func (c *Cluster) Pause(i int, d time.Duration) {
+	h := c.hosts[i]
+	c.trace("%s is paused for %v, clocks and all (%s)", h.name, d, c.Role(i))
+	h.frozenUntil = max(h.frozenUntil, c.now+d)
+	h.clockOffset, h.clockAt = h.local(c.now), c.now+d
+	h.wallOffset -= d
+}
+
+// List gives a host a list of the hosts that it sends requests to. What others send reaches it all the same.
+func (c *Cluster) List(i int, hosts ...int) { c.hosts[i].lists = hosts }
 
 // Cut breaks the way from one host to another, in that direction only.
 func (c *Cluster) Cut(from, to int) {

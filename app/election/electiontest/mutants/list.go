@@ -92,7 +92,7 @@ var mutants = []mutant{
 	machine("claims while it follows a primary", "		at = max(at, m.last.until)\n", ""),
 	machine("candidate ignores a primary", "	if m.role == Candidate {\n		m.withdraw(ElectionYielded)\n	}\n	if m.role == Looking", "	if m.role == Looking"),
 	machine("candidate does not yield to lower promises", "\t\t\tm.yieldIfHopeless()\n", ""),
-	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.cfg.Lease):", "case false:"),
+	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.patience()):", "case false:"),
 	machine("unhealthy standby does not wait", "	if !m.health.OK {\n		// Let", "	if false {\n		// Let"),
 	machine("named successor waits like the others", "	if m.named {\n		return at\n	}\n", ""),
 	machine("others do not hold back for a successor", "		m.claimAt = m.now.Add(m.cfg.HoldBack())\n	}\n}", "	}\n}"),
@@ -159,19 +159,35 @@ var mutants = []mutant{
 	machine("waits though a successor has claimed", "			m.leftAt = m.now // a successor is on its way\n", ""),
 
 	// The number of replicas.
-	machine("larger number ignored", "max(m.cfg.Replicas, m.size) }", "m.cfg.Replicas }"),
+	machine("larger number ignored", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.cfg.Replicas\n	if m.role == Candidate"),
 	machine("larger number used at once", "n > m.size && m.now.Sub(m.since) >= m.growth() {", "n > m.size {"),
 	machine("larger number never decays", "m.size != 0 && m.now.Sub(m.sizeSeen) > m.forget() {", "false {"),
 	machine("joining replicas count", "p.status.Role != Joining && p.status.Role != Leaving:", "true:"),
 	machine("deadline stays when the quorum grows", "Configured: m.cfg.Replicas})\n	m.count()\n", "Configured: m.cfg.Replicas})\n"),
 
+	// More replicas than REPLICAS, and two primaries all the same.
+	machine("candidate does not count all that are there", "		n = max(n, m.present())\n", ""),
+	machine("term's quorum is smaller than the election's", "		m.size, m.sizeSeen = n, m.now // the quorum", "		_ = n // the quorum"),
+	machine("candidate counts one that may be gone", "m.now.Sub(p.heard) <= m.cfg.Lease/2 && p.status.Role != Leaving {", "p.status.Role != Leaving {"),
+	machine("candidate counts one that leaves", "m.now.Sub(p.heard) <= m.cfg.Lease/2 && p.status.Role != Leaving {", "m.now.Sub(p.heard) <= m.cfg.Lease/2 {"),
+	machine("candidate counts one that has started again twice", "			names[p.status.Name] = true", "			names[string(p.status.Replica)] = true"),
+	machine("candidate without a quorum keeps the others from theirs", "		return m.cfg.Lease / 4\n", "		return m.cfg.Lease\n"),
+	machine("candidate without a quorum claims again at once", "		m.claimAt = max(m.claimAt, m.now.Add(m.cfg.Lease/2+", "		_ = max(m.claimAt, m.now.Add(m.cfg.Lease/2+"),
+	machine("standby asks only when its primary's lease is over", "	if m.role != Standby {\n		return m.queryAt", "	if true {\n		return m.queryAt"),
+	machine("primary ignores a later one", "		m.rival = c\n		m.resign(ReasonLeaseLost, \"\", false)\n", "		m.rival = c\n"),
+	machine("primary steps down for a message that may be late", "	case !fresh:\n", "	case false:\n"),
+	machine("primary asks nobody whether another is there", "			m.sendAt = m.now // a late", "			_ = m.now // a late"),
+	machine("later primary leaves an earlier one no time", "	case c != m.rival:\n		m.rival, m.rivalAt = c, m.now\n", ""),
+	machine("later primary stays beside an earlier one", "	case in.sentAt.Sub(m.rivalAt) >= m.cfg.Lease/2:", "	case false:"),
+	machine("primary names a successor beside another primary", " && m.rival.IsZero() {", " {"),
+
 	// Below a majority.
 	machine("below a majority not all are asked", "return m.roundWas && len(m.refused) == 0 }", "return len(m.refused) == 0 }"),
 	machine("below a majority refusals do not count", "return m.roundWas && len(m.refused) == 0 }", "return m.roundWas }"),
 	machine("round not told from the current one", "if in.Round == m.round {", "{"),
-	machine("lower primary steps down", "s.Primary.Compare(m.own) < 0 {", "s.Primary.Compare(m.own) > 0 {"),
-	machine("no primary steps down", "		m.resign(ReasonLowerPrimary, \"\", false)\n", ""),
-	machine("steps down on an answer older than its term", "in.sentAt > m.ownSince && ", ""),
+	machine("lower primary steps down", "		if fresh && earlier {", "		if fresh && !earlier {"),
+	machine("no primary steps down", "			m.resign(ReasonLowerPrimary, \"\", false)\n", ""),
+	machine("steps down on an answer older than its term", "in.answer && in.sentAt > m.ownSince, c.", "in.answer, c."),
 	machine("below a majority the newer primary is followed", "	return a.Compare(b) < 0\n}", "	return a.Compare(b) > 0\n}"),
 
 	machine("primary under another lease is not spared", "		m.claimAt = max(m.claimAt, m.now.Add(min(s.Remaining, sparing)))\n", ""),
