@@ -97,6 +97,8 @@ type peer struct {
 	status Status
 	heard  Instant
 	since  Instant // when it was heard first, without a break since then
+	// joined: it has taken part, and so may have promised something. Only such a replica counts.
+	joined bool
 }
 
 // Machine is one replica's election. It is not safe for concurrent use: one goroutine owns it.
@@ -109,10 +111,12 @@ type Machine struct {
 
 	role     Role
 	joinedAt Instant
-	leaving  bool
-	leftAt   Instant // when to stop waiting for a successor
-	left     bool
 	health   Health
+
+	leave leave
+	// departed are replicas that have left in order, and when that was heard: a late message of theirs must neither
+	// count them again nor bind anybody.
+	departed map[ReplicaID]Instant
 
 	promise promise
 	last    term
@@ -123,6 +127,9 @@ type Machine struct {
 	floorSeen, lastOwn int64
 	// claimAt is when this replica may claim at the earliest; lookingSince when it began to look.
 	claimAt, lookingSince Instant
+	// holdFor is the successor that the last primary named, which alone may claim until holdUntil.
+	holdFor   ReplicaID
+	holdUntil Instant
 	// named: the last primary named this replica its successor.
 	named   bool
 	queryAt Instant
@@ -131,11 +138,13 @@ type Machine struct {
 	own      Claim
 	ownSince Instant // candidate: when it claimed; primary: when it won
 	acks     map[ReplicaID]Instant
-	refused  map[ReplicaID]refusal
-	round    uint64
-	roundWas bool    // the current round is complete
-	roundAt  Instant // when it began
-	sendAt   Instant
+	// dismissed are replicas that leave: their grants of own were given back and never count again.
+	dismissed map[ReplicaID]bool
+	refused   map[ReplicaID]refusal
+	round     uint64
+	roundWas  bool    // the current round is complete
+	roundAt   Instant // when it began
+	sendAt    Instant
 
 	// The primary's.
 	leaseEnd  Instant
@@ -157,6 +166,23 @@ type Machine struct {
 	misfits      map[string]misfit // by name, heard last
 }
 
+// leave is the state of a replica that shuts down.
+type leave struct {
+	begun bool
+	// urgent: a part of the process has failed; it waits for a successor and for nothing else.
+	urgent bool
+	// by is when it leaves in any case, leftAt how long it waits for a successor's claim at most.
+	by, leftAt Instant
+	// askAt is when to ask the holder of its promise to give it back, asked how often it was asked.
+	askAt Instant
+	asked int
+	// holderHeard is when the holder of its promise last answered, or got it: one that does not know the question
+	// never will.
+	holderHeard Instant
+	// left: it has left, and grants nothing any more.
+	left bool
+}
+
 // misfit is a replica that cannot take part with this one.
 type misfit struct {
 	why    Refusal
@@ -175,6 +201,7 @@ func New(cfg Config, r Reading) *Machine {
 		queryAt:      r.Now,
 		health:       Health{OK: true},
 		peers:        map[ReplicaID]*peer{},
+		departed:     map[ReplicaID]Instant{},
 		mismatchTold: map[string]Refusal{},
 		misfits:      map[string]misfit{},
 	}
@@ -195,6 +222,10 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 		m.emit(Reply{m.answer(in.Request)})
 	case EndReceived:
 		m.onEnd(in.Request)
+	case LeaveReceived:
+		m.emit(LeaveReply{m.onLeave(in.Request)})
+	case LeaveAnswerReceived:
+		m.onLeaveAnswer(in.Answer, in.SentAt)
 	case AnswerReceived:
 		m.onAnswer(in.Answer, in.SentAt)
 	case StatusReceived:
@@ -209,7 +240,7 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 	case Resign:
 		m.resign(in.Reason, in.Successor, true)
 	case Leave:
-		m.leave(in.Reason)
+		m.beginLeave(in.Reason)
 	}
 	m.advance()
 	return m.out
@@ -239,8 +270,8 @@ func (m *Machine) Next() Instant {
 	case Looking:
 		next = min(next, m.mayClaimAt())
 	case Leaving:
-		if !m.left {
-			next = min(next, m.leftAt)
+		if !m.leave.left {
+			next = min(next, m.leaveDue())
 		}
 	}
 	return next
@@ -269,9 +300,8 @@ func (m *Machine) advance() {
 	if m.role == Looking && m.now >= m.mayClaimAt() {
 		m.claim()
 	}
-	if m.role == Leaving && !m.left && m.now >= m.leftAt {
-		m.left = true
-		m.emit(Left{})
+	if m.role == Leaving && !m.leave.left {
+		m.advanceLeaving()
 	}
 	if m.now >= m.queryAt {
 		m.query()
@@ -281,8 +311,8 @@ func (m *Machine) advance() {
 // --- looking ------------------------------------------------------------------------------------
 
 func (m *Machine) look() {
-	if m.leaving {
-		m.role = Leaving
+	if m.leave.begun {
+		m.becomeLeaving()
 		return
 	}
 	m.role = Looking
@@ -293,6 +323,9 @@ func (m *Machine) look() {
 // mayClaimAt is when a looking replica becomes candidate if nothing else happens.
 func (m *Machine) mayClaimAt() Instant {
 	at := max(m.claimAt, m.promise.until)
+	if m.holdFor != "" {
+		at = max(at, m.holdUntil)
+	}
 	if !m.last.over {
 		at = max(at, m.last.until)
 	}
@@ -324,7 +357,7 @@ type heardIn struct {
 
 // hear takes in what another replica says of itself.
 func (m *Machine) hear(s Status, in heardIn) {
-	if s.Replica == m.cfg.Self {
+	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) {
 		return
 	}
 	if m.mismatched(s) {
@@ -333,7 +366,7 @@ func (m *Machine) hear(s Status, in heardIn) {
 	}
 	m.meet(s)
 	m.floorSeen = max(m.floorSeen, s.Floor.Timestamp, s.Primary.Timestamp)
-	if s.Primary.IsZero() || s.Remaining <= 0 || m.promise.hasEnded(s.Primary) {
+	if s.Primary.IsZero() || s.Remaining <= 0 || m.hasEnded(s.Primary) {
 		return
 	}
 	direct := s.Role == Primary && s.Primary.Replica == s.Replica
@@ -373,12 +406,27 @@ func (m *Machine) meet(s Status) {
 			delete(m.peers, id)
 		}
 	}
-	since := m.now
-	if p, ok := m.peers[s.Replica]; ok && m.now.Sub(p.heard) <= m.cfg.hearing() {
-		since = p.since
+	since, joined := m.now, s.Role != Joining && s.Role != Leaving // one that leaves may never have joined
+	if p, ok := m.peers[s.Replica]; ok {
+		joined = joined || p.joined
+		if m.now.Sub(p.heard) <= m.cfg.hearing() {
+			since = p.since
+		}
 	}
-	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since}
+	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, joined: joined}
+	if s.Role == Leaving && s.Replica == m.holdFor {
+		m.holdFor = "" // it never claims
+	}
 }
+
+// hasDeparted tells whether a replica has left in order.
+func (m *Machine) hasDeparted(id ReplicaID) bool {
+	_, gone := m.departed[id]
+	return gone
+}
+
+// hasEnded tells whether a claim was withdrawn or released, or its replica has left in order.
+func (m *Machine) hasEnded(c Claim) bool { return m.promise.hasEnded(c) || m.hasDeparted(c.Replica) }
 
 // mismatched reports a replica that cannot take part with this one, once until it changes, and keeps it for
 // the view.
@@ -486,7 +534,9 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		a.Refusal = RefusedLease
 	case m.now < m.joinedAt: // also when it leaves before it has joined
 		a.Refusal, a.Remaining = RefusedJoining, m.joinedAt.Sub(m.now)
-	case m.promise.hasEnded(c):
+	case m.leave.left: // it may have been counted out
+		a.Refusal = RefusedJoining
+	case m.hasEnded(c):
 		a.Refusal = RefusedEnded
 	case !above(c, m.promise.base) && !renews:
 		a.Refusal = RefusedFloor
@@ -503,11 +553,14 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		a.Granted = true
 	}
 	if a.Granted {
+		if m.leave.begun && m.promise.held != c {
+			m.leave.heldBy(m.now, m.cfg)
+		}
+		if m.leave.begun && m.leave.asked == 0 && req.From.Role == Primary {
+			m.leave.askAt = m.now // a candidate dismisses nobody
+		}
 		m.promise.give(c, m.now.Add(m.cfg.Lease))
 		m.floorSeen = max(m.floorSeen, c.Timestamp)
-		if m.leaving {
-			m.leftAt = m.now // a successor is on its way
-		}
 	}
 	// What the claimant says of itself comes second: a claim is judged by promises alone.
 	m.hear(req.From, heardIn{})
@@ -524,8 +577,10 @@ func (m *Machine) onEnd(req EndRequest) {
 	if m.mismatched(req.From) || c.Replica == m.cfg.Self || c.Replica != req.From.Replica {
 		return
 	}
-	m.meet(req.From)
-	fresh := !m.promise.hasEnded(c)
+	if !m.hasDeparted(c.Replica) {
+		m.meet(req.From)
+	}
+	fresh := !m.hasEnded(c)
 	m.promise.end(c, req.Released)
 	m.floorSeen = max(m.floorSeen, c.Timestamp)
 	if !req.Released || !fresh {
@@ -542,10 +597,14 @@ func (m *Machine) onEnd(req EndRequest) {
 			m.look()
 		}
 	}
-	m.claimAt = m.now
+	m.claimAt, m.holdFor = m.now, ""
 	m.named = req.Successor == m.cfg.Self
-	if req.Successor != "" && !m.named {
-		m.claimAt = m.now.Add(m.cfg.HoldBack())
+	if req.Successor != "" && !m.named && m.stays(req.Successor) {
+		m.holdFor, m.holdUntil = req.Successor, m.now.Add(m.cfg.HoldBack())
+	}
+	if m.role == Leaving {
+		// A successor may need its grant.
+		m.leave.leftAt = max(m.leave.leftAt, min(m.leave.by, m.now.Add(m.cfg.successorWait())))
 	}
 }
 
@@ -559,7 +618,7 @@ func (m *Machine) claim() {
 	m.role, m.named = Candidate, false
 	m.own = Claim{ts, m.cfg.Self}
 	m.ownSince = m.now
-	m.acks = map[ReplicaID]Instant{}
+	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}
 	m.sendClaim(m.cfg.Retry())
 }
 
@@ -580,7 +639,7 @@ func (m *Machine) sendClaim(again time.Duration) {
 
 // onAnswer counts an answer to the current claim, by replica, from the instant its request left.
 func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
-	if a.From.Replica == m.cfg.Self {
+	if a.From.Replica == m.cfg.Self || m.hasDeparted(a.From.Replica) {
 		return
 	}
 	if m.mismatched(a.From) {
@@ -593,7 +652,9 @@ func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
 	if a.Claim == m.own && !m.own.IsZero() {
 		if a.Granted {
 			delete(m.refused, a.From.Replica)
-			m.acks[a.From.Replica] = max(m.acks[a.From.Replica], sentAt.Add(m.cfg.GrantedFor()))
+			if !m.dismissed[a.From.Replica] {
+				m.acks[a.From.Replica] = max(m.acks[a.From.Replica], sentAt.Add(m.cfg.GrantedFor()))
+			}
 			m.count()
 		} else if m.role == Candidate {
 			m.onRefusal(a)
@@ -612,7 +673,7 @@ func (m *Machine) onRefusal(a ClaimAnswer) {
 		m.refused[a.From.Replica] = refusal{until: m.now.Add(min(a.Remaining, m.cfg.JoinSilence()))}
 	case RefusedHeld:
 		switch {
-		case m.promise.hasEnded(a.Holder):
+		case m.hasEnded(a.Holder):
 			// It has not heard yet what is known here.
 			m.sendAt = min(m.sendAt, m.now.Add(m.cfg.Retry()/4))
 		case a.Holder.Compare(m.own) > 0:
@@ -653,7 +714,7 @@ func (m *Machine) yieldIfHopeless() {
 func (m *Machine) withdraw(result ElectionResult) {
 	c := m.own
 	m.promise.end(c, false)
-	m.own, m.acks, m.refused = Claim{}, nil, nil
+	m.own, m.acks, m.dismissed, m.refused = Claim{}, nil, nil, nil
 	m.emit(ElectionEnded{Claim: c, Result: result, Took: m.now.Sub(m.ownSince)})
 	m.look()
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c}})
@@ -678,12 +739,21 @@ func (m *Machine) count() {
 }
 
 // supportedUntil is the q-th latest expiry of all acknowledgements.
-func (m *Machine) supportedUntil() (Instant, bool) {
+func (m *Machine) supportedUntil() (Instant, bool) { return m.supportedWithout("") }
+
+// supportedWithout is supportedUntil if a replica's grant did not count.
+func (m *Machine) supportedWithout(id ReplicaID) (Instant, bool) {
 	q := m.quorum()
-	if len(m.acks) < q {
+	ends := make([]Instant, 0, len(m.acks))
+	for by, end := range m.acks {
+		if by != id {
+			ends = append(ends, end)
+		}
+	}
+	if len(ends) < q {
 		return 0, false
 	}
-	ends := slices.Sorted(maps.Values(m.acks))
+	slices.Sort(ends)
 	return ends[len(ends)-q], true
 }
 
@@ -803,14 +873,16 @@ func (m *Machine) onBotStopped() {
 		m.stopping, m.reason = true, ReasonPartFailed
 	}
 	c := m.own
+	if !m.stays(m.successor) {
+		m.successor = "" // it leaves itself, since it was chosen
+	}
 	if m.successor == "" && m.reason != ReasonLowerPrimary {
 		m.successor = m.heir(false)
 	}
 	m.promise.end(c, true)
 	m.last = term{claim: c, name: m.cfg.Name, sign: m.now, until: m.now, over: true, reason: m.reason}
-	m.own, m.acks, m.refused = Claim{}, nil, nil
+	m.own, m.acks, m.dismissed, m.refused = Claim{}, nil, nil, nil
 	m.claimAt = m.now.Add(m.cfg.HoldBack())
-	m.leftAt = m.now.Add(m.cfg.HoldBack())
 	m.emit(SteppedDown{Claim: c, Reason: m.reason})
 	m.look()
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c, Released: true, Reason: m.reason, Successor: m.successor}})
@@ -851,20 +923,185 @@ func byName(a, b Status) int {
 	return strings.Compare(string(a.Replica), string(b.Replica))
 }
 
-func (m *Machine) leave(why Reason) {
-	if m.leaving {
+// --- leaving ------------------------------------------------------------------------------------
+
+// beginLeave has the replica shut down: a primary hands over first. One that stands by goes on granting as long as a
+// primary counts its grant, for without it the primary might lose its quorum.
+func (m *Machine) beginLeave(why Reason) {
+	if m.leave.begun {
 		return
 	}
-	m.leaving = true
-	m.leftAt = m.now
+	m.leave = leave{begun: true, urgent: why == ReasonPartFailed, by: m.now.Add(m.cfg.LeaveWithin)}
 	switch m.role {
 	case Candidate:
 		m.withdraw(ElectionAbandoned)
 	case Primary:
 		m.resign(why, "", true)
 	default:
-		m.role = Leaving
+		m.becomeLeaving()
 	}
+}
+
+func (m *Machine) becomeLeaving() {
+	was := m.role
+	m.role = Leaving
+	m.leave.heldBy(m.now, m.cfg)
+	if was == Primary {
+		m.leave.leftAt = m.now.Add(m.cfg.successorWait())
+	}
+	m.leave.askAt = m.now // at once: it says too that this replica is no successor
+}
+
+// heldBy notes that another claim has the replica's promise from now on: nothing else is waited for, and its
+// claimant is asked to give the promise back.
+func (l *leave) heldBy(now Instant, cfg Config) {
+	l.leftAt, l.holderHeard = now, now
+	l.asked, l.askAt = 0, now.Add(cfg.Retry())
+	if l.urgent {
+		l.by = now
+	}
+}
+
+// bound tells whether a promise to another's claim stands.
+func (m *Machine) bound() bool { return m.now < m.promise.until }
+
+// forsaken is when a holder of the promise that answers no question counts as one that never will: it runs an older
+// version. One that is gone is waited for until the promise has run out, which is no later.
+func (m *Machine) forsaken() Instant { return m.leave.holderHeard.Add(m.cfg.Lease) }
+
+// leaveDue is when a leaving replica has something to do.
+func (m *Machine) leaveDue() Instant {
+	if !m.bound() {
+		return m.leave.leftAt
+	}
+	return min(m.promise.until, m.leave.by, m.forsaken(), m.leave.askAt)
+}
+
+// advanceLeaving leaves as soon as nobody counts this replica's grant any more, and says so: those that stay need
+// not count the replica. One that cannot wait so long leaves like one that crashed.
+func (m *Machine) advanceLeaving() {
+	switch {
+	case !m.bound() && (m.now >= m.leave.leftAt || !m.anybodyStays()):
+		m.leave.left = true
+		if m.now >= m.joinedAt { // until then a promise of its host's earlier process may be counted
+			m.emit(SendLeave{LeaveRequest{From: m.status(), Departed: true}})
+		}
+		m.emit(Left{})
+	case !m.bound():
+	case m.now >= min(m.leave.by, m.forsaken()):
+		m.leave.left = true
+		m.emit(Left{})
+	case m.now >= m.leave.askAt:
+		m.leave.askAt = m.now.Add(min(m.cfg.Retry()/4<<min(m.leave.asked, 8), m.cfg.inquiry()))
+		m.leave.asked++
+		m.emit(SendLeave{LeaveRequest{From: m.status()}})
+	}
+}
+
+// stays tells whether nothing is known of a replica's leaving.
+func (m *Machine) stays(id ReplicaID) bool {
+	p, known := m.peers[id]
+	return !m.hasDeparted(id) && (!known || p.status.Role != Leaving)
+}
+
+// anybodyStays tells whether another replica is known that does not leave.
+func (m *Machine) anybodyStays() bool {
+	for _, p := range m.peers {
+		if p.status.Role != Leaving {
+			return true
+		}
+	}
+	return false
+}
+
+// onLeave takes in that another replica leaves, or has left.
+func (m *Machine) onLeave(req LeaveRequest) LeaveAnswer {
+	a := LeaveAnswer{Claim: m.own}
+	id := req.From.Replica
+	switch {
+	case id == m.cfg.Self || m.mismatched(req.From) || m.hasDeparted(id):
+	case req.Departed:
+		m.meet(req.From)
+		m.countOut(id)
+	default:
+		m.meet(req.From)
+		a.Dismissed = m.dismiss(id)
+	}
+	a.From = m.status()
+	return a
+}
+
+// dismiss gives a replica that leaves its promise back, if a quorum supports this primary well without it.
+func (m *Machine) dismiss(id ReplicaID) bool {
+	if m.role != Primary || m.hard {
+		return false
+	}
+	if m.dismissed[id] {
+		return true
+	}
+	if end, ok := m.supportedWithout(id); !ok || end.Sub(m.now) < m.cfg.Lease/2 {
+		return false
+	}
+	delete(m.acks, id)
+	m.dismissed[id] = true
+	m.extend()
+	return true
+}
+
+// onLeaveAnswer takes in what a claimant says to this replica's leaving.
+func (m *Machine) onLeaveAnswer(a LeaveAnswer, sentAt Instant) {
+	m.hear(a.From, heardIn{answer: true, sentAt: sentAt})
+	if m.role != Leaving || a.Claim.IsZero() || a.Claim != m.promise.held || a.Claim.Replica != a.From.Replica {
+		return
+	}
+	m.leave.holderHeard = m.now
+	if a.Dismissed {
+		m.promise.until = min(m.promise.until, m.now)
+	}
+}
+
+// countOut takes in that a replica has left in order. It said so only when nobody counted its grant any more, and it
+// grants nothing more: one replica less may hold a promise. Its own claims are over.
+func (m *Machine) countOut(id ReplicaID) {
+	gone := m.peers[id]
+	if len(m.departed) >= endedLength {
+		m.forgetDeparted()
+	}
+	m.departed[id] = m.now
+	delete(m.peers, id)
+	delete(m.acks, id)
+	delete(m.refused, id)
+	m.emit(Departed{Name: gone.status.Name, Replica: id})
+	if m.promise.held.Replica == id {
+		m.promise.end(m.promise.held, true)
+	}
+	if c := m.last.claim; c.Replica == id && !m.last.over {
+		m.last.sign, m.last.until, m.last.over, m.last.reason = m.now, m.now, true, ReasonShutdown
+		if m.role == Standby {
+			m.look()
+		}
+	}
+	others := 0
+	for _, p := range m.peers {
+		if p.joined {
+			others++
+		}
+	}
+	// Those that are silent are waited for: they still count.
+	if gone.joined && m.size > m.cfg.Replicas && 1+others < m.size {
+		m.resize(m.size - 1)
+	}
+	m.count()
+}
+
+func (m *Machine) forgetDeparted() {
+	var oldest ReplicaID
+	for id, at := range m.departed {
+		if o, ok := m.departed[oldest]; !ok || at < o || at == o && id < oldest {
+			oldest = id
+		}
+	}
+	delete(m.departed, oldest)
 }
 
 // --- the number of replicas ---------------------------------------------------------------------
@@ -894,7 +1131,7 @@ func (m *Machine) reachable(p *peer) bool {
 
 // measure keeps the number of replicas in force: the configured one, or a larger one that has been
 // heard together for a while. Replicas that join do not count yet, so that one that restarts under
-// another name is not counted twice.
+// another name is not counted twice. One that has left in order counts no more (countOut).
 func (m *Machine) measure() {
 	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > m.cfg.forget() })
 	n := 1
@@ -902,10 +1139,11 @@ func (m *Machine) measure() {
 		switch {
 		case m.now.Sub(p.heard) > m.cfg.forget():
 			delete(m.peers, id)
-		case m.reachable(p) && p.status.Role != Joining && p.status.Role != Leaving:
+		case m.reachable(p) && p.joined:
 			n++
 		}
 	}
+	maps.DeleteFunc(m.departed, func(_ ReplicaID, at Instant) bool { return m.now.Sub(at) > m.cfg.forget() })
 	if n <= m.cfg.Replicas {
 		m.growing = false
 		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.cfg.forget() {
@@ -923,6 +1161,9 @@ func (m *Machine) measure() {
 }
 
 func (m *Machine) resize(n int) {
+	if n <= m.cfg.Replicas {
+		n = 0
+	}
 	m.size = n
 	m.emit(SizeChanged{Expected: m.expected(), Configured: m.cfg.Replicas})
 	m.count()
