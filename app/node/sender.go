@@ -14,7 +14,11 @@ const (
 	maxClaims  = 4
 	maxQueries = 1
 	maxEnds    = 4
+	maxLeaves  = 2
 )
+
+// lastWord bounds saying that this replica has left: it is worth more than an answer that is late for an election.
+const lastWord = 500 * time.Millisecond
 
 // sender takes messages to all addresses, each on a goroutine of its own so that one that hangs
 // holds up no other, and brings the answers back to the loop.
@@ -28,6 +32,7 @@ type sender struct {
 	running  int
 	underway map[slot]int
 	address  map[election.ReplicaID]string // where each replica answered last
+	left     map[string]bool               // addresses whose replica has left: nobody answers there
 	latest   election.Progress
 	version  uint64
 	telling  map[string]election.Instant // addresses to which progress is under way, and since when
@@ -46,6 +51,7 @@ func newSender(n *Node) *sender {
 		told:     make(chan struct{}, 1),
 		underway: map[slot]int{},
 		address:  map[election.ReplicaID]string{},
+		left:     map[string]bool{},
 		telling:  map[string]election.Instant{},
 	}
 }
@@ -55,10 +61,14 @@ func newSender(n *Node) *sender {
 func (s *sender) each(kind byte, limit int, f func(ctx context.Context, addr string) error, done func()) {
 	var round sync.WaitGroup
 	everybody := s.n.cfg.Transport.Complete()
+	within := s.n.cfg.Election.QueryTimeout()
+	if kind == 'd' {
+		within = max(within, lastWord)
+	}
 	for _, addr := range s.n.cfg.Transport.Addresses() {
 		at := slot{addr, kind}
 		s.mu.Lock()
-		full := s.underway[at] >= limit
+		full := s.underway[at] >= limit || kind == 'd' && s.left[addr]
 		if !full {
 			s.underway[at]++
 		}
@@ -70,7 +80,7 @@ func (s *sender) each(kind byte, limit int, f func(ctx context.Context, addr str
 		round.Add(1)
 		s.spawn(func() {
 			defer round.Done()
-			ctx, cancel := context.WithTimeout(s.ctx, s.n.cfg.Election.QueryTimeout())
+			ctx, cancel := context.WithTimeout(s.ctx, within)
 			defer cancel()
 			err := f(ctx, addr)
 			s.mu.Lock()
@@ -153,6 +163,24 @@ func (s *sender) claim(out election.SendClaim) {
 func (s *sender) end(req election.EndRequest) {
 	s.each('e', maxEnds, func(ctx context.Context, addr string) error {
 		return s.n.cfg.Transport.End(ctx, addr, req)
+	}, nil)
+}
+
+func (s *sender) leave(req election.LeaveRequest) {
+	kind := byte('l')
+	if req.Departed {
+		kind = 'd'
+	}
+	s.each(kind, maxLeaves, func(ctx context.Context, addr string) error {
+		sentAt := s.n.cfg.Clock.Read().Now
+		a, err := s.n.cfg.Transport.Leave(ctx, addr, req)
+		if err != nil {
+			return err
+		}
+		s.n.post(func(election.Reading) {
+			s.n.step(election.LeaveAnswerReceived{Answer: a, SentAt: sentAt})
+		})
+		return nil
 	}, nil)
 }
 
@@ -249,6 +277,17 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 		}
 	}
 	s.address[id] = addr
+	delete(s.left, addr)
+}
+
+// hasLeft notes that nobody answers where a replica did.
+func (s *sender) hasLeft(id election.ReplicaID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if addr, known := s.address[id]; known {
+		delete(s.address, id)
+		s.left[addr] = true
+	}
 }
 
 func (s *sender) addressOf(id election.ReplicaID) string {

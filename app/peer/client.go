@@ -124,6 +124,17 @@ func (c *Client) End(ctx context.Context, addr string, req election.EndRequest) 
 	return nil
 }
 
+// Leave tells a replica that this one leaves, or has left. A replica of version 1.0.0 knows no such request and
+// refuses it.
+func (c *Client) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	a, err := call(ctx, c, http.MethodPost, addr, pathLeave, req, checkLeaveAnswer)
+	if err != nil {
+		return a, fmt.Errorf("leave %s: %w", addr, err)
+	}
+	c.recognise(addr, a.From.Replica)
+	return a, nil
+}
+
 // Progress tells a replica what has been handled.
 func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) error {
 	if _, err := call[none](ctx, c, http.MethodPost, addr, pathProgress, p, nil); err != nil {

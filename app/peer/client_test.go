@@ -29,11 +29,15 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 		if err != nil || a != claimAnswer() {
 			t.Errorf("answer %+v, %v", a, err)
 		}
+		l, err := c.Leave(ctx, "b:7175", leaveRequest("a"))
+		if err != nil || l != leaveAnswer() {
+			t.Errorf("answer %+v, %v", l, err)
+		}
 		if err := errors.Join(c.End(ctx, "b:7175", endRequest("a")), c.Progress(ctx, "b:7175", progress()),
 			c.Switchover(ctx, "b:7175", "habot-bot-3")); err != nil {
 			t.Error(err)
 		}
-		want := []any{"status", claimRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
+		want := []any{"status", claimRequest("a"), leaveRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
 		if !reflect.DeepEqual(s.replica.took, want) {
 			t.Errorf("took %+v, want %+v", s.replica.took, want)
 		}

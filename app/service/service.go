@@ -33,6 +33,10 @@ var ErrPart = errors.New("a part of this replica failed")
 // Compose's stop_grace_period.
 const shutdownBound = 12 * time.Second
 
+// leaveWithin bounds how long a replica that stops goes on granting because the primary needs it for a quorum: longer than
+// a primary that stops with it takes, and short enough for the shutdown's bound.
+const leaveWithin = shutdownBound - 500*time.Millisecond
+
 // processEvery is how often the use of memory, processor and files is read.
 const processEvery = 5 * time.Second
 
@@ -148,7 +152,7 @@ func (s *service) build(ctx context.Context) error {
 		}, func() float64 { return 1 }))
 	voter := election.Config{
 		Self: id, Name: name, Version: s.opts.Version, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas, Quorum: s.cfg.Quorum,
-		HealthSettles: bot.HealthSettles,
+		HealthSettles: bot.HealthSettles, LeaveWithin: leaveWithin,
 	}
 	if s.cfg.Mode == config.ModeBotOnly {
 		s.replica = node.NewSolo(voter, node.BootClock{}, s.work, registry)

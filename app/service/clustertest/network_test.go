@@ -143,6 +143,12 @@ func (l link) End(ctx context.Context, addr string, req election.EndRequest) err
 	return err
 }
 
+func (l link) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	return exchange(ctx, l, addr, "leave", func(ctx context.Context, to *process) (election.LeaveAnswer, error) {
+		return to.node.Leave(ctx, req)
+	})
+}
+
 func (l link) Progress(ctx context.Context, addr string, p election.Progress) error {
 	_, err := exchange(ctx, l, addr, "progress", func(ctx context.Context, to *process) (struct{}, error) {
 		err := to.node.Progress(ctx, p)

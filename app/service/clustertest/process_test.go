@@ -102,7 +102,7 @@ func (w *world) begin(h *host) {
 
 	logger := slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{Level: w.level, ReplaceAttr: bare}))
 	p.node = node.New(node.Config{
-		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles},
+		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles, LeaveWithin: leaveWithin},
 		Clock:     clock{p},
 		Transport: link{p},
 		Work:      p.work,
@@ -154,7 +154,10 @@ func (p *process) run() {
 }
 
 // shutdownBound is the service's on an orderly stop.
-const shutdownBound = 12 * time.Second
+const (
+	shutdownBound = 12 * time.Second
+	leaveWithin   = shutdownBound - 500*time.Millisecond
+)
 
 // stop tells the process to end in order, as SIGTERM does.
 func (p *process) stop() {

@@ -1,0 +1,150 @@
+package clustertest
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/simulator"
+)
+
+// Replicas that are too many leave in order: Telegram is polled without a break, and those that stay need no
+// quorum of the larger number any more.
+func TestScalingInCostsNoGap(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ from, most, to int }{{3, 6, 3}, {3, 5, 3}, {7, 7, 3}} {
+		t.Run(fmt.Sprintf("%d-%d-%d", c.from, c.most, c.to), func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(10) {
+				synctest.Test(t, func(t *testing.T) {
+					w := grown(seed, c.from, c.most)
+					leaving := w.rng.Perm(c.most)[:c.most-c.to]
+					for _, i := range leaving {
+						w.at(w.hosts[i]).stop()
+					}
+					time.Sleep(30 * time.Second)
+					for i, h := range w.hosts {
+						p := w.at(h)
+						if slices.Contains(leaving, i) {
+							if p != nil {
+								w.breaks("%s has not left", h.name)
+							}
+							continue
+						}
+						if v := p.node.View(); v.Expected != c.to || v.Reachable != c.to || !v.Known() {
+							w.breaks("%s reaches %d of %d, and knows a primary: %t", h.name, v.Reachable, v.Expected, v.Known())
+						}
+					}
+					w.expectNoGap(t, 50*time.Millisecond)
+				})
+			}
+		})
+	}
+}
+
+// All replicas stopped at once: those that stand by go on granting until the primary has finished what it has in
+// hand, so that nothing is answered twice when all start again.
+func TestAllStoppedAtOnceAnswerNothingTwice(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		rate   float64
+		late   time.Duration
+		within time.Duration
+	}{
+		{"one message, answered after a second", 0, time.Second, 3 * time.Second},
+		{"six a second, half a second", 6, 500 * time.Millisecond, 4 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(10) {
+				synctest.Test(t, func(t *testing.T) {
+					w := calm(seed)
+					w.mu.Lock()
+					w.answersLate = c.late
+					w.mu.Unlock()
+					if c.rate == 0 {
+						w.writes(simulator.FirstChat, "once")
+						time.Sleep(300 * time.Millisecond)
+					} else {
+						for n := range int(10 * c.rate) {
+							w.writes(simulator.FirstChat+int64(w.rng.IntN(chats)), fmt.Sprintf("message %d", n))
+							time.Sleep(time.Duration(float64(time.Second) / c.rate))
+						}
+					}
+					began := time.Now()
+					for _, i := range w.rng.Perm(len(w.hosts)) {
+						p := w.at(w.hosts[i])
+						p.stop()
+						w.restart(p, 100*time.Millisecond)
+						time.Sleep(time.Duration(w.rng.Int64N(int64(30 * time.Millisecond))))
+					}
+					for _, h := range w.hosts {
+						for p := w.at(h); p != nil && p.born.Before(began); p = w.at(h) {
+							<-p.life.Done()
+						}
+					}
+					if took := time.Since(began); took > c.within {
+						w.breaks("SHUTDOWN: all took %v to stop", took)
+					}
+					time.Sleep(20 * time.Second)
+					w.expectNothingTwice(t)
+				})
+			}
+		})
+	}
+}
+
+// grown is a cluster with REPLICAS=from that runs well and has more replicas than that, all of which know of each other.
+func grown(seed uint64, from, most int) *world {
+	rng := rand.New(rand.NewPCG(seed, 2))
+	w := newWorld(seed, options{
+		replicas: min(from, 3), hosts: most, lease: 550 * time.Millisecond, restarts: true,
+		noise: noise{delay: time.Millisecond, latency: 2 * time.Millisecond},
+	}, rng, slog.LevelInfo)
+	for i, h := range w.hosts {
+		if i == from {
+			time.Sleep(10 * time.Second)
+		}
+		w.begin(h)
+		time.Sleep(time.Duration(rng.Int64N(int64(time.Second))))
+	}
+	time.Sleep(20 * time.Second)
+	for _, h := range w.hosts {
+		if v := w.at(h).node.View(); v.Expected != most {
+			w.breaks("%s counts %d replicas, want %d", h.name, v.Expected, most)
+		}
+	}
+	return w
+}
+
+// expectNoGap ends the world, in which Telegram is expected to have been polled without a break since it was first.
+func (w *world) expectNoGap(t *testing.T, most time.Duration) {
+	t.Helper()
+	if gap := time.Duration(w.sim.Report().LongestUnpolledSeconds * float64(time.Second)); gap > most {
+		w.breaks("Telegram was unpolled for %v", gap)
+	}
+	w.finish()
+	w.expectUnbroken(t)
+}
+
+func (w *world) expectNothingTwice(t *testing.T) {
+	t.Helper()
+	w.finish()
+	if r := w.sim.Report(); r.AnsweredTwice != 0 {
+		w.breaks("%d answered twice", r.AnsweredTwice)
+	}
+	w.expectUnbroken(t)
+}
+
+func (w *world) expectUnbroken(t *testing.T) {
+	t.Helper()
+	if err := w.verdict(); err != nil {
+		t.Fatalf("%s\nseed %d: %v", strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"), w.seed, err)
+	}
+}
