@@ -2,18 +2,27 @@ module habot
 
 go 1.26.0
 
+// What the product imports. A test compares this block with the image's packages (app/appliance_test.go).
 require (
 	github.com/caarlos0/env/v10 v10.0.0
 	github.com/gin-gonic/gin v1.12.0
-	github.com/grafana/grafana-foundation-sdk/go v0.0.18
-	github.com/mdlayher/netlink v1.11.2
 	github.com/mymmrac/telego v1.6.0
 	github.com/prometheus/client_golang v1.25.0
-	github.com/prometheus/common v0.72.0
-	go.uber.org/goleak v1.3.0
 	golang.org/x/net v0.62.0
-	golang.org/x/sys v0.49.0
+	golang.org/x/sys v0.50.0
+	golang.org/x/time v0.16.0
 )
+
+// What only tests and tools import; nothing that ships may. They share the product's module: most of them test
+// packages from inside, and "go test ./..." in one module misses none of them.
+require (
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
+	github.com/mdlayher/netlink v1.11.2
+	github.com/prometheus/common v0.73.1
+	go.uber.org/goleak v1.3.0
+)
+
+require github.com/prometheus/client_model v0.6.3
 
 require (
 	github.com/andybalholm/brotli v1.2.0 // indirect
@@ -42,8 +51,8 @@ require (
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.2 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/pandatix/go-abnf v0.5.3 // indirect
 	github.com/pelletier/go-toml/v2 v2.2.4 // indirect
-	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/quic-go/quic-go v0.59.0 // indirect

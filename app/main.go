@@ -2,33 +2,38 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"habot/app/config"
+	"habot/app/diagnosis"
 	"habot/app/logging"
 	"habot/app/service"
 	"habot/app/simulator"
 	"habot/app/web"
 )
 
-const version = "1.0.0"
-
 const usage = `usage: habot [command]
 
   serve               run a replica (the default)
   healthcheck         exit 0 if the replica beside it is alive
-  status              show all replicas
+  status [--watch]    show whether the bot answers, and all replicas; exit 1 if it does not answer
+  history             show the last changes of primary
   switchover [NAME]   move the primary role to a replica, to any if none is named
   simulator           run the stand-in for Telegram
-  version             show the version
+  version             show version and commit
 
 All configuration comes from the environment: see .env.example.`
 
@@ -55,7 +60,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch command {
 	case "switchover":
 		most = 1
-	case "serve", "healthcheck", "status", "simulator", "version", "help", "-h", "--help":
+	case "status":
+		if len(args) == 1 && args[0] == watchFlag {
+			most = 1
+		}
+	case "serve", "healthcheck", "history", "simulator", "version", "help", "-h", "--help":
 	default:
 		_, _ = fmt.Fprintf(stderr, "habot: there is no command %q\n%s\n", command, usage)
 		return exitUsage
@@ -66,7 +75,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	switch command {
 	case "version":
-		_, _ = fmt.Fprintln(stdout, "habot", version)
+		_, _ = fmt.Fprintln(stdout, thisBuild(buildInfo()))
 		return 0
 	case "help", "-h", "--help":
 		_, _ = fmt.Fprintln(stdout, usage)
@@ -76,6 +85,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 			_, _ = fmt.Fprintln(stderr, "BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
 			return 0
 		}
+	}
+	if command == "serve" && runtime.GOOS != "linux" {
+		_, _ = fmt.Fprintln(stderr, "habot: a replica runs on Linux only: no other system has the clock that its lease needs")
+		return exitFailed
 	}
 	cfg, err := config.Load(os.Environ(), os.ReadFile)
 	if err != nil {
@@ -87,13 +100,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	queue := logging.NewQueue(stderr, cfg.LogJSON)
+	var name string
+	var whose []any // of every line of a replica
+	if command == "serve" {
+		name = service.Name(ctx, cfg)
+		whose = []any{"replica", name}
+	}
+	queue := logging.NewQueue(stderr, cfg.LogJSON, whose...)
 	defer queue.Flush(flushBound)
-	p := process{cfg: cfg, log: logging.New(queue, cfg.LogLevel, cfg.LogJSON), stdout: stdout, exit: func(code int) {
+	p := process{cfg: cfg, name: name, log: logging.New(queue, cfg.LogLevel, cfg.LogJSON).With(whose...), stdout: stdout, exit: func(code int) {
 		queue.Flush(flushBound)
 		os.Exit(code)
 	}}
 	if err := p.carryOut(ctx, command, args); err != nil {
+		if errors.Is(err, errNotAnswering) {
+			return exitFailed // the status says so
+		}
 		if command == "serve" || command == "simulator" {
 			p.log.Error("exiting", "error", err)
 		} else {
@@ -107,44 +129,108 @@ func run(args []string, stdout, stderr io.Writer) int {
 // process is what every command has.
 type process struct {
 	cfg    config.Config
+	name   string // of the replica, for serve
 	log    *slog.Logger
 	stdout io.Writer
 	exit   func(code int)
 }
 
 func (p process) carryOut(ctx context.Context, command string, args []string) error {
-	operator := web.NewClient(p.cfg.HTTPAddr, p.cfg.AdminToken)
+	operator := web.NewClient(p.cfg.HTTPAddr, cmp.Or(p.cfg.AdminToken, p.cfg.OperatorKey))
 	switch command {
 	case "healthcheck":
-		return operator.Healthcheck(ctx) //nolint:wrapcheck // shown as it is
+		first, _ := os.ReadFile("/proc/1/cmdline")                                  // not there: not in a container
+		return web.NewClient(healthAddr(p.cfg, string(first)), "").Healthcheck(ctx) //nolint:wrapcheck // shown as it is
 	case "status":
-		v, err := operator.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("show the status: %w", err)
+		if len(args) > 0 {
+			return p.watchStatus(ctx, operator)
 		}
-		web.WriteStatus(p.stdout, v)
+		return p.showStatus(ctx, operator)
+	case "history":
+		changes, err := operator.History(ctx)
+		if err != nil {
+			return fmt.Errorf("show the history: %w", err)
+		}
+		web.WriteHistory(p.stdout, changes)
 		return nil
 	case "switchover":
 		to := ""
 		if len(args) > 0 {
 			to = args[0]
 		}
-		if err := operator.Switchover(ctx, to); err != nil {
-			return fmt.Errorf("switch over: %w", err)
+		change, took, err := operator.Switchover(ctx, to)
+		if err != nil {
+			return err //nolint:wrapcheck // one clear sentence
 		}
-		_, err := fmt.Fprintln(p.stdout, "the primary hands over")
+		_, err = fmt.Fprintf(p.stdout, "%s is primary now, replacing %s; it took %s, of which there was no primary for %s\n",
+			change.Name, change.Previous, diagnosis.Span(took), diagnosis.Downtime(change))
 		return err //nolint:wrapcheck // standard output
 	case "simulator":
 		return p.simulate(ctx)
 	default:
-		return service.Run(ctx, service.Options{Config: p.cfg, Version: version, Logger: p.log, Exit: p.exit}) //nolint:wrapcheck // shown as it is
+		return service.Run(ctx, service.Options{Config: p.cfg, Name: p.name, Version: thisBuild(buildInfo()).version, Logger: p.log, Exit: p.exit}) //nolint:wrapcheck // shown as it is
+	}
+}
+
+// healthAddr is where the process answers that is looked at: the container's first, a replica unless it was
+// started as the simulator.
+func healthAddr(cfg config.Config, firstCommand string) string {
+	args := strings.Split(firstCommand, "\x00")
+	if i := slices.Index(args, "simulator"); i > 0 && path.Base(args[i-1]) == "habot" {
+		return cfg.SimulatorAddr
+	}
+	return cfg.HTTPAddr
+}
+
+// errNotAnswering is the exit code of a status that was shown.
+var errNotAnswering = errors.New("the bot does not answer")
+
+func (p process) showStatus(ctx context.Context, operator *web.Client) error {
+	s, err := operator.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("show the status: %w", err)
+	}
+	web.WriteStatus(p.stdout, s)
+	if !s.Verdict.OK() {
+		return errNotAnswering
+	}
+	return nil
+}
+
+const (
+	// watchFlag has the status shown again and again.
+	watchFlag  = "--watch"
+	watchEvery = time.Second
+	// clearScreen moves the cursor home and erases the screen (ECMA-48).
+	clearScreen = "\x1b[H\x1b[2J"
+)
+
+// watchStatus shows the status until ctx ends, also while the replica cannot be asked.
+func (p process) watchStatus(ctx context.Context, operator *web.Client) error {
+	again := time.NewTicker(watchEvery)
+	defer again.Stop()
+	for {
+		var page strings.Builder
+		if s, err := operator.Status(ctx); err != nil {
+			_, _ = fmt.Fprintln(&page, "the status cannot be shown:", err)
+		} else {
+			web.WriteStatus(&page, s)
+		}
+		if _, err := fmt.Fprint(p.stdout, clearScreen, page.String()); err != nil {
+			return fmt.Errorf("show the status: %w", err)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 
 func (p process) simulate(ctx context.Context) error {
 	cfg, log := p.cfg, p.log
 	s := simulator.New(simulator.Config{
-		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Logger: log,
+		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, AwaitBot: true, Logger: log,
 	})
 	if err := s.Listen(); err != nil {
 		return fmt.Errorf("start the simulator: %w", err)

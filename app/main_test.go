@@ -2,12 +2,25 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"habot/app/config"
+	"habot/app/diagnosis"
+	"habot/app/election"
+	"habot/app/web"
 )
 
 func TestCommandsThatAreWrongExitWith2(t *testing.T) {
-	for _, args := range [][]string{{"nonsense"}, {"status", "now"}, {"switchover", "a", "b"}, {"serve", "x"}, {"version", "x"}} {
+	for _, args := range [][]string{{"nonsense"}, {"status", "now"}, {"status", "--watch", "x"}, {"history", "x"}, {"switchover", "a", "b"}, {"serve", "x"}, {"version", "x"}} {
 		var out, errs bytes.Buffer
 		if code := run(args, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "usage:") {
 			t.Errorf("%v: exit code %d, said %q", args, code, errs.String())
@@ -65,5 +78,128 @@ func TestAHealthcheckWithoutAReplicaFails(t *testing.T) {
 	var out, errs bytes.Buffer
 	if code := run([]string{"healthcheck"}, &out, &errs); code != exitFailed || errs.Len() == 0 {
 		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+}
+
+func TestAHealthcheckAsksWhatTheContainerRuns(t *testing.T) {
+	cfg := config.Config{HTTPAddr: ":8080", SimulatorAddr: ":8081"}
+	for command, want := range map[string]string{
+		"/habot\x00":              ":8080",
+		"/habot\x00serve\x00":     ":8080",
+		"/habot\x00simulator\x00": ":8081",
+		"/sbin/docker-init\x00--\x00/habot\x00simulator\x00": ":8081",
+		"/sbin/init\x00":                  ":8080",
+		"/usr/bin/other\x00simulator\x00": ":8080",
+		"simulator\x00":                   ":8080",
+		"":                                ":8080",
+	} {
+		if got := healthAddr(cfg, command); got != want {
+			t.Errorf("%q: asks %s, want %s", command, got, want)
+		}
+	}
+}
+
+// Logs of all replicas end up in one place: each line says whose it is, from the first to the last.
+func TestEveryLineOfAReplicaCarriesItsName(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for name, value := range map[string]string{
+		"REPLICA_NAME": "r7", "QUORUM": "1", "INSTANCES": "127.0.0.1:1", "PEER_ADDR": taken.Addr().String(), "HTTP_ADDR": "127.0.0.1:1",
+	} {
+		t.Setenv(name, value)
+	}
+	var out, errs bytes.Buffer
+	if code := run(nil, &out, &errs); code != exitFailed {
+		t.Errorf("exit code %d", code)
+	}
+	lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+	for _, line := range lines {
+		if !strings.Contains(line, " replica=r7") {
+			t.Errorf("a line without its replica: %s", line)
+		}
+	}
+	if !strings.Contains(errs.String(), "QUORUM=1 is below a majority") || !strings.Contains(errs.String(), "msg=exiting") {
+		t.Errorf("logged\n%s", &errs)
+	}
+}
+
+// replica is what the command line asks: the status, the history, and a switchover that happens.
+func replica(t *testing.T, s web.Status) {
+	t.Helper()
+	answer := func(w http.ResponseWriter, v any) {
+		if err := json.NewEncoder(w).Encode(v); err != nil {
+			t.Error(err)
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /cluster", func(w http.ResponseWriter, _ *http.Request) { answer(w, s) })
+	mux.HandleFunc("GET /history", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.History) })
+	mux.HandleFunc("POST /switchover", func(w http.ResponseWriter, req *http.Request) {
+		if !strings.HasPrefix(req.Header.Get("Authorization"), "Bearer ") {
+			t.Error("a switchover without a key")
+		}
+		s.Self.Change = election.Change{
+			Claim: election.Claim{Timestamp: 2e18, Replica: "b"}, Name: "habot-bot-2", Previous: "habot-bot-1", Reason: election.ReasonSwitchover, Gap: 2 * time.Millisecond,
+		}
+		s.Self.Primary = s.Self.Change.Claim
+		w.WriteHeader(http.StatusAccepted)
+		answer(w, map[string]bool{"ok": true})
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	t.Setenv("HTTP_ADDR", server.Listener.Addr().String())
+}
+
+func TestAStatusExitsNonZeroIfTheBotDoesNotAnswer(t *testing.T) {
+	for _, c := range []struct {
+		state diagnosis.State
+		code  int
+	}{
+		{diagnosis.Answers, 0}, {diagnosis.NoPrimary, exitFailed}, {diagnosis.Refused, exitFailed}, {diagnosis.Unreachable, exitFailed}, {diagnosis.Failing, exitFailed},
+	} {
+		replica(t, web.Status{View: election.View{Self: election.Status{Name: "habot-bot-1"}}, Verdict: diagnosis.Verdict{State: c.state, Text: "the verdict"}})
+		var out, errs bytes.Buffer
+		if code := run([]string{"status"}, &out, &errs); code != c.code || !strings.HasPrefix(out.String(), "the verdict\n\n") || errs.Len() > 0 {
+			t.Errorf("%s: exit code %d\n%s\n%s", c.state, code, &out, &errs)
+		}
+	}
+}
+
+func TestASwitchoverSaysWhoTookOver(t *testing.T) {
+	replica(t, web.Status{})
+	var out, errs bytes.Buffer
+	code := run([]string{"switchover"}, &out, &errs)
+	if code != 0 || !regexp.MustCompile(`^habot-bot-2 is primary now, replacing habot-bot-1; it took [0-9.]+ m?s, of which there was no primary for 2 ms\n$`).MatchString(out.String()) {
+		t.Errorf("exit code %d\n%s\n%s", code, &out, &errs)
+	}
+}
+
+func TestTheHistoryIsATable(t *testing.T) {
+	replica(t, web.Status{View: election.View{History: []election.Change{{Name: "habot-bot-1", Reason: election.ReasonStart}}}})
+	var out, errs bytes.Buffer
+	if code := run([]string{"history"}, &out, &errs); code != 0 || !strings.Contains(out.String(), "no previous primary was known") {
+		t.Errorf("exit code %d\n%s\n%s", code, &out, &errs)
+	}
+}
+
+// ends is a terminal that somebody leaves once it has shown something.
+type ends struct {
+	bytes.Buffer
+	leave context.CancelFunc
+}
+
+func (e *ends) Write(p []byte) (int, error) { e.leave(); return e.Buffer.Write(p) }
+
+func TestAStatusIsWatchedUntilItsEndAlsoWhileTheReplicaIsAway(t *testing.T) {
+	replica(t, web.Status{Verdict: diagnosis.Verdict{State: diagnosis.NoPrimary, Text: "the verdict"}})
+	for addr, want := range map[string]string{os.Getenv("HTTP_ADDR"): "the verdict\n", "127.0.0.1:1": "the status cannot be shown: "} {
+		ctx, leave := context.WithCancel(t.Context())
+		out := &ends{leave: leave}
+		if err := (process{stdout: out}).watchStatus(ctx, web.NewClient(addr, "")); err != nil || !strings.HasPrefix(out.String(), clearScreen+want) {
+			t.Errorf("%v, shown %q", err, out)
+		}
 	}
 }

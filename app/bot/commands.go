@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"html"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/mymmrac/telego"
 	"github.com/mymmrac/telego/telegoutil"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
-	"habot/app/telling"
+	"habot/app/notify"
 )
 
 // command is one word the bot knows.
@@ -53,70 +52,100 @@ func parse(text, username string) (name, argument string, ok bool) {
 // replies is what an update is answered with; nothing if it is none of the bot's business.
 func (b *Bot) replies(ctx context.Context, u telego.Update) []reply {
 	m := u.Message
-	if m == nil || m.Text == "" {
+	if m == nil {
 		return nil
 	}
-	name, argument, ok := parse(m.Text, b.ownUsername(ctx, m.Text))
+	if m.MigrateToChatID != 0 {
+		b.chatMoved(m.Chat.ID, m.MigrateToChatID)
+	}
+	if m.MigrateFromChatID != 0 {
+		b.chatMoved(m.MigrateFromChatID, m.Chat.ID)
+	}
+	if m.Text == "" || fromABot(m) {
+		return nil
+	}
+	to, group := placeOf(m), inGroup(m)
+	username := b.ownUsername(ctx, m.Text, group)
+	name, argument, ok := parse(m.Text, username)
+	if ok && group && !isKnown(name) && (username == "" || !strings.Contains(strings.Fields(m.Text)[0], "@")) {
+		return nil // another bot's command, or none
+	}
 	if !ok {
-		if strings.HasPrefix(m.Text, "/") {
-			return nil // another bot's command
+		if strings.HasPrefix(m.Text, "/") || group && !b.isMeant(m, username) {
+			return nil // another bot's command, or talk
 		}
-		return b.plain(m.Chat.ID, b.cfg.Name+": "+m.Text)
+		return b.echo(to, m.Text)
 	}
 	switch name {
 	case "start":
-		return b.html(m.Chat.ID, "Hello! I am a bot that does not stop: several replicas of me stand by, and one answers.\n"+b.help(m.Chat.ID))
+		return b.html(to, "Hello! I am a bot that does not stop: several replicas of me stand by, and one answers.\n"+b.help(m.Chat.ID))
 	case "help":
-		return b.html(m.Chat.ID, b.help(m.Chat.ID))
+		return b.html(to, b.help(m.Chat.ID))
 	case "ping":
-		return b.plain(m.Chat.ID, b.cfg.Name+": pong")
+		return b.plain(to, b.cfg.Name+": pong")
 	case "whoami":
-		return b.html(m.Chat.ID, whoami(m))
+		return b.html(to, whoami(m))
 	case "status":
-		return b.html(m.Chat.ID, statusText(b.cfg.Cluster.View()))
+		return b.html(to, statusText(diagnosis.Facts{View: b.cfg.Cluster.View(), Trouble: b.Trouble()}))
 	case "switchover":
 		text, done := b.switchover(ctx, m.Chat.ID, argument)
-		all := b.html(m.Chat.ID, text)
+		all := b.html(to, text)
 		for i := range all {
 			all[i].done = done
 		}
 		return all
 	default:
-		return b.html(m.Chat.ID, "I do not know /"+html.EscapeString(name)+".\n"+b.help(m.Chat.ID))
+		return b.html(to, "I do not know /"+html.EscapeString(name)+".\n"+b.help(m.Chat.ID))
 	}
 }
 
 // ownUsername is the bot's own name. A replica that is primary from the start has not probed yet, and asks
-// when a text names a bot.
-func (b *Bot) ownUsername(ctx context.Context, text string) string {
+// when a text names a bot: anywhere in a group, in a command elsewhere.
+func (b *Bot) ownUsername(ctx context.Context, text string, group bool) string {
 	known := func() string {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return b.username
 	}
-	if known() == "" && strings.HasPrefix(text, "/") && strings.Contains(text, "@") {
+	if known() == "" && (group || strings.HasPrefix(text, "/")) && strings.Contains(text, "@") {
 		_ = b.getMe(ctx, probeTimeout) // without an answer every command is its own
 	}
 	return known()
 }
 
-func (b *Bot) plain(chat int64, text string) []reply {
+func (b *Bot) plain(to place, text string) []reply {
 	var all []reply
 	for _, part := range split(text, maxText) {
-		all = append(all, reply{chat: chat, text: part})
+		all = append(all, reply{to: to, text: part})
 	}
 	return all
 }
 
-func (b *Bot) html(chat int64, text string) []reply {
+// shownName bounds the name before an echo, in units.
+const shownName = 64
+
+// echo sends a text back with the name of the replica. Where it is cut does not depend on the name: the successor, which has
+// another, may have to send the rest.
+func (b *Bot) echo(to place, text string) []reply {
+	name := b.cfg.Name[:prefix(b.cfg.Name, shownName)] + ": "
+	parts := split(text, maxText-shownName-len(": "))
 	var all []reply
-	for _, part := range split(text, maxText) {
-		all = append(all, reply{chat: chat, text: part, html: true})
+	for i, part := range parts {
+		if i == 0 {
+			part = name + part
+		}
+		all = append(all, reply{to: to, text: part})
 	}
 	return all
 }
 
-func (b *Bot) isAdmin(chat int64) bool { return slices.Contains(b.cfg.AdminChatIDs, chat) }
+func (b *Bot) html(to place, text string) []reply {
+	var all []reply
+	for _, part := range split(text, maxText) {
+		all = append(all, reply{to: to, text: part, html: true})
+	}
+	return all
+}
 
 func (b *Bot) help(chat int64) string {
 	var s strings.Builder
@@ -139,14 +168,14 @@ func whoami(m *telego.Message) string {
 
 // switchover returns what to say, and whether the role moves.
 func (b *Bot) switchover(ctx context.Context, chat int64, to string) (string, bool) {
-	if !b.isAdmin(chat) {
+	if !b.mayCommand(ctx, chat) {
 		return "Only chats in ADMIN_CHAT_IDS may do that.", false
 	}
 	b.cfg.Logger.Info("switchover requested", "by", "admin chat", "chat_id", chat)
 	err := b.cfg.Cluster.Switchover(ctx, to)
 	switch {
-	case errors.Is(err, election.ErrNoSuccessor):
-		return "Not done: no standby " + html.EscapeString(to) + " that could take over.", false
+	case errors.Is(err, election.ErrNoSuccessor), errors.Is(err, election.ErrNotPrimary):
+		return "Not done: " + html.EscapeString(diagnosis.Refusal(b.cfg.Cluster.View(), to, err)) + ".", false
 	case err != nil:
 		return "Not done: " + html.EscapeString(err.Error()), false
 	case to == "":
@@ -158,13 +187,12 @@ func (b *Bot) switchover(ctx context.Context, chat int64, to string) (string, bo
 
 func (b *Bot) name() string { return "<b>" + html.EscapeString(b.cfg.Name) + "</b>" }
 
-// statusText shows every replica in a line, then the last change.
-func statusText(v election.View) string {
-	all := []election.Peer{{Status: v.Self, Reachable: true}}
-	all = append(all, v.Peers...)
-	slices.SortStableFunc(all, func(x, y election.Peer) int { return strings.Compare(x.Status.Name, y.Status.Name) })
+// statusText is the verdict, every replica in a line, and the last change.
+func statusText(f diagnosis.Facts) string {
+	v := f.View
 	var s strings.Builder
-	for _, p := range all {
+	s.WriteString(html.EscapeString(diagnosis.Of(f).Text) + "\n")
+	for _, p := range diagnosis.Replicas(v) {
 		health := "healthy"
 		switch {
 		case !p.Reachable:
@@ -174,38 +202,55 @@ func statusText(v election.View) string {
 		}
 		fmt.Fprintf(&s, "<b>%s</b> %s, %s", html.EscapeString(p.Status.Name), html.EscapeString(string(p.Status.Role)), html.EscapeString(health))
 		if p.Reachable && p.Status.Role == election.Primary {
-			fmt.Fprintf(&s, ", since %s", p.Status.Primary.Time().UTC().Format(time.DateTime+" MST"))
+			fmt.Fprintf(&s, ", since %s", diagnosis.Clock(v.Since(p.Status.Primary)))
 		}
 		s.WriteByte('\n')
 	}
-	fmt.Fprintf(&s, "%d of %d replicas reachable, %d are needed\n", v.Reachable, v.Expected, v.Quorum)
+	s.WriteString(diagnosis.Count(v) + "\n")
 	if n := len(v.History); n > 0 {
-		s.WriteString("Last change: " + telling.ChangeText(v.History[n-1]))
+		s.WriteString("Last change: " + notify.ChangeText(v.History[n-1]))
 	}
 	return s.String()
 }
 
 // setCommands has Telegram show the commands, the admins' to the admins alone.
 func (b *Bot) setCommands(ctx context.Context) {
-	var everybody, admins []telego.BotCommand
-	for _, c := range commands() {
-		x := telego.BotCommand{Command: c.name, Description: c.about}
-		admins = append(admins, x)
-		if !c.admin {
-			everybody = append(everybody, x)
-		}
-	}
-	b.setCommandsFor(ctx, everybody, telegoutil.ScopeDefault())
-	for _, chat := range b.cfg.AdminChatIDs {
-		b.setCommandsFor(ctx, admins, telegoutil.ScopeChat(telegoutil.ID(chat)))
+	_ = b.setCommandsFor(ctx, commandList(false), telegoutil.ScopeDefault())
+	for _, chat := range b.adminChats() {
+		b.setAdminCommands(ctx, chat)
 	}
 }
 
-func (b *Bot) setCommandsFor(ctx context.Context, list []telego.BotCommand, scope telego.BotCommandScope) {
+// setAdminCommands has Telegram show all commands in an admin chat, wherever that has moved.
+func (b *Bot) setAdminCommands(ctx context.Context, chat int64) {
+	err := b.setCommandsFor(ctx, commandList(true), telegoutil.ScopeChat(telegoutil.ID(chat)))
+	if to := movedTo(err); to != 0 {
+		b.chatMoved(chat, to)
+		err = b.setCommandsFor(ctx, commandList(true), telegoutil.ScopeChat(telegoutil.ID(to)))
+	}
+	if err == nil {
+		b.mu.Lock()
+		b.placed[chat] = true
+		b.mu.Unlock()
+	}
+}
+
+func commandList(admin bool) []telego.BotCommand {
+	var list []telego.BotCommand
+	for _, c := range commands() {
+		if admin || !c.admin {
+			list = append(list, telego.BotCommand{Command: c.name, Description: c.about})
+		}
+	}
+	return list
+}
+
+func (b *Bot) setCommandsFor(ctx context.Context, list []telego.BotCommand, scope telego.BotCommandScope) error {
 	asking, cancel := context.WithTimeout(ctx, sendBound)
 	defer cancel()
 	err := b.api.SetMyCommands(asking, &telego.SetMyCommandsParams{Commands: list, Scope: scope})
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && movedTo(err) == 0 {
 		b.cfg.Logger.Warn("the commands could not be set", "error", err)
 	}
+	return err //nolint:wrapcheck // logged here; the caller looks for one kind
 }

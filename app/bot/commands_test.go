@@ -68,19 +68,19 @@ func TestCommands(t *testing.T) {
 		{name: "another bot's, with an argument", chat: operator, text: "/switchover@other_bot habot-bot-2", none: true},
 		{name: "nobody's", chat: anybody, text: "/ping@", none: true},
 		{name: "whoami", chat: anybody, text: "/whoami", want: "user id: <code>12</code>\nchat id: <code>7</code>"},
-		{name: "status", chat: anybody, text: "/status", want: "<b>" + html.EscapeString(nasty) + "</b> standby, not reachable\n" +
+		{name: "status", chat: anybody, text: "/status", want: "the bot answers: p is primary\n<b>" + html.EscapeString(nasty) + "</b> standby, not reachable\n" +
 			"<b>habot-bot-2</b> primary, healthy, since 2026-01-02 03:04:05 UTC\n" +
 			"<b>habot-bot-3</b> standby, unhealthy: no way &lt;there&gt; &amp; back\n" +
-			"2 of 3 replicas reachable, 2 are needed\n" +
-			"Last change: <b>habot-bot-2</b> is primary since 2026-01-02 03:04:05 UTC, after <b>" + html.EscapeString(nasty) + "</b>: " +
-			"crash - it was not heard any more. Nobody was primary for 1.23 s."},
+			"2 of 3 replicas reachable, 2 needed\n" +
+			"Last change: <b>habot-bot-2</b> became primary at 2026-01-02 03:04:05 UTC, replacing <b>" + html.EscapeString(nasty) + "</b>. Reason: " +
+			html.EscapeString(nasty) + " stopped responding (crash, freeze or partition). Downtime: 1.23 s."},
 		{name: "switchover without rights", chat: anybody, text: "/switchover", want: "Only chats in ADMIN_CHAT_IDS may do that."},
 		{name: "switchover", chat: operator, text: "/switchover", want: "<b>habot-bot-1</b> hands over.", to: []string{""}},
 		{name: "switchover to one", chat: operator, text: "/switchover   habot-bot-3 ", want: "<b>habot-bot-1</b> hands over to <b>habot-bot-3</b>.", to: []string{"habot-bot-3"}},
 		{name: "switchover, argument in the next line", chat: operator, text: "/switchover\nhabot-bot-3", want: "<b>habot-bot-1</b> hands over to <b>habot-bot-3</b>.", to: []string{"habot-bot-3"}},
 		{
 			name: "switchover to nobody", chat: operator, text: "/switchover " + nasty, err: fmt.Errorf("ask: %w", election.ErrNoSuccessor),
-			want: "Not done: no standby " + html.EscapeString(nasty) + " that could take over.", to: []string{nasty},
+			want: "Not done: " + html.EscapeString(nasty) + " is not reachable, last contact 0 ms ago.", to: []string{nasty},
 		},
 		{name: "switchover fails", chat: operator, text: "/switchover", err: errors.New("a <b> & c"), want: "Not done: a &lt;b&gt; &amp; c", to: []string{""}},
 		{name: "unknown", chat: anybody, text: "/" + nasty + " x", want: "I do not know /" + html.EscapeString(nasty) + ".\n" + helpForAll + rest},
@@ -244,7 +244,11 @@ func FuzzAnswersAreValid(f *testing.F) {
 		if admin {
 			b.cfg.AdminChatIDs = []int64{1}
 		}
-		for _, r := range b.replies(t.Context(), telego.Update{Message: &telego.Message{Text: text, Chat: telego.Chat{ID: 1}}}) {
+		kind := telego.ChatTypePrivate
+		if len(name)%2 == 0 {
+			kind = telego.ChatTypeSupergroup
+		}
+		for _, r := range b.replies(t.Context(), telego.Update{Message: &telego.Message{Text: text, Chat: telego.Chat{ID: 1, Type: kind}}}) {
 			if r.html && !validHTML(r.text) {
 				t.Errorf("Telegram cannot parse %q", r.text)
 			}

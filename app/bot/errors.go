@@ -16,11 +16,11 @@ type verdict int
 const (
 	// fine: no error.
 	fine verdict = iota
-	// transient: the network, a 5xx, a page that is no JSON, no answer in time. Try again.
+	// transient: the network, a 5xx, a page that is no JSON, no answer in time, a code that is not known. Try again.
 	transient
 	// limited: too many requests; wait as told.
 	limited
-	// unauthorized: the token was revoked.
+	// unauthorized: the token is not good here.
 	unauthorized
 	// conflict: another program polls with this token.
 	conflict
@@ -47,7 +47,7 @@ func judge(ctx context.Context, err error) verdict {
 	switch {
 	case api.ErrorCode == http.StatusTooManyRequests:
 		return limited
-	case api.ErrorCode == http.StatusUnauthorized:
+	case refusesToken(api):
 		return unauthorized
 	case api.ErrorCode == http.StatusConflict && strings.Contains(api.Description, "webhook") &&
 		!strings.Contains(api.Description, "setWebhook"):
@@ -56,8 +56,24 @@ func judge(ctx context.Context, err error) verdict {
 		return conflict
 	case api.ErrorCode >= http.StatusInternalServerError || api.ErrorCode == 0:
 		return transient
-	default:
+	case api.ErrorCode == http.StatusBadRequest, api.ErrorCode == http.StatusForbidden, api.ErrorCode == http.StatusRequestEntityTooLarge:
 		return permanent
+	default:
+		return transient // a Bot API server answers with no other code: whatever it is may pass
+	}
+}
+
+// refusesToken tells whether an answer is about the token, whatever was asked: it was revoked (401), is none or belongs to
+// another server (404, 421), or the bot was logged out of this one (400). The server says so in these words (Client.cpp,
+// get_closing_error; ClientManager.cpp, send; HttpConnection.cpp, handle).
+func refusesToken(api *telegoapi.Error) bool {
+	switch api.ErrorCode {
+	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMisdirectedRequest:
+		return true
+	case http.StatusBadRequest:
+		return strings.HasSuffix(strings.ToLower(api.Description), "logged out")
+	default:
+		return false
 	}
 }
 
@@ -75,6 +91,14 @@ func retryAfter(err error) time.Duration {
 		return max(time.Duration(seconds)*time.Second, minRetryAfter)
 	}
 	return minRetryAfter
+}
+
+// movedTo is the supergroup that the group written to has become; 0 if the error is another.
+func movedTo(err error) int64 {
+	if api, ok := errors.AsType[*telegoapi.Error](err); ok && api != nil && api.Parameters != nil {
+		return api.Parameters.MigrateToChatID
+	}
+	return 0
 }
 
 // backOff is the wait before attempt n+1 (n from 0): it doubles up to limit, and a random part of it, at

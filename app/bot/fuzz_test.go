@@ -17,6 +17,7 @@ import (
 	"github.com/mymmrac/telego"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
 )
 
@@ -63,7 +64,7 @@ func FuzzTelegramAnswers(f *testing.F) {
 		})
 		updates, err := b.api.GetUpdates(withHeld(t.Context(), func() bool { return true }), &telego.GetUpdatesParams{})
 		expectJudged(t, err, broken || status >= 500)
-		if readable := idsOf(status, body); !broken && readable != nil {
+		if readable := idsIn(status, body); !broken && readable != nil {
 			var got []int
 			for _, u := range updates {
 				got = append(got, u.UpdateID)
@@ -73,7 +74,7 @@ func FuzzTelegramAnswers(f *testing.F) {
 			}
 		}
 		expectJudged(t, b.getMe(t.Context(), time.Minute), broken || status >= 500)
-		v, err := b.send(withHeld(t.Context(), func() bool { return false }), reply{chat: 1, text: "x"}, sendBackOff, sleep)
+		v, err := b.send(withHeld(t.Context(), func() bool { return false }), reply{to: place{chat: 1}, text: "x"}, notifyPace())
 		if v != over || !errors.Is(err, ErrLeaseLost) {
 			t.Errorf("without a lease something was sent: %v, %v", v, err)
 		}
@@ -101,8 +102,8 @@ func expectJudged(t *testing.T, err error, mustFail bool) {
 	}
 }
 
-// idsOf are the ids in a sound answer to getUpdates; nil if it is none. What else an update says may be beyond us.
-func idsOf(status int, body string) []int {
+// idsIn are the ids in a sound answer to getUpdates; nil if it is none. What else an update says may be beyond us.
+func idsIn(status int, body string) []int {
 	var a struct {
 		OK     *bool             `json:"ok"`
 		Result []json.RawMessage `json:"result"`
@@ -143,9 +144,9 @@ func FuzzStatusText(f *testing.F) {
 		for i := range int(peers % 64) {
 			v.Peers = append(v.Peers, election.Peer{Reachable: i%2 == 0, Status: election.Status{Name: name, Role: election.Standby, Health: election.Health{Detail: detail}}})
 		}
-		text := statusText(v)
+		text := statusText(diagnosis.Facts{View: v})
 		var said strings.Builder
-		for _, r := range (&Bot{}).html(1, text) {
+		for _, r := range (&Bot{}).html(place{chat: 1}, text) {
 			if n := len(utf16.Encode([]rune(r.text))); n > maxText || strings.TrimSpace(r.text) == "" {
 				t.Errorf("Telegram does not take a text of %d units", n)
 			}
@@ -160,8 +161,8 @@ func FuzzStatusText(f *testing.F) {
 		if got, want := bare(said.String()), bare(text); got != want {
 			t.Errorf("people read %q, want %q", got, want)
 		}
-		if n := strings.Count(bare(text), bare(html.EscapeString(name))); strings.TrimSpace(name) != "" && n < len(v.Peers)+2 {
-			t.Errorf("%q is named %d times among %d replicas", name, n, len(v.Peers)+1)
+		if n := strings.Count(bare(text), bare(html.EscapeString(name))); strings.TrimSpace(name) != "" && n < len(diagnosis.Replicas(v))+1 {
+			t.Errorf("%q is named %d times among %d replicas", name, n, len(diagnosis.Replicas(v)))
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package bot
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -27,23 +26,29 @@ const (
 	// probeFailures in a row make a standby unhealthy.
 	probeFailures = 2
 	// probeEvery is between probes, probeAgain after a failed one while it is in doubt what that means.
+	// A probe that is not answered within probeTimeout has failed; an answer that comes later, within slowProbe, counts
+	// when it comes, and shows how slow Telegram is.
 	probeEvery   = 5 * time.Second
 	probeAgain   = time.Second
 	probeTimeout = 2 * time.Second
+	slowProbe    = 10 * time.Second
 	// wellFor is how long probes must succeed before a standby that did not reach Telegram says that it does:
 	// longer than a primary takes to poll again (probeBound + waitBound + pollBackOff), or it would hand over the
-	// role just when all is well.
+	// role just when all is well. Where answers are slow each of these is longer, and so is this.
 	wellFor = 7 * time.Second
 	// HealthSettles is how long a replica must have been heard before its word that it reaches Telegram moves a role.
 	// A process that starts, or wakes, says so until it knows better, after probeTimeout + probeAgain + probeTimeout at
 	// the latest; and when Telegram is back the primary is to know first, as above.
 	HealthSettles = wellFor
+	// detailEvery is the time between changes of nothing but the error that is shown: those name ports, and differ each time.
+	detailEvery = 5 * time.Second
 )
 
 // tracker judges the way to Telegram from what was seen of it. It is pure.
 type tracker struct {
-	polling      bool      // a term runs: its polls tell, whatever was seen before it
-	failingSince time.Time // of polls; zero while they succeed
+	slow         time.Duration // how much longer a request is given than probeBound, since answers are slow
+	polling      bool          // a term runs: its polls tell, whatever was seen before it
+	failingSince time.Time     // of polls; zero while they succeed
 	detail       string
 	coolUntil    time.Time
 	probesFailed int
@@ -57,7 +62,10 @@ func (t *tracker) roleBegan() { t.polling = true }
 
 // reached takes in that Telegram answered a poll, if only that it does not want to be polled now: polls that failed
 // before and those that fail later are not one failure.
-func (t *tracker) reached() { *t = tracker{polling: t.polling} }
+func (t *tracker) reached() { *t = tracker{polling: t.polling, slow: t.slow} }
+
+// patience is failingFor, or longer where answers are slow: an outage that short is over before the next poll can tell.
+func (t *tracker) patience() time.Duration { return failingFor + t.slow }
 
 // pollFailed takes in, at now, a poll that failed. One whose answer was due earlier had failed by then, and one
 // that confirms what was seen before the term, then.
@@ -68,7 +76,7 @@ func (t *tracker) pollFailed(now, due time.Time, why string) {
 			since = append(since, t.probesSince)
 		}
 		if now.Before(t.coolUntil) {
-			since = append(since, now.Add(-failingFor))
+			since = append(since, now.Add(-t.patience()))
 		}
 		t.failingSince = slices.MinFunc(since, time.Time.Compare)
 	}
@@ -92,7 +100,7 @@ func (t *tracker) probed(now time.Time, ok bool, why string) {
 		t.detail, t.wellSince = why, time.Time{}
 	case t.probesFailed >= probeFailures && t.wellSince.IsZero():
 		t.wellSince = now
-	case t.probesFailed < probeFailures, now.Sub(t.wellSince) >= wellFor:
+	case t.probesFailed < probeFailures, now.Sub(t.wellSince) >= wellFor+3*t.slow:
 		t.probesFailed, t.wellSince = 0, time.Time{}
 	}
 }
@@ -107,7 +115,7 @@ func (t *tracker) nextProbe() time.Duration {
 
 // failing tells whether polls fail for so long that it matters.
 func (t *tracker) failing(now time.Time) bool {
-	return !t.failingSince.IsZero() && now.Sub(t.failingSince) >= failingFor
+	return !t.failingSince.IsZero() && now.Sub(t.failingSince) >= t.patience()
 }
 
 // turnsBad is when health turns bad unless a poll succeeds; zero if polls do not fail.
@@ -115,7 +123,7 @@ func (t *tracker) turnsBad() time.Time {
 	if t.failingSince.IsZero() {
 		return time.Time{}
 	}
-	return t.failingSince.Add(failingFor)
+	return t.failingSince.Add(t.patience())
 }
 
 func (t *tracker) health(now time.Time) election.Health {
@@ -123,7 +131,7 @@ func (t *tracker) health(now time.Time) election.Health {
 	case t.failing(now), !t.polling && now.Before(t.coolUntil):
 		return election.Health{Detail: "polling Telegram fails: " + t.detail}
 	case !t.polling && t.probesFailed >= probeFailures:
-		return election.Health{Detail: fmt.Sprintf("Telegram was not reached %d times: %s", t.probesFailed, t.detail)}
+		return election.Health{Detail: "Telegram is not reached: " + t.detail}
 	default:
 		return election.Health{OK: true}
 	}

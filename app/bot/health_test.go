@@ -2,6 +2,7 @@ package bot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -11,8 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
-	"habot/app/telling"
 )
 
 // fault is one way in which Telegram fails.
@@ -33,7 +34,7 @@ func outages() []fault {
 			return answer(502, "text/html", "<html>no way to /bot"+testToken+"/getUpdates</html>")
 		})},
 		{"200 page", always(func() *http.Response { return answer(200, "text/html", "<html>/bot"+testToken+"</html>") })},
-		{"404", always(func() *http.Response { return bad(404, "Not Found: /bot"+testToken+"/getUpdates") })},
+		{"403", always(func() *http.Response { return bad(403, "Forbidden: /bot"+testToken+"/getUpdates") })},
 		{"dropped", func(call) (*http.Response, error) { return nil, errDropped }},
 		{"hang", hang},
 		{"half a body", always(func() *http.Response { return answer(200, "application/json", `{"ok":true,"result":[{"upd`) })},
@@ -219,9 +220,6 @@ func TestStandbysFindOutFirstWhenTelegramItselfFails(t *testing.T) {
 	t.Parallel()
 	const told = 2 * 4500 * time.Millisecond / 5 // a standby's health comes with its next grant, under a lease of 4.5 s
 	for _, ft := range outages() {
-		if ft.name == "404" {
-			continue // Telegram was reached; polling will tell
-		}
 		t.Run(ft.name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(100) {
@@ -273,9 +271,6 @@ func TestStandbysFindOutFirstWhenTelegramItselfFails(t *testing.T) {
 func TestPrimaryFindsOutFirstThatTelegramIsBack(t *testing.T) {
 	t.Parallel()
 	for _, ft := range outages() {
-		if ft.name == "404" {
-			continue // Telegram was reached; polling will tell
-		}
 		t.Run(ft.name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(30) {
@@ -386,8 +381,8 @@ func TestANewPrimaryIsJudgedByItsPolls(t *testing.T) {
 						if works {
 							said = 1
 						}
-						f.expectLogged("the way to Telegram does not work", 1)
-						f.expectLogged("the way to Telegram works again", said)
+						f.expectLogged("Telegram unreachable", 1)
+						f.expectLogged("Telegram reachable again", said)
 						r.drained()
 					})
 				})
@@ -496,10 +491,13 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 		answer        func() *http.Response
 		conflicts     bool
 	}{
-		{string(telling.TroubleToken), "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
-		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, otherPoller) }, true},
-		{string(telling.TroubleConflict), "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
-		{string(telling.TroubleWebhook), "409", func() *http.Response { return bad(409, webhookSet) }, true},
+		{string(diagnosis.TroubleToken), "401", func() *http.Response { return bad(401, "Unauthorized") }, false},
+		{string(diagnosis.TroubleToken), "404", func() *http.Response { return bad(404, "Not Found") }, false},
+		{string(diagnosis.TroubleToken), "Logged out", func() *http.Response { return bad(400, "Logged out") }, false},
+		{string(diagnosis.TroubleToken), "token", func() *http.Response { return bad(421, "Misdirected Request: unallowed token specified") }, false},
+		{string(diagnosis.TroubleConflict), "409", func() *http.Response { return bad(409, otherPoller) }, true},
+		{string(diagnosis.TroubleConflict), "409", func() *http.Response { return bad(409, "Conflict: terminated by setWebhook request") }, true},
+		{string(diagnosis.TroubleWebhook), "409", func() *http.Response { return bad(409, webhookSet) }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.kind, func(t *testing.T) {
@@ -519,11 +517,15 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if h := f.healthChanges(); len(h) > 0 {
 					t.Errorf("health changed: %v", h)
 				}
-				if !strings.Contains(f.bot.Trouble(), tt.trouble) {
-					t.Errorf("trouble is %q", f.bot.Trouble())
+				if !strings.Contains(f.bot.Trouble().Text(), tt.trouble) {
+					t.Errorf("trouble is %q", f.bot.Trouble().Text())
+				}
+				// Standbys do not poll: they know it by the primary's health.
+				if last, want := f.lastTold(), (election.Health{OK: true, Detail: diagnosis.Trouble(tt.kind).Text()}); last != want {
+					t.Errorf("health was told last as %+v, want %+v", last, want)
 				}
 				f.expectLogged("level=ERROR", 1)
-				f.expectLogged(telling.Trouble(tt.kind).Text(), 1)
+				f.expectLogged(diagnosis.Trouble(tt.kind).Text(), 1)
 				polls := len(f.tg.all("getUpdates")) - before
 				if polls < 10 || polls > 600 {
 					t.Errorf("%d polls in ten minutes", polls)
@@ -531,7 +533,7 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if got := f.metric("habot_telegram_conflicts_total"); (got > 0) != tt.conflicts {
 					t.Errorf("%v conflicts counted", got)
 				}
-				for _, kind := range telling.Troubles() {
+				for _, kind := range diagnosis.Troubles() {
 					if got := f.metric("habot_telegram_trouble", "kind", string(kind)); (got == 1) != (string(kind) == tt.kind) {
 						t.Errorf("habot_telegram_trouble is %v for %s", got, kind)
 					}
@@ -544,8 +546,11 @@ func TestRefusalsAreTroubleSaidOnceAndNoMatterOfHealth(t *testing.T) {
 				if d := f.answeredAfter(over, 2); d > time.Minute {
 					t.Errorf("polled again after %v", d)
 				}
-				if f.bot.Trouble() != "" || f.metric("habot_telegram_trouble", "kind", tt.kind) != 0 {
-					t.Errorf("still in trouble: %q", f.bot.Trouble())
+				if last := f.lastTold(); last != (election.Health{OK: true}) {
+					t.Errorf("health was told last as %+v", last)
+				}
+				if f.bot.Trouble().Text() != "" || f.metric("habot_telegram_trouble", "kind", tt.kind) != 0 {
+					t.Errorf("still in trouble: %q", f.bot.Trouble().Text())
 				}
 				f.expectLogged("Telegram accepts this bot again", 1)
 			})
@@ -576,22 +581,22 @@ func TestWebhookIsRemovedOnceATermAndWhatWaitsIsKept(t *testing.T) {
 		if len(removals) != 1 || removals[0].params.DropPending != nil && *removals[0].params.DropPending {
 			t.Fatalf("removals of the webhook: %+v", removals)
 		}
-		if f.bot.Trouble() != "" {
-			t.Errorf("a webhook that was removed is trouble: %s", f.bot.Trouble())
+		if f.bot.Trouble().Text() != "" {
+			t.Errorf("a webhook that was removed is trouble: %s", f.bot.Trouble().Text())
 		}
 		set.Store(true) // somebody sets it again
 		after(time.Minute)
 		if n := len(f.tg.all("deleteWebhook")); n != 1 {
 			t.Errorf("the webhook was removed %d times in one term", n)
 		}
-		if !strings.Contains(f.bot.Trouble(), "webhook") {
-			t.Errorf("trouble is %q", f.bot.Trouble())
+		if !strings.Contains(f.bot.Trouble().Text(), "webhook") {
+			t.Errorf("trouble is %q", f.bot.Trouble().Text())
 		}
 		r.drained()
 		f.start(election.Change{})
 		after(2 * longTimeout * time.Second)
-		if n := len(f.tg.all("deleteWebhook")); n != 2 || f.bot.Trouble() != "" {
-			t.Errorf("after the next takeover: %d removals, trouble %q", n, f.bot.Trouble())
+		if n := len(f.tg.all("deleteWebhook")); n != 2 || f.bot.Trouble().Text() != "" {
+			t.Errorf("after the next takeover: %d removals, trouble %q", n, f.bot.Trouble().Text())
 		}
 	})
 }
@@ -666,9 +671,6 @@ func TestStandbyProbesWithGetMeAlone(t *testing.T) {
 func TestStandbyWithoutAWayToTelegramIsUnhealthy(t *testing.T) {
 	t.Parallel()
 	for _, ft := range outages() {
-		if ft.name == "404" {
-			continue // Telegram was reached; polling will tell
-		}
 		t.Run(ft.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -700,19 +702,186 @@ func TestStandbyWithoutAWayToTelegramIsUnhealthy(t *testing.T) {
 
 func TestStandbyWithARevokedTokenIsInTroubleAndHealthy(t *testing.T) {
 	t.Parallel()
+	for _, refusal := range refusedTokens() {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			f.tg.answerWith(func(call) (*http.Response, error) { return refusal.answer(call{}) })
+			ctx, stop := context.WithCancel(t.Context())
+			go func() { _ = f.bot.RunProbe(ctx) }()
+			after(time.Minute)
+			if h := f.healthChanges(); len(h) > 0 {
+				t.Errorf("%s: health changed: %v", refusal.name, h)
+			}
+			if !strings.Contains(f.bot.Trouble().Text(), "401") {
+				t.Errorf("%s: trouble is %q", refusal.name, f.bot.Trouble().Text())
+			}
+			f.expectLogged("level=ERROR", 1)
+			stop()
+		})
+	}
+}
+
+// refusedTokens are the ways in which a Bot API server says that a token is not good there.
+func refusedTokens() []fault {
+	return []fault{
+		{"401", always(func() *http.Response { return bad(401, "Unauthorized") })},
+		{"404", always(func() *http.Response { return bad(404, "Not Found") })},
+		{"logged out", always(func() *http.Response { return bad(400, "Logged out") })},
+		{"421", always(func() *http.Response { return bad(421, "Misdirected Request: unallowed token specified") })},
+	}
+}
+
+// However long a token is refused: what is in hand is not given up, and what waits is not confirmed.
+func TestARefusedTokenLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, refusal := range refusedTokens() {
+		t.Run(refusal.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				over := time.Now().Add(time.Hour)
+				f.tg.answerWith(func(c call) (*http.Response, error) {
+					if c.method == "getUpdates" && len(f.tg.all("getUpdates")) == 1 {
+						return nil, nil // the token is refused once the first updates are in hand
+					}
+					if time.Now().Before(over) {
+						return refusal.answer(c)
+					}
+					return nil, nil
+				})
+				f.tg.send(1, "in hand")
+				f.tg.send(2, "in hand, too")
+				f.start(election.Change{})
+				after(time.Second)
+				f.tg.send(3, "waits")
+				after(59 * time.Minute)
+				f.expectConfirmed()
+				f.expectOutcome(outcomeFailed, 0)
+				if n := len(f.tg.all("sendMessage")); n > 100 {
+					t.Errorf("%d messages were tried with a token that is refused", n)
+				}
+				after(5 * time.Minute)
+				f.expectConfirmed(1000, 1001, 1002)
+				f.expectOutcome(outcomeAnswered, 3)
+				f.expectOutcome(outcomeFailed, 0)
+				if h := f.healthChanges(); len(h) > 0 {
+					t.Errorf("health changed: %v", h)
+				}
+			})
+		})
+	}
+}
+
+// Nobody is better off with the role when getMe and getUpdates are refused for a reason that is not known.
+func TestRefusalsOfNoKnownKindMakeEverybodyUnhealthy(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{400, 403, 418} {
+		synctest.Test(t, func(t *testing.T) {
+			refused := func(call) (*http.Response, error) { return bad(code, "Something: else"), nil }
+			standby, primary := newFixture(t), newFixture(t)
+			standby.probing()
+			primary.start(election.Change{})
+			after(20 * time.Second)
+			standby.tg.answerWith(refused)
+			primary.tg.answerWith(refused)
+			after(time.Minute)
+			for _, f := range []*fixture{standby, primary} {
+				if h := f.healthChanges(); len(h) != 1 || h[0].OK {
+					t.Errorf("%d: health %v", code, h)
+				}
+			}
+		})
+	}
+}
+
+// Two pollers cut each other off in turn, and polls succeed in between: that is one trouble, and not one after the other.
+func TestAPollerThatComesAndGoesIsOneTrouble(t *testing.T) {
+	t.Parallel()
+	for kind, text := range map[diagnosis.Trouble]string{diagnosis.TroubleConflict: otherPoller, diagnosis.TroubleWebhook: webhookSet} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				var polls atomic.Int64
+				over := time.Now().Add(30 * time.Minute)
+				f.tg.answerWith(func(c call) (*http.Response, error) {
+					switch {
+					case c.method == "deleteWebhook":
+						return bad(500, "Internal Server Error"), nil // it stays set
+					case c.method == "getUpdates" && c.at.Before(over) && polls.Add(1)%3 == 0:
+						return bad(409, text), nil
+					}
+					return nil, nil
+				})
+				f.start(election.Change{})
+				after(20 * time.Second)
+				for time.Now().Before(over) {
+					if got := f.bot.Trouble().Text(); got != kind.Text() {
+						t.Fatalf("%v before its end the trouble is %q", time.Until(over), got)
+					}
+					if f.metric("habot_telegram_trouble", "kind", string(kind)) != 1 {
+						t.Fatal("the metric says that there is no trouble")
+					}
+					after(time.Second)
+				}
+				f.expectLogged("Telegram refuses this bot", 1)
+				f.expectLogged("Telegram accepts this bot again", 0)
+				after(2 * time.Minute)
+				if got := f.bot.Trouble().Text(); got != "" {
+					t.Errorf("two minutes after the end the trouble is %q", got)
+				}
+				f.expectLogged("Telegram refuses this bot", 1)
+				f.expectLogged("Telegram accepts this bot again", 1)
+			})
+		})
+	}
+}
+
+// An outage shows other errors as it goes on, and operators read the latest.
+func TestHealthIsToldWhenOnlyItsDetailChanges(t *testing.T) {
+	t.Parallel()
+	for _, as := range []string{"primary", "standby"} {
+		t.Run(as, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.probing()
+				after(20 * time.Second)
+				if as == "primary" {
+					f.start(election.Change{})
+				}
+				fail := func(text string) {
+					f.tg.answerWith(func(call) (*http.Response, error) { return nil, errors.New(text) })
+				}
+				fail("the first error")
+				after(time.Minute)
+				fail("another error")
+				after(20 * time.Second)
+				last := f.lastTold()
+				if last.OK || !strings.Contains(last.Detail, "another error") {
+					t.Errorf("health was told last as %+v", last)
+				}
+				if h := f.healthChanges(); len(h) != 1 {
+					t.Errorf("health turned %d times", len(h))
+				}
+			})
+		})
+	}
+}
+
+// Errors name ports and times, and so differ each time: what is told of them is bounded.
+func TestDetailsOfHealthAreToldAtTheirOwnPace(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		f.tg.answerWith(func(call) (*http.Response, error) { return bad(401, "Unauthorized"), nil })
-		ctx, stop := context.WithCancel(t.Context())
-		go func() { _ = f.bot.RunProbe(ctx) }()
-		after(time.Minute)
-		if h := f.healthChanges(); len(h) > 0 {
-			t.Errorf("health changed: %v", h)
+		var n atomic.Int64
+		f.tg.answerWith(func(call) (*http.Response, error) { return nil, fmt.Errorf("read from port %d", n.Add(1)) })
+		f.start(election.Change{})
+		after(10 * time.Minute)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if told := len(f.told); told < 30 || told > 10*60/int(detailEvery.Seconds())+2 {
+			t.Errorf("of %d errors %d were told in ten minutes, want one in %v", n.Load(), told, detailEvery)
 		}
-		if !strings.Contains(f.bot.Trouble(), "401") {
-			t.Errorf("trouble is %q", f.bot.Trouble())
-		}
-		f.expectLogged("level=ERROR", 1)
-		stop()
 	})
 }

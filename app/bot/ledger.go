@@ -61,19 +61,17 @@ func (l *ledger) advance(now time.Time) {
 // idle tells whether nothing is in hand.
 func (l *ledger) idle() bool { return len(l.fetched) == 0 }
 
-// polled says that a poll with this offset was answered: what it confirmed is over. What was handled
-// beyond it still waits; but of what the predecessor handled only as far as a batch reaches, for ids may start
-// again lower. From then on polls carry no offset until there is something to confirm again, for a server whose
-// ids have started again just below an old offset would take it for a confirmation and drop what waits.
-func (l *ledger) polled(offset int) {
-	if offset == 0 {
-		return
-	}
-	if offset == l.offset {
+// polled says that a poll with this offset was answered, with these ids: what it confirmed is over. Of what was handled
+// beyond it, by the predecessor perhaps, the answer shows what waits no longer, as far as it reaches: that is forgotten, for
+// ids may start again lower and come again. From then on polls carry no offset until there is something to confirm again,
+// for a server whose ids have started again just below an old offset would take it for a confirmation and drop what waits.
+func (l *ledger) polled(offset int, got []int) {
+	if offset != 0 && offset == l.offset {
 		l.offset = 0
 	}
 	maps.DeleteFunc(l.handled, func(id int, _ bool) bool {
-		return id < offset || id >= offset+maxBatch && !slices.Contains(l.fetched, id)
+		reached := len(got) == 0 || id < got[len(got)-1]
+		return id < offset || reached && !slices.Contains(got, id) && !l.knows(id)
 	})
 }
 
@@ -100,7 +98,14 @@ type poll struct {
 	limit    int
 	timeout  int           // seconds, asked of Telegram
 	bound    time.Duration // for the whole request
+	wait     time.Duration // of it, what Telegram may wait on purpose
 	askFirst bool          // whether there is a way to Telegram at all
+}
+
+// slower is the poll where an answer, but for the wait, is given as long as bound says, which is at least what it is given.
+func (p poll) slower(bound func(least time.Duration) time.Duration) poll {
+	p.bound = p.wait + bound(p.bound-p.wait)
+	return p
 }
 
 // dueAt is when the answer to a poll that began then was due: a waiting poll's when its wait is over, whenever it is
@@ -112,7 +117,7 @@ func (p poll) dueAt(began time.Time) time.Time {
 	return began.Add(time.Duration(p.timeout) * time.Second)
 }
 
-// Times of polls. A waiting poll looks just like a Telegram that hangs, so the wait is short: a hang is
+// Times of polls, where answers are not slow: each is given twice as long as answers are seen to take. A waiting poll looks just like a Telegram that hangs, so the wait is short: a hang is
 // seen after longBound at the latest. After a failure polls ask for an immediate answer and are given
 // probeBound: once Telegram is back, the next one reaches it after probeBound and a back-off of at
 // most pollBackOff, within three seconds.
@@ -122,7 +127,8 @@ const (
 	probeBound  = 1500 * time.Millisecond
 	// waitBound is for a probe that Telegram may keep waiting for three seconds. It would sleep through
 	// the return of a Telegram that hangs, so it leaves only when getMe has been answered.
-	waitBound = 4 * time.Second
+	waitBound  = 4 * time.Second
+	repeatWait = 3 * time.Second
 	// pollBackOff and probeBound together are no more than failingFor is above ten seconds: an outage that short never
 	// makes a primary unhealthy.
 	pollBackOff = 500 * time.Millisecond
@@ -135,13 +141,13 @@ const (
 // offset of one less than three seconds ago waiting for three: probes alternate between two offsets
 // that confirm the same.
 func (l *ledger) next(failures int, now time.Time) poll {
-	p := poll{offset: l.offset, limit: maxBatch, timeout: longTimeout, bound: longBound}
+	p := poll{offset: l.offset, limit: maxBatch, timeout: longTimeout, bound: longBound, wait: longTimeout * time.Second}
 	switch {
 	case failures == 0:
 	case l.known == 0 || now.Sub(l.knownSince) > knownFor:
-		p.timeout, p.bound, p.askFirst = 0, waitBound, true
+		p.timeout, p.bound, p.wait, p.askFirst = 0, waitBound, repeatWait, true
 	default:
-		p.timeout, p.bound = 0, probeBound
+		p.timeout, p.bound, p.wait = 0, probeBound, 0
 		if failures%2 == 0 {
 			p.offset = 0
 		} else {

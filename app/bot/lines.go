@@ -38,6 +38,14 @@ func (r *run) take(ctx context.Context, updates []telego.Update) {
 	}
 }
 
+func idsOf(updates []telego.Update) []int {
+	ids := make([]int, 0, len(updates))
+	for _, u := range updates {
+		ids = append(ids, u.UpdateID)
+	}
+	return ids
+}
+
 func chatOf(u telego.Update) int64 {
 	if u.Message != nil {
 		return u.Message.Chat.ID
@@ -88,6 +96,10 @@ func (r *run) handleOne(ctx context.Context, l *line, u telego.Update) bool {
 	l.updates = l.updates[1:]
 	r.book.done(u.UpdateID, time.Now())
 	r.term.Report(r.book.ids()) // under the lock: an older report must not overtake a newer one
+	if r.parts[u.UpdateID] > 0 {
+		delete(r.parts, u.UpdateID)
+		r.note()
+	}
 	r.mu.Unlock()
 	select {
 	case r.handled <- struct{}{}:
@@ -139,7 +151,39 @@ func (r *run) pause(ctx context.Context, l *line, d time.Duration) bool {
 			return false
 		}
 	}
-	return r.enter(ctx, l)
+	return r.getThrough(ctx, l) && r.enter(ctx, l)
+}
+
+// getThrough waits while polls fail, until one succeeds: a message that is sent meanwhile would most likely fail, too, or be
+// taken and come twice. What is in hand outlasts any outage. It returns false when the term ends first.
+func (r *run) getThrough(ctx context.Context, l *line) bool {
+	r.mu.Lock()
+	mended := r.mended
+	r.mu.Unlock()
+	if mended == nil {
+		return true
+	}
+	r.term.Within(l.part, 0) // the poll loop has promised
+	select {
+	case <-mended:
+		return true
+	case <-ctx.Done():
+	case <-r.draining:
+	}
+	return false
+}
+
+// polled takes note of whether the last poll shows that requests get through.
+func (r *run) polled(through bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case through && r.mended != nil:
+		close(r.mended)
+		r.mended = nil
+	case !through && r.mended == nil:
+		r.mended = make(chan struct{})
+	}
 }
 
 // stopping tells whether the poll loop has ended.

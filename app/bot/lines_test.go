@@ -110,6 +110,9 @@ func TestChatsThatWaitHoldNoPlace(t *testing.T) {
 		f.expectTexts(99, "habot-bot-1: x")
 		f.expectConfirmed()
 		after(time.Minute + 5*time.Second)
+		f.expectOutcome(outcomeAnswered, maxParallel+1) // those that were limited, and chat 99
+		after(giveUpAfter)
+		f.expectOutcome(outcomeAnswered, 2*maxParallel+1)
 		if n := len(f.tg.confirmedIDs()); n != 2*maxParallel+1 {
 			t.Errorf("%d updates are confirmed, want all", n)
 		}
@@ -325,7 +328,7 @@ func chatsGoWrong(t *testing.T, random *rand.Rand) {
 		w.mu.Unlock()
 	}
 	f.start(election.Change{}, handled...)
-	after(5 * time.Minute)
+	after(giveUpAfter) // what failed again and again waits long
 	report := w.sim.Report()
 	if report.Answered != report.Sent || report.Confirmed != report.Sent || report.Lost != 0 || report.OutOfOrder != 0 {
 		t.Errorf("the account is %+v", report)
@@ -499,7 +502,7 @@ func BenchmarkUpdates(b *testing.B) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- api.RunAsPrimary(b.Context(), Term{
-			Held: func() bool { return true }, Drain: drain, Within: func(string, time.Duration) {},
+			Held: func() bool { return true }, Drain: drain, Within: func(string, time.Duration) {}, Note: func([]json.RawMessage) {}, Noted: func() bool { return false },
 			Report: func([]int64) {
 				if answered++; answered == b.N {
 					close(all)

@@ -3,7 +3,7 @@ package bot
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"habot/app/telling"
+	"habot/app/diagnosis"
 )
 
 // Outcomes of updates. The set is closed: they are values of a metric's label.
@@ -72,7 +72,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, o := range []string{outcomeAnswered, outcomeIgnored, outcomeFailed, outcomePanic, outcomeSkipped} {
 		m.updates.WithLabelValues(o)
 	}
-	for _, k := range telling.Troubles() {
+	for _, k := range diagnosis.Troubles() {
 		m.trouble.WithLabelValues(string(k))
 	}
 	for _, o := range []string{outcomeSent, outcomeRefused, outcomeFailed} {

@@ -4,11 +4,12 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mymmrac/telego"
 
-	"habot/app/telling"
+	"habot/app/diagnosis"
 )
 
 // Bounds of a term's work.
@@ -47,6 +48,10 @@ type run struct {
 	refusals     int // 401 and 409 in a row
 	webhookTaken bool
 
+	besides   sync.WaitGroup // what goes on beside polls
+	measuring atomic.Bool
+	measured  atomic.Int64 // when Telegram answered such a question last, in ns
+
 	handling sync.WaitGroup // the lines
 	places   chan struct{}  // of maxParallel, those taken
 	handled  chan struct{}  // told when an update is handled
@@ -56,6 +61,9 @@ type run struct {
 	mu    sync.Mutex
 	book  *ledger
 	lines map[int64]*line // by chat; none is empty
+	parts map[int]int     // of the answers to updates in hand, those that have been sent, but for 0
+	// mended is closed when a poll succeeds again; nil while they do.
+	mended chan struct{}
 }
 
 // RunAsPrimary polls and handles until Drain is closed or ctx ends. When ctx ends nothing leaves any
@@ -69,8 +77,9 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 	b.tookOver()
 	r := &run{
 		b: b, term: t, book: newLedger(t.Handled), lines: map[int64]*line{},
-		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}),
+		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}), parts: map[int]int{},
 	}
+	r.inherit(t.Notes)
 	b.note(func(tr *tracker, now time.Time) {
 		if tr.doubted(now) {
 			r.failures = 1 // the first poll is to tell soon
@@ -78,8 +87,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 		tr.roleBegan()
 	})
 	ctx = withHeld(ctx, t.Held)
-	var besides sync.WaitGroup
-	defer besides.Wait()
+	defer r.besides.Wait()
 	polling, stopPolling := context.WithCancel(ctx)
 	defer stopPolling()
 	go func() {
@@ -100,7 +108,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 		}
 		if !greeted {
 			greeted = true
-			besides.Go(func() { b.setCommands(polling) })
+			r.besides.Go(func() { b.setCommands(polling) })
 		}
 		r.take(working, updates) // each looks at the lease itself before it is handled
 		r.await(polling)
@@ -112,6 +120,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 // await returns when another poll is worth it: when nothing is in hand any more, so that the poll confirms it all
 // and waits for more; otherwise after a while, so that those chats whose updates take long hold up no other.
 func (r *run) await(ctx context.Context) {
+	r.term.Within(pollLoop, pollStuck+slack)
 	start := time.Now()
 	for {
 		r.mu.Lock()
@@ -157,17 +166,32 @@ func (r *run) finish(ctx context.Context, stopWorking func()) {
 func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	began := time.Now()
 	r.mu.Lock()
-	p := r.book.next(r.failures, began)
+	p := r.book.next(r.failures, began).slower(r.b.answerBound)
+	atOnce := p.timeout == 0 && !p.askFirst || !r.book.idle()
 	r.mu.Unlock()
-	r.term.Within(pollLoop, p.bound+probeBound+slack)
-	updates, err := r.getUpdates(ctx, p)
+	if r.failures > 0 {
+		r.measure(ctx)
+	}
+	updates, took, err := r.getUpdates(ctx, p)
 	switch v := judge(ctx, err); {
 	case v == fine:
+		if wait := time.Duration(p.timeout) * time.Second; atOnce && len(updates) > 0 {
+			r.b.answered(took)
+		} else if len(updates) == 0 && took > wait && !p.askFirst {
+			r.b.answered(took - wait)
+		}
 		r.failures, r.refusals = 0, 0
-		r.b.setTrouble("")
-		r.b.note(func(t *tracker, _ time.Time) { t.reached() })
+		r.polled(true)
+		r.b.setTrouble("", nil)
+		r.b.note(func(t *tracker, now time.Time) {
+			t.reached()
+			r.b.polledAt = now
+		})
 		r.mu.Lock()
-		r.book.polled(p.offset)
+		r.book.polled(p.offset, idsOf(updates))
+		if len(updates) == 0 {
+			r.settle()
+		}
 		r.mu.Unlock()
 		return updates, true
 	case v != over:
@@ -183,21 +207,46 @@ func (r *run) poll(ctx context.Context) (updates []telego.Update, ok bool) {
 	return nil, false
 }
 
-func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, error) {
-	if p.askFirst {
-		if err := r.b.getMe(ctx, probeBound); err != nil {
-			return nil, err
+// measure has Telegram asked, beside polls that fail, how long an answer takes now: a poll that is given up too soon never
+// shows it.
+func (r *run) measure(ctx context.Context) {
+	if !r.measuring.CompareAndSwap(false, true) {
+		return
+	}
+	r.besides.Go(func() {
+		defer r.measuring.Store(false)
+		if r.b.getMe(ctx, slowProbe) == nil {
+			r.measured.Store(time.Now().UnixNano())
+		}
+	})
+}
+
+// askedLately tells whether Telegram has answered such a question just now.
+func (r *run) askedLately() bool {
+	return time.Since(time.Unix(0, r.measured.Load())) < pollBackOff+slack
+}
+
+// getUpdates polls, and tells how long that took.
+func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, time.Duration, error) {
+	if p.askFirst && !r.askedLately() {
+		bound := r.b.answerBound(probeBound)
+		r.term.Within(pollLoop, bound+slack)
+		if err := r.b.getMe(ctx, bound); err != nil {
+			return nil, 0, err
 		}
 	}
+	r.term.Within(pollLoop, p.bound+slack)
 	ctx, cancel := context.WithTimeout(ctx, p.bound)
 	defer cancel()
-	return r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{ //nolint:wrapcheck // judged and logged by the caller
+	start := time.Now()
+	updates, err := r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{
 		Offset:  p.offset,
 		Limit:   p.limit,
 		Timeout: p.timeout,
 		// Only what is handled: Telegram remembers what a former program asked for.
 		AllowedUpdates: []string{telego.MessageUpdates},
 	})
+	return updates, time.Since(start), err
 }
 
 // failed takes note of a poll that failed, whose answer was due by then, and returns how long to wait before the
@@ -205,6 +254,8 @@ func (r *run) getUpdates(ctx context.Context, p poll) ([]telego.Update, error) {
 func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) time.Duration {
 	b := r.b
 	random := rand.Float64() //nolint:gosec // jitter
+	// Telegram that limits polls, or has another poller, takes messages.
+	r.polled(v == limited || v == conflict || v == webhook)
 	if v != transient && v != permanent {
 		b.note(func(t *tracker, _ time.Time) { t.reached() })
 	}
@@ -214,7 +265,7 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 		b.cfg.Logger.Warn("Telegram limits polling", "retry_after_seconds", d.Seconds())
 		return d
 	case unauthorized:
-		b.setTrouble(telling.TroubleToken)
+		b.setTrouble(diagnosis.TroubleToken, err)
 		r.refusals++
 		return backOff(r.refusals-1, 5*time.Second, time.Minute, random)
 	case webhook:
@@ -222,15 +273,16 @@ func (r *run) failed(ctx context.Context, v verdict, err error, due time.Time) t
 		if !r.webhookTaken {
 			b.cfg.Logger.Warn("a webhook is set for this token: removing it, what waits is kept")
 			if r.webhookTaken = r.deleteWebhook(ctx); r.webhookTaken {
+				b.webhookGone()
 				return 0
 			}
 		}
-		b.setTrouble(telling.TroubleWebhook)
+		b.setTrouble(diagnosis.TroubleWebhook, err)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	case conflict:
 		b.metrics.conflicts.Inc()
-		b.setTrouble(telling.TroubleConflict)
+		b.setTrouble(diagnosis.TroubleConflict, err)
 		r.refusals++
 		return backOff(r.refusals-1, time.Second, 5*time.Second, random)
 	default:
@@ -273,6 +325,6 @@ func (r *run) confirm(ctx context.Context) {
 	defer cancel()
 	_, err := r.b.api.GetUpdates(ctx, &telego.GetUpdatesParams{Offset: r.book.offset, Limit: 1})
 	if err != nil {
-		r.b.cfg.Logger.Warn("what was handled last could not be confirmed: the next primary is told to skip it", "error", err)
+		r.b.cfg.Logger.Warn("could not confirm the last updates; the next primary will skip them", "error", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -461,7 +462,7 @@ func TestUpdatesThatAreNoTextAreIgnoredAndConfirmed(t *testing.T) {
 		"no text":       `{"update_id":1000,"message":{"message_id":1,"date":1,"chat":{"id":1,"type":"private"}}}`,
 		"no message":    `{"update_id":1000,"edited_message":{"message_id":1,"date":1,"chat":{"id":1,"type":"private"}}}`,
 		"unknown kind":  `{"update_id":1000,"of_the_future":{}}`,
-		"unknown part":  `{"update_id":1000,"message":{"message_id":1,"date":1,"chat":{"id":1,"type":"private"},"text":"x","forward_origin":{"type":"of_the_future"}}}`,
+		"changed chat":  `{"update_id":1000,"message":{"message_id":1,"date":1,"chat":"of the future","text":"x"}}`,
 		"changed shape": `{"update_id":1000,"message":"of the future"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -476,6 +477,68 @@ func TestUpdatesThatAreNoTextAreIgnoredAndConfirmed(t *testing.T) {
 				f.expectOutcome(outcomeIgnored, 1)
 				f.expectTexts(1, "habot-bot-1: next")
 			})
+		})
+	}
+}
+
+// An update whose text and chat are plain is answered, whatever else there is in it that this version does not know.
+func TestAnUpdateWithAPartOfTheFutureIsAnswered(t *testing.T) {
+	t.Parallel()
+	const reply = `"reply_to_message":{"message_id":3,"date":1,"chat":{"id":-1009,"type":"supergroup"},"from":{"id":123456789,"is_bot":true,"first_name":"habot"},"forward_origin":{"type":"of_the_future"}}`
+	for name, part := range map[string]string{
+		"forward_origin":        `"forward_origin":{"type":"of_the_future","date":1}`,
+		"chat_background_set":   `"chat_background_set":{"type":{"type":"of_the_future"}}`,
+		"paid_media":            `"paid_media":{"star_count":1,"paid_media":[{"type":"of_the_future"}]}`,
+		"another shape":         `"entities":"of the future"`,
+		"a number too large":    `"edit_date":99999999999999999999999`,
+		"several":               `"forward_origin":{"type":"of_the_future"},"entities":5,"via_bot":[]`,
+		"a part of a reply":     reply,
+		"a field that is new":   `"of_the_future":{"type":1}`,
+		"a field in from":       `"sender_boost_count":"many"`,
+		"a pinned message":      `"pinned_message":{"message_id":3,"date":1,"chat":{"id":-1009,"type":"supergroup"},"forward_origin":{"type":"of_the_future"}}`,
+		"an external reply":     `"external_reply":{"origin":{"type":"of_the_future"}}`,
+		"a checklist to be":     `"checklist":{"title":5}`,
+		"a gift of its own":     `"unique_gift":{"gift":7}`,
+		"nothing, as a control": `"media_group_id":"1"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				raw := `{"update_id":1000,"message":{"message_id":1,"date":1,"from":{"id":12,"first_name":"x"},"chat":{"id":1,"type":"private"},"text":"x",` + part + `}}`
+				chat := int64(1)
+				if name == "a part of a reply" { // in a group this is what makes it meant for the bot
+					raw, chat = strings.Replace(raw, `{"id":1,"type":"private"}`, `{"id":-1009,"type":"supergroup"}`, 1), -1009
+				}
+				f.tg.inject(queued{id: 1000, raw: raw})
+				f.tg.send(2, "next")
+				f.start(election.Change{})
+				after(20 * time.Second)
+				f.expectTexts(chat, "habot-bot-1: x")
+				f.expectTexts(2, "habot-bot-1: next")
+				f.expectConfirmed(1000, 1001)
+				f.expectOutcome(outcomeAnswered, 2)
+			})
+		})
+	}
+}
+
+// What cannot be read comes with every poll until it is confirmed: the log says so once.
+func TestAnUpdateThatCannotBeReadIsReportedOnce(t *testing.T) {
+	t.Parallel()
+	for raw, line := range map[string]string{
+		`{"update_id":1001,"message":"of the future"}`: "an update cannot be read; it is ignored",
+		`{"update_id":1001,"message":{"message_id":1,"date":1,"chat":{"id":2,"type":"private"},"text":"x","forward_origin":{"type":"of_the_future"}}}`: "a part of an update cannot be read; the rest is handled",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			f.tg.answerWith(limitFirst(1, 30))
+			f.tg.send(1, "waits")
+			f.tg.inject(queued{id: 1001, raw: raw})
+			f.start(election.Change{})
+			after(time.Minute)
+			f.expectConfirmed(1000, 1001)
+			f.expectLogged(line, 1)
 		})
 	}
 }
@@ -651,5 +714,69 @@ func TestCommandsAreSetOnceATermWithThoseOfAdminsForThemAlone(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("commands set:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
+	})
+}
+
+// A poll before which Telegram is asked for its own name, and the wait after it, are three promises and not one.
+func TestEachStepOfAPollLeavesTheWatcherItsSlack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		limit := limitFirst(1, 60)
+		polls := 0
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			switch c.method {
+			case "getMe":
+				time.Sleep(probeBound - time.Millisecond)
+			case "getUpdates":
+				switch polls++; polls {
+				case 1:
+				case 2:
+					return nil, errDropped
+				default:
+					time.Sleep(waitBound - time.Millisecond)
+				}
+			}
+			return limit(c)
+		})
+		f.tg.send(1, "a")
+		r := f.start(election.Change{})
+		after(20 * time.Second)
+		if len(f.tg.all("getMe")) == 0 {
+			t.Fatal("no poll asked first: the test shows nothing")
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if got := r.margins[pollLoop]; got < slack {
+			t.Errorf("the poll loop came round %v before it would have counted as stalled, want %v", got, slack)
+		}
+	})
+}
+
+// A chat that has blocked the bot may go on writing, as may a thousand.
+func TestChatsThatRefuseAnswersMakeFewLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.answerWith(func(c call) (*http.Response, error) {
+			if c.method == "sendMessage" {
+				return bad(403, "Forbidden: bot was blocked by the user"), nil
+			}
+			return nil, nil
+		})
+		f.start(election.Change{})
+		const minutes = 10
+		for i := range minutes * 60 {
+			f.tg.send(int64(i%50+1), "are you there?")
+			after(time.Second)
+		}
+		lines := strings.Count(f.logs.String(), "an update could not be answered")
+		if lines < 10 || lines > 10+minutes {
+			t.Errorf("%d lines for %d updates in %d minutes", lines, minutes*60, minutes)
+		}
+		if !regexp.MustCompile(`could not be answered".* omitted=[1-9]`).MatchString(f.logs.String()) {
+			t.Error("no line says that others were left out")
+		}
+		f.expectOutcome(outcomeFailed, minutes*60)
 	})
 }

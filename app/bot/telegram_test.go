@@ -56,6 +56,8 @@ type params struct {
 	ChatID         int64           `json:"chat_id"`
 	Text           string          `json:"text"`
 	ParseMode      string          `json:"parse_mode"`
+	Thread         int64           `json:"message_thread_id"`
+	DirectTopic    int64           `json:"direct_messages_topic_id"`
 	Scope          json.RawMessage `json:"scope"`
 	Commands       []struct {
 		Command     string `json:"command"`
@@ -98,6 +100,14 @@ func (tg *telegram) send(chat int64, text string) int {
 	return id
 }
 
+// inject puts an update into the queue as it is.
+func (tg *telegram) inject(m queued) {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	tg.put(m)
+}
+
+// put appends to the queue. tg.mu MUST be held.
 func (tg *telegram) put(m queued) {
 	tg.queue = append(tg.queue, m)
 	tg.nextID = m.id + 1
@@ -381,7 +391,8 @@ type fixture struct {
 	reg     *prometheus.Registry
 
 	mu     sync.Mutex
-	health []healthChange
+	health []healthChange    // when it turned good or bad; it is good at first
+	told   []election.Health // all of it
 }
 
 type healthChange struct {
@@ -396,15 +407,26 @@ func newFixture(t *testing.T, admins ...int64) *fixture {
 
 func newFixtureWith(t *testing.T, tg *telegram, admins ...int64) *fixture {
 	t.Helper()
-	f := &fixture{t: t, tg: tg, cluster: &cluster{}, logs: &logBuffer{}, reg: prometheus.NewRegistry()}
+	f := newFixtureOn(t, tg, admins...)
+	f.tg = tg
+	return f
+}
+
+// newFixtureOn is a fixture with another way to Telegram.
+func newFixtureOn(t *testing.T, way http.RoundTripper, admins ...int64) *fixture {
+	t.Helper()
+	f := &fixture{t: t, cluster: &cluster{}, logs: &logBuffer{}, reg: prometheus.NewRegistry()}
 	b, err := New(Config{
 		Token: testToken, APIURL: "https://api.telegram.org", Name: "habot-bot-1", Version: "1.2.3",
-		AdminChatIDs: admins, Cluster: f.cluster, Registerer: f.reg, Transport: f.tg,
+		AdminChatIDs: admins, Cluster: f.cluster, Registerer: f.reg, Transport: way,
 		Logger: slog.New(slog.NewTextHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnHealth: func(h election.Health) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.health = append(f.health, healthChange{h, time.Now()})
+			f.told = append(f.told, h)
+			if n := len(f.health); n == 0 && !h.OK || n > 0 && f.health[n-1].OK != h.OK {
+				f.health = append(f.health, healthChange{h, time.Now()})
+			}
 		},
 	})
 	if err != nil {
@@ -421,10 +443,20 @@ func (f *fixture) expectNoToken() {
 	if err != nil {
 		f.t.Error(err)
 	}
-	said := f.logs.String() + strings.Join(f.told(), "\n") + fmt.Sprint(families) + fmt.Sprint(f.healthChanges()) + f.bot.Trouble()
+	said := f.logs.String() + strings.Join(f.sent(), "\n") + fmt.Sprint(families) + fmt.Sprint(f.told) + f.bot.Trouble().Text()
 	if i := strings.Index(said, testSecret); i >= 0 {
 		f.t.Errorf("the token is in what the bot says: ...%s", said[max(0, i-200):i+len(testSecret)])
 	}
+}
+
+// lastTold is the health that was told last; zero if none was.
+func (f *fixture) lastTold() election.Health {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.told) == 0 {
+		return election.Health{}
+	}
+	return f.told[len(f.told)-1]
 }
 
 func (f *fixture) healthChanges() []healthChange {
@@ -492,9 +524,12 @@ func (f *fixture) expectLogged(text string, times int) {
 	}
 }
 
-// told is all that was sent to anybody.
-func (f *fixture) told() []string {
+// sent is all that was sent to anybody.
+func (f *fixture) sent() []string {
 	var all []string
+	if f.tg == nil {
+		return nil
+	}
 	for _, c := range f.tg.all("sendMessage") {
 		all = append(all, c.params.Text)
 	}
@@ -534,14 +569,14 @@ func (f *fixture) probing() {
 	}()
 }
 
-// telling has the bot tell the admins until the test ends, or the returned function is called.
-func (f *fixture) telling() (stop func()) {
+// notifying has the bot notify the admins until the test ends, or the returned function is called.
+func (f *fixture) notifying() (stop func()) {
 	ctx, cancel := context.WithCancel(f.t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := f.bot.RunTelling(ctx); err != nil {
-			f.t.Errorf("RunTelling: %v", err)
+		if err := f.bot.RunNotifier(ctx); err != nil {
+			f.t.Errorf("RunNotifier: %v", err)
 		}
 	}()
 	stop = func() {
@@ -564,8 +599,11 @@ type role struct {
 	mu       sync.Mutex
 	endedAt  time.Time
 	reports  [][]int64
+	notes    []json.RawMessage    // the latest
+	noted    bool                 // whether the standbys know them
 	due      map[string]time.Time // what the watcher was promised last, by part
 	promises int
+	margins  map[string]time.Duration // the least that was left of a part's promise when it came round
 }
 
 // start runs the bot as primary until the test ends or it is told to stop.
@@ -578,7 +616,7 @@ func (f *fixture) start(change election.Change, handled ...int64) *role {
 
 // role is a term that has yet to run.
 func (f *fixture) role(change election.Change, handled ...int64) *role {
-	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{}), due: map[string]time.Time{}}
+	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{}), due: map[string]time.Time{}, margins: map[string]time.Duration{}}
 	r.held.Store(true)
 	r.term = Term{
 		Change: change, Held: r.held.Load, Drain: r.drain, Handled: handled,
@@ -587,9 +625,37 @@ func (f *fixture) role(change election.Change, handled ...int64) *role {
 			defer r.mu.Unlock()
 			r.reports = append(r.reports, slices.Clone(ids))
 		},
+		Note: func(notes []json.RawMessage) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.notes = slices.Clone(notes)
+		},
+		Noted: func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.noted
+		},
 		Within: r.within,
 	}
 	return r
+}
+
+// succeeded is the term of whoever takes over from this one, on another replica with the same way to Telegram.
+func (r *role) succeeded(name string) *role {
+	r.f.t.Helper()
+	next := newFixtureWith(r.f.t, r.f.tg)
+	next.bot.cfg.Name = name
+	reports := r.reported()
+	var handled []int64
+	if len(reports) > 0 {
+		handled = reports[len(reports)-1]
+	}
+	successor := next.role(election.Change{}, handled...)
+	r.mu.Lock()
+	successor.term.Notes = slices.Clone(r.notes)
+	r.mu.Unlock()
+	successor.run()
+	return successor
 }
 
 func (r *role) run() {
@@ -621,6 +687,11 @@ func (r *role) within(part string, d time.Duration) {
 	r.keepPromises()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if due, promised := r.due[part]; promised {
+		if least, known := r.margins[part]; !known || time.Until(due) < least {
+			r.margins[part] = time.Until(due)
+		}
+	}
 	if d == 0 {
 		delete(r.due, part)
 		return

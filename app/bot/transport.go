@@ -3,6 +3,7 @@ package bot
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,17 +11,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/mymmrac/telego"
 	"github.com/mymmrac/telego/telegoapi"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 )
 
 // ErrLeaseLost says that the lease ended before the request could leave. Nothing was sent.
@@ -31,6 +31,9 @@ const maxResponse = 16 << 20
 
 // errNeedsLease says that a request may leave only in a term. It is an ErrLeaseLost.
 var errNeedsLease = fmt.Errorf("%w: this request needs one", ErrLeaseLost)
+
+// errProxyAuth is what a proxy in front of an http:// server answers; that of an https:// one is net/http's to report.
+var errProxyAuth = errors.New("the proxy asks for a user and a password (407): those in the proxy's URL are missing or wrong")
 
 // placeholder stands for the token everywhere but on the wire: whatever telego or net/http put into
 // an error or a log line, the token is not in it.
@@ -52,7 +55,7 @@ type transport struct {
 	redact    func(string) string
 	userAgent string
 	metrics   *metrics
-	admins    []int64
+	isAdmin   func(chat int64) bool
 }
 
 // unacknowledgedFor is how long the kernel sends again what Telegram does not acknowledge, where it would take a
@@ -61,37 +64,28 @@ type transport struct {
 // too: a shorter one would end a waiting poll for one lost probe.
 const unacknowledgedFor = 5 * time.Second
 
-// newBase is a transport that keeps a connection warm, so that a takeover needs no handshake.
-func newBase() http.RoundTripper {
+// newBase is a transport that keeps a connection warm, so that a takeover needs no handshake. With a proxy the
+// connections are those to the proxy, and all that is said here of connections holds for them. A nil proxy stands for
+// none: net/http's own look into the environment is left out.
+func newBase(proxy *url.URL) *way {
 	dialer := &net.Dialer{
 		Timeout:         2 * time.Second,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3},
 		Control:         func(_, _ string, conn syscall.RawConn) error { return forgetful(conn) },
 	}
-	return &http.Transport{
-		DialContext:           dialer.DialContext,
+	f := &families{dial: dialer.DialContext}
+	rt := &http.Transport{
+		DialContext:           f.dialContext,
 		TLSHandshakeTimeout:   3 * time.Second,
 		MaxIdleConns:          64,
 		MaxIdleConnsPerHost:   32,
 		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
 	}
-}
-
-// forgetful makes a connection throw away what was not delivered when it is closed, as it is when the lease
-// ends; otherwise the kernel would go on sending it, and it would arrive when the way out is mended.
-func forgetful(conn syscall.RawConn) error {
-	var failed error
-	err := conn.Control(func(fd uintptr) {
-		failed = errors.Join(
-			unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0}),
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledgedFor.Milliseconds())),
-		)
-	})
-	if err = errors.Join(err, failed); err != nil {
-		return fmt.Errorf("set a connection's options: %w", err)
+	if proxy != nil {
+		rt.Proxy = http.ProxyURL(proxy)
 	}
-	return nil
+	return &way{rt, f}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -100,14 +94,17 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.URL.Path = strings.Replace(req.URL.Path, placeholder, t.token, 1)
 	out.Header.Set("User-Agent", t.userAgent)
+	hold := func() bool { return true }
 	if held, ok := req.Context().Value(heldKey{}).(func() bool); ok {
 		if !held() {
 			return drop(req, ErrLeaseLost)
 		}
-		hold(out, held)
+		hold = held
 	} else if !t.harmless(method, req) {
 		return drop(req, errNeedsLease)
 	}
+	var written atomic.Bool
+	watch(out, hold, &written)
 	start := time.Now()
 	resp, err := t.base.RoundTrip(out)
 	t.metrics.requestSeconds.With(prometheus.Labels{"method": method}).Observe(time.Since(start).Seconds())
@@ -116,9 +113,17 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if errors.Is(err, ErrLeaseLost) {
 			return nil, ErrLeaseLost
 		}
-		return nil, errors.New(t.redact(err.Error()))
+		err = redacted{err, t.redact(err.Error())}
+		if !written.Load() {
+			return nil, fmt.Errorf("%w: %w", errNotSent, err)
+		}
+		return nil, err
 	}
 	t.metrics.requests.WithLabelValues(method, strconv.Itoa(resp.StatusCode)).Inc()
+	if resp.StatusCode == http.StatusProxyAuthRequired {
+		_ = resp.Body.Close() // a page for people
+		return nil, errProxyAuth
+	}
 	// The Bot API never redirects. Whoever does would be told the token, and net/http would put it into errors.
 	resp.Header.Del("Location")
 	resp.Body = &bounded{ReadCloser: resp.Body, left: maxResponse + 1}
@@ -150,24 +155,25 @@ func (t *transport) harmless(method string, req *http.Request) bool {
 			return false
 		}
 		err = json.NewDecoder(body).Decode(&message)
-		return errors.Join(err, body.Close()) == nil && slices.Contains(t.admins, message.Chat)
+		return errors.Join(err, body.Close()) == nil && t.isAdmin(message.Chat)
 	default:
 		return false
 	}
 }
 
-// hold has the lease checked once more when the body is read to be written: between RoundTrip and that
+// watch has the lease checked once more when the body is read to be written: between RoundTrip and that
 // moment a connection may have to be made, and the process may have been frozen. Headers may leave then,
-// but without its body a request is none.
-func hold(req *http.Request, held func() bool) {
+// but without its body a request is none. That it was read is noted in written: from then on it may have left.
+func watch(req *http.Request, held func() bool, written *atomic.Bool) {
 	if req.Body == nil {
+		written.Store(true) // the headers are all there is
 		return
 	}
-	req.Body = &heldBody{ReadCloser: req.Body, held: held}
+	req.Body = &heldBody{ReadCloser: req.Body, held: held, written: written}
 	if again := req.GetBody; again != nil {
 		req.GetBody = func() (io.ReadCloser, error) {
 			body, err := again()
-			return &heldBody{ReadCloser: body, held: held}, err
+			return &heldBody{ReadCloser: body, held: held, written: written}, err
 		}
 	}
 }
@@ -175,7 +181,8 @@ func hold(req *http.Request, held func() bool) {
 // heldBody cannot be read without the lease.
 type heldBody struct {
 	io.ReadCloser
-	held func() bool
+	held    func() bool
+	written *atomic.Bool
 }
 
 // Read implements io.Reader.
@@ -183,16 +190,28 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	if !b.held() {
 		return 0, ErrLeaseLost
 	}
+	b.written.Store(true)
 	return b.ReadCloser.Read(p) //nolint:wrapcheck // io.EOF must stay what it is
 }
 
 // redaction returns what takes the token out of a text, also if its colon was escaped there, and the
-// placeholder, which looks like a wrong token.
-func redaction(token string) func(string) string {
+// placeholder, which looks like a wrong token; and the proxy's user and password, in each form in which they leave.
+func redaction(token string, proxy *url.URL) func(string) string {
 	hidden := []string{placeholder, "<token>"}
 	if token != "" {
 		_, secret, _ := strings.Cut(token, ":")
 		hidden = append(hidden, token, "<token>", cmp.Or(secret, token), "<token>")
+	}
+	if proxy != nil && proxy.User != nil {
+		password, _ := proxy.User.Password()
+		both := proxy.User.Username() + ":" + password
+		all := []string{proxy.User.String(), both, base64.StdEncoding.EncodeToString([]byte(both))}
+		if len(password) >= 4 { // one that is shorter would be found in any text
+			all = append(all, url.QueryEscape(password), password)
+		}
+		for _, secret := range all {
+			hidden = append(hidden, secret, "<proxy password>")
+		}
 	}
 	return strings.NewReplacer(hidden...).Replace
 }
@@ -217,6 +236,8 @@ type caller struct {
 	redact  func(string) string
 	logger  *slog.Logger
 	metrics *metrics
+	// unreadable are the updates of the last answer that telego could not read.
+	unreadable map[int]bool
 }
 
 // Call implements telegoapi.Caller.
@@ -235,33 +256,6 @@ func (c *caller) Call(ctx context.Context, url string, data *telegoapi.RequestDa
 		resp.Result = c.readable(resp.Result)
 	}
 	return resp, nil
-}
-
-// readable leaves of each update that cannot be read its id alone: it is ignored, and confirmed.
-func (c *caller) readable(list json.RawMessage) json.RawMessage {
-	var raw []json.RawMessage
-	if json.Unmarshal(list, new([]telego.Update)) == nil || json.Unmarshal(list, &raw) != nil {
-		return list
-	}
-	for i, update := range raw {
-		err := json.Unmarshal(update, new(telego.Update))
-		if err == nil {
-			continue
-		}
-		var bare struct {
-			UpdateID int `json:"update_id"`
-		}
-		if json.Unmarshal(update, &bare) != nil {
-			return list
-		}
-		c.logger.Error("an update cannot be read; it is ignored", "update_id", bare.UpdateID, "error", c.redact(err.Error()))
-		raw[i] = fmt.Appendf(nil, `{"update_id":%d}`, bare.UpdateID)
-	}
-	mended, err := json.Marshal(raw)
-	if err != nil {
-		return list
-	}
-	return mended
 }
 
 // bounded fails, rather than cuts short, what is too long.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -20,7 +19,6 @@ import (
 	"github.com/mymmrac/telego"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"golang.org/x/sys/unix"
 
 	"habot/app/election"
 )
@@ -107,10 +105,7 @@ func TestLeaseThatEndsWhileAConnectionIsMadeSendsNothing(t *testing.T) {
 	}()
 	var held atomic.Bool
 	held.Store(true)
-	rt, ok := newBase().(*http.Transport)
-	if !ok {
-		t.Fatal("the base is no http.Transport")
-	}
+	rt := newBase(nil)
 	rt.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		held.Store(false)
 		return new(net.Dialer).DialContext(ctx, network, listener.Addr().String())
@@ -126,77 +121,10 @@ func TestLeaseThatEndsWhileAConnectionIsMadeSendsNothing(t *testing.T) {
 	}
 }
 
-// dialled is a connection as newBase makes them, and its peer's end, which reads nothing by itself.
-func dialled(t *testing.T) (near *net.TCPConn, far net.Conn) {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	rt, ok := newBase().(*http.Transport)
-	if !ok {
-		t.Fatal("the base is no http.Transport")
-	}
-	conn, err := rt.DialContext(t.Context(), "tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	if far, err = listener.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = far.Close() })
-	if near, ok = conn.(*net.TCPConn); !ok {
-		t.Fatalf("a connection is a %T", conn)
-	}
-	return near, far
-}
-
-// What the kernel has not delivered when the lease ends must not arrive once the path heals.
-func TestClosingAConnectionThrowsAwayWhatWasNotDelivered(t *testing.T) {
-	t.Parallel()
-	near, far := dialled(t)
-	if err := near.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	sent, err := near.Write(make([]byte, 64<<20))
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("a peer that does not read was sent %d bytes: %v", sent, err)
-	}
-	if err := near.Close(); err != nil {
-		t.Fatal(err)
-	}
-	read, err := io.Copy(io.Discard, far)
-	if !errors.Is(err, unix.ECONNRESET) || read >= int64(sent) {
-		t.Errorf("of %d bytes %d arrived after the connection was closed, and then %v; want fewer, and a reset", sent, read, err)
-	}
-}
-
-// A frozen process cannot close its connections.
-func TestKernelGivesUpAConnectionThatIsNotAcknowledged(t *testing.T) {
-	t.Parallel()
-	near, _ := dialled(t)
-	raw, err := near.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got int
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		got, failed = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-	}); err != nil || failed != nil {
-		t.Fatal(err, failed)
-	}
-	if d := time.Duration(got) * time.Millisecond; d != unacknowledgedFor {
-		t.Errorf("the kernel sends again for %v, want %v", d, unacknowledgedFor)
-	}
-}
-
 // The environment is the configuration's to read.
 func TestNoProxyIsTakenFromTheEnvironment(t *testing.T) {
 	t.Parallel()
-	if rt, ok := newBase().(*http.Transport); !ok || rt.Proxy != nil {
+	if newBase(nil).Proxy != nil {
 		t.Error("the way to Telegram asks for a proxy")
 	}
 }
@@ -265,7 +193,7 @@ func TestRedaction(t *testing.T) {
 		{"", "at /bot" + placeholder + "/getMe", "at /bot<token>/getMe"},
 	}
 	for _, tt := range tests {
-		if got := redaction(tt.token)(tt.text); got != tt.want {
+		if got := redaction(tt.token, nil)(tt.text); got != tt.want {
 			t.Errorf("%q without %q is %q, want %q", tt.text, tt.token, got, tt.want)
 		}
 	}
@@ -334,6 +262,14 @@ func TestVerdicts(t *testing.T) {
 		"setWebhook":         {t.Context(), bad(409, "Conflict: terminated by setWebhook request"), nil, conflict},
 		"webhook":            {t.Context(), bad(409, webhookSet), nil, webhook},
 		"blocked":            {t.Context(), bad(403, "Forbidden"), nil, permanent},
+		"wrong":              {t.Context(), bad(400, "Bad Request: message is too long"), nil, permanent},
+		"too large":          {t.Context(), bad(413, "Request Entity Too Large"), nil, permanent},
+		"not found":          {t.Context(), bad(404, "Not Found"), nil, unauthorized},
+		"logged out":         {t.Context(), bad(400, "Logged out"), nil, unauthorized},
+		"logged out, words":  {t.Context(), bad(400, "Bad Request: logged out"), nil, unauthorized},
+		"another server's":   {t.Context(), bad(421, "Misdirected Request: unallowed token specified"), nil, unauthorized},
+		"too slow":           {t.Context(), bad(408, "Request Timeout"), nil, transient},
+		"unheard of":         {t.Context(), bad(418, "I'm a teapot"), nil, transient},
 		"500":                {t.Context(), bad(500, "Internal Server Error"), nil, transient},
 		"500 in a 200":       {t.Context(), answer(200, "", `{"ok":false,"error_code":500,"description":"x"}`), nil, transient},
 		"no code":            {t.Context(), answer(200, "", `{"ok":false,"description":"x"}`), nil, transient},
@@ -520,11 +456,11 @@ func TestOffsets(t *testing.T) {
 	if p := l.next(0, now); p.offset != 8 {
 		t.Errorf("the poll that confirms is %+v", p)
 	}
-	l.polled(0)
+	l.polled(0, []int{7, 8, 9})
 	if p := l.next(0, now); p.offset != 8 {
 		t.Errorf("a poll without an offset confirmed something: %+v", p)
 	}
-	l.polled(8)
+	l.polled(8, []int{8, 9})
 	if p := l.next(0, now); p.offset != 0 {
 		t.Errorf("confirmed, but the poll is %+v", p)
 	}
@@ -563,7 +499,7 @@ func TestLedgerConfirmsUpToTheOldestInHand(t *testing.T) {
 	if l.take(14, now); l.idle() {
 		t.Error("with an update in hand the ledger is idle")
 	}
-	l.polled(14)
+	l.polled(14, nil)
 	if got := l.ids(); len(got) != 0 || l.offset != 0 {
 		t.Errorf("after the confirmation %v wait and %d confirms", got, l.offset)
 	}
@@ -579,7 +515,7 @@ func TestLedgerKeepsWhatIsHandledOutOfTurn(t *testing.T) {
 	}
 	l.done(10, now)
 	l.done(500, now)
-	l.polled(11)
+	l.polled(11, []int{11, 500})
 	if got := l.ids(); !slices.Equal(got, []int64{500}) || !l.knows(500) {
 		t.Errorf("handled and not confirmed are %v, want 500", got)
 	}

@@ -1,9 +1,7 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -17,11 +15,9 @@ import (
 
 // What is accepted, in words.
 const (
-	acceptedToken     = "a token from BotFather: digits, a colon, 35 of A-Z a-z 0-9 _ -"
 	acceptedURL       = "http://host[:port] or https://host[:port], a path allowed, no user, query or fragment"
 	acceptedMode      = ModePrimaryBackup + " or " + ModeBotOnly
 	acceptedInstances = "a comma-separated list of host or host:port, at most 64"
-	acceptedSecret    = "at least 16 bytes"
 	acceptedAddr      = "host:port or :port, port 1..65535"
 	acceptedName      = "1 to 64 of A-Z a-z 0-9 . _ -"
 	acceptedChats     = "a comma-separated list of chat ids (whole numbers, not 0), at most 20"
@@ -69,7 +65,7 @@ func (c *checker) config(raw environment) Config {
 		HTTPAddr:     c.addr("HTTP_ADDR", raw.HTTPAddr),
 		ReplicaName:  c.name(raw.ReplicaName),
 		AdminChatIDs: c.chats(raw.AdminChatIDs),
-		AdminToken:   c.long("ADMIN_TOKEN", c.secret("ADMIN_TOKEN", raw.AdminToken, raw.AdminTokenFile)),
+		AdminToken:   c.adminToken(raw),
 		LogLevel:     c.level(raw.LogLevel),
 		LogJSON:      c.oneOf("LOG_FORMAT", raw.LogFormat, acceptedFormat, "text", "json") == "json",
 
@@ -85,72 +81,24 @@ func (c *checker) config(raw environment) Config {
 	cfg.Token = c.token(raw)
 	cfg.Demo = cfg.Token == DemoToken
 	cfg.APIURL = c.apiURL(raw.TelegramAPIURL, cfg.Demo)
-	secret := c.long("CLUSTER_SECRET", c.secret("CLUSTER_SECRET", raw.ClusterSecret, raw.ClusterSecretFile))
-	if secret == "" {
-		secret = "derived from the token " + cfg.Token
+	cfg.Proxy = c.proxy(raw, cfg.APIURL, cfg.Demo)
+	cfg.ClusterSecrets = c.clusterSecrets(raw, cfg.Token)
+	cfg.OperatorKey = c.operatorKey(cfg.ClusterSecrets)
+	stack(&cfg, raw.SwarmTask)
+	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 && cfg.Lease > calmLease {
+		c.warn("LEASE=%v is longer than %v: while Telegram is down the role may move once", cfg.Lease, calmLease)
 	}
-	cfg.ClusterSecret = []byte(secret)
 	if cfg.Mode == ModeBotOnly && cfg.Replicas > 1 {
-		c.warn("MODE=%s holds no election: with REPLICAS=%d the replicas would cut off each other's polls; set REPLICAS=1", ModeBotOnly, cfg.Replicas)
+		c.warn("MODE=%s with REPLICAS=%d: there is no election, so all of them poll and end each other's polls (409); set REPLICAS=1", ModeBotOnly, cfg.Replicas)
 	}
-	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 && cfg.Replicas%2 == 0 && cfg.Quorum == 0 {
-		c.warn("REPLICAS=%d is even: it survives no more failures than %d", cfg.Replicas, cfg.Replicas-1)
+	switch spare := (cfg.Replicas - 1) / 2; {
+	case cfg.Mode != ModePrimaryBackup || cfg.Replicas%2 == 1 || cfg.Quorum != 0:
+	case spare == 0:
+		c.warn("REPLICAS=%d survives no failure: a majority of two is both; with 3 one may fail", cfg.Replicas)
+	default:
+		c.warn("REPLICAS=%d is even: it survives the failure of %d, as %d would", cfg.Replicas, spare, cfg.Replicas-1)
 	}
 	return cfg
-}
-
-// secret reads a variable or its _FILE twin.
-func (c *checker) secret(name, value, file string) string {
-	switch {
-	case file == "":
-		return value
-	case value != "":
-		c.secretProblem(name, fmt.Sprintf("both %s and %s_FILE are set; set one", name, name))
-		return ""
-	}
-	raw, err := c.readFile(file)
-	if err != nil {
-		// The value is not shown: it may be the secret itself, put in the wrong variable.
-		c.secretProblem(name+"_FILE", "the name of a readable file ("+reason(err)+")")
-		return ""
-	}
-	if value = strings.TrimSpace(string(raw)); value == "" {
-		c.secretProblem(name+"_FILE", "the name of a file that is not empty")
-	}
-	return value
-}
-
-// reason is why a file cannot be read, without its name.
-func reason(err error) string {
-	if failed, ok := errors.AsType[*fs.PathError](err); ok {
-		return failed.Err.Error()
-	}
-	return "it cannot be read"
-}
-
-func (c *checker) long(name, secret string) string {
-	if secret != "" && len(secret) < minSecret {
-		c.secretProblem(name, acceptedSecret)
-	}
-	return secret
-}
-
-var (
-	tokenShape = regexp.MustCompile(`^[0-9]{1,20}:[A-Za-z0-9_-]{35}$`)
-	// tokenWithin finds tokens where none belongs, mistyped ones too.
-	tokenWithin = regexp.MustCompile(`[0-9]{3}:[A-Za-z0-9_-]{20}`)
-)
-
-func (c *checker) token(raw environment) string {
-	before := len(c.problems)
-	token := c.secret("BOT_TOKEN", raw.BotToken, raw.BotTokenFile)
-	switch {
-	case token != "" && !tokenShape.MatchString(token):
-		c.secretProblem("BOT_TOKEN", acceptedToken)
-	case token == "" && len(c.problems) == before:
-		return DemoToken
-	}
-	return token
 }
 
 func (c *checker) apiURL(value string, demo bool) string {
@@ -165,15 +113,32 @@ func (c *checker) apiURL(value string, demo bool) string {
 		c.secretProblem("TELEGRAM_API_URL", acceptedURL)
 		return ""
 	}
+	host, _, _ := strings.Cut(value, "/")
 	switch {
-	case tokenWithin.MatchString(u.Path):
+	case tokenWithin.MatchString(u.Path), tokenWithin.MatchString(u.Opaque):
 		c.secretProblem("TELEGRAM_API_URL", acceptedURL+"; the token belongs into BOT_TOKEN")
+	case !strings.Contains(value, "://") && strings.ContainsAny(value, "@?#"):
+		c.secretProblem("TELEGRAM_API_URL", acceptedURL)
+	case !strings.Contains(value, "://"):
+		c.problem("TELEGRAM_API_URL", host, acceptedURL)
 	case (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || (u.Port() != "" && !isPort(u.Port())),
 		u.User != nil, strings.ContainsAny(value, "?#"):
 		// User, path and query are not shown: they may be secrets.
 		c.problem("TELEGRAM_API_URL", u.Scheme+"://"+u.Host, acceptedURL)
 	}
+	if u.Scheme == "http" && !demo && !isNear(u.Hostname()) {
+		c.warn("TELEGRAM_API_URL=%s://%s is not encrypted: the token travels in clear text to a host that is not this one; use https", u.Scheme, u.Host)
+	}
 	return strings.TrimRight(value, "/")
+}
+
+// isNear tells whether what is sent to a host stays on this machine, as far as its name tells: the loopback, or a
+// container's name, which has no dot.
+func isNear(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.IsLoopback()
+	}
+	return !strings.Contains(host, ".")
 }
 
 func (c *checker) oneOf(name, value, accepted string, values ...string) string {
@@ -291,6 +256,15 @@ func (c *checker) name(value string) string {
 		c.problem("REPLICA_NAME", value, acceptedName)
 	}
 	return value
+}
+
+// stack tells a Swarm stack, which fills the template in, from Compose, which hands it on as it is. A task
+// without a slot of its own (a service in global mode) has number 0, and shares that name with all the others.
+func stack(cfg *Config, task string) {
+	cfg.Stack = task != "" && !strings.Contains(task, "{{")
+	if cfg.Stack && cfg.ReplicaName == "" && nameShape.MatchString(task) && !strings.HasSuffix(task, ".0") {
+		cfg.ReplicaName = task
+	}
 }
 
 func (c *checker) chats(value string) []int64 {

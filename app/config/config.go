@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
@@ -24,7 +25,10 @@ const (
 	MaxLease    = time.Minute
 	MaxReplicas = 50
 
-	minSecret    = 16 // bytes
+	// calmLease: with a longer lease standbys may not have reported an outage of Telegram before the primary looks for a
+	// healthy one (bot/health.go).
+	calmLease = 4500 * time.Millisecond
+
 	maxInstances = 64
 	maxAdmins    = 20
 	maxRate      = 1000
@@ -37,22 +41,30 @@ type Config struct {
 	Token string
 	Demo  bool
 	// APIURL has no slash at its end.
-	APIURL    string
+	APIURL string
+	// Proxy is on the way to APIURL; nil for none. It may hold a password.
+	Proxy     *url.URL
 	Mode      string
 	Replicas  int
 	Instances []string
 	// Quorum is 0 for a majority.
-	Quorum        int
-	Lease         time.Duration
-	ClusterSecret []byte
-	PeerAddr      string
-	HTTPAddr      string
+	Quorum int
+	Lease  time.Duration
+	// ClusterSecrets are what replicas prove to each other: the first is sent, all are accepted.
+	ClusterSecrets [][]byte
+	PeerAddr       string
+	HTTPAddr       string
 	// ReplicaName is empty if it is to be found out.
-	ReplicaName  string
+	ReplicaName string
+	// Stack is true in a Swarm stack.
+	Stack        bool
 	AdminChatIDs []int64
 	AdminToken   string
-	LogLevel     slog.Level
-	LogJSON      bool
+	// OperatorKey is what the command line shows a replica of the same configuration. It follows from the first
+	// cluster secret, which does not follow from it.
+	OperatorKey string
+	LogLevel    slog.Level
+	LogJSON     bool
 
 	SimulatorAddr  string
 	SimulatorRate  float64
@@ -67,6 +79,9 @@ type environment struct {
 	BotToken          string `env:"BOT_TOKEN"`
 	BotTokenFile      string `env:"BOT_TOKEN_FILE"`
 	TelegramAPIURL    string `env:"TELEGRAM_API_URL"`
+	HTTPSProxy        string `env:"HTTPS_PROXY"`
+	HTTPProxy         string `env:"HTTP_PROXY"`
+	NoProxy           string `env:"NO_PROXY"`
 	Mode              string `env:"MODE" envDefault:"primary-backup"`
 	Replicas          string `env:"REPLICAS" envDefault:"3"`
 	Instances         string `env:"INSTANCES" envDefault:"bot"`
@@ -77,6 +92,7 @@ type environment struct {
 	PeerAddr          string `env:"PEER_ADDR" envDefault:":7175"`
 	HTTPAddr          string `env:"HTTP_ADDR" envDefault:":8080"`
 	ReplicaName       string `env:"REPLICA_NAME"`
+	SwarmTask         string `env:"SWARM_TASK"`
 	AdminChatIDs      string `env:"ADMIN_CHAT_IDS"`
 	AdminToken        string `env:"ADMIN_TOKEN"`
 	AdminTokenFile    string `env:"ADMIN_TOKEN_FILE"`
@@ -120,10 +136,11 @@ func given(environ []string) map[string]string {
 	set := map[string]string{}
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		if value = strings.TrimSpace(value); value != "" || name == "INSTANCES" {
+		if value = clean(value); value != "" || name == "INSTANCES" {
 			set[name] = value
 		}
 	}
+	lowerCase(set)
 	return set
 }
 
@@ -146,11 +163,11 @@ func Load(environ []string, readFile func(name string) ([]byte, error)) (Config,
 	if v, ok := set["INSTANCES"]; ok && v == "" {
 		c.problem("INSTANCES", v, acceptedInstances)
 	}
-	warnings, err := lookalikes(set)
-	if err != nil {
+	c.allProxy(set)
+	if err := c.lookalikes(set, cfg.Demo); err != nil {
 		return Config{}, Problems{err.Error()}
 	}
-	cfg.Warnings = append(c.warnings, warnings...)
+	cfg.Warnings = c.warnings
 	if len(c.problems) > 0 {
 		return Config{}, c.problems
 	}

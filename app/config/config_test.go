@@ -15,8 +15,11 @@ import (
 )
 
 const (
-	token  = "123456789:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQ-_"
-	secret = "correct horse battery staple"
+	token = "123456789:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQ-_"
+	// phrase is long enough for an ADMIN_TOKEN, but no cluster secret.
+	phrase = "correct horse battery staple"
+	secret = "UtCsjPNmx+wChid/KTCcAHs+J4ADYG7o83V7GE+/dfc="
+	older  = "683ad0971e816fb2139a418fd25babbc5eee83e7c98fad9b7e3565050810678f"
 )
 
 // files is a file system that fits in a table.
@@ -61,7 +64,7 @@ func TestNothingSetIsTheDemoOfThree(t *testing.T) {
 		want := config.Config{
 			Token: config.DemoToken, Demo: true, APIURL: "http://telegram:8081", Mode: config.ModePrimaryBackup,
 			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: 550 * time.Millisecond,
-			ClusterSecret: got.ClusterSecret, PeerAddr: ":7175", HTTPAddr: ":8080", LogLevel: slog.LevelInfo,
+			ClusterSecrets: got.ClusterSecrets, OperatorKey: got.OperatorKey, PeerAddr: ":7175", HTTPAddr: ":8080", LogLevel: slog.LevelInfo,
 			SimulatorAddr: ":8081", SimulatorRate: 2, SimulatorChats: 5,
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -76,13 +79,14 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"BOT_TOKEN="+token, "TELEGRAM_API_URL=http://api.local:8081/telegram/", "MODE=primary-backup", "REPLICAS=5",
 		"INSTANCES=bot, 10.0.0.7:7175,,[fd00::7]:7175,fd00::8,other.example.org", "QUORUM=4", "LEASE=1500ms",
 		"CLUSTER_SECRET="+secret, "PEER_ADDR=127.0.0.1:1", "HTTP_ADDR=[::1]:65535", "REPLICA_NAME=habot-bot_2.example",
-		"ADMIN_CHAT_IDS=5, -1001234567890,5,", "ADMIN_TOKEN="+secret+"!", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json",
+		"ADMIN_CHAT_IDS=5, -1001234567890,5,", "ADMIN_TOKEN="+phrase, "LOG_LEVEL=DEBUG", "LOG_FORMAT=json",
 		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000")
 	want := config.Config{
 		Token: token, APIURL: "http://api.local:8081/telegram", Mode: config.ModePrimaryBackup, Replicas: 5,
 		Instances: []string{"bot", "10.0.0.7:7175", "[fd00::7]:7175", "fd00::8", "other.example.org"}, Quorum: 4,
-		Lease: 1500 * time.Millisecond, ClusterSecret: []byte(secret), PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535",
-		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: secret + "!",
+		Lease: 1500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535",
+		Warnings:    []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https"},
+		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase, OperatorKey: got.OperatorKey,
 		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -106,7 +110,7 @@ func TestAcceptedValues(t *testing.T) {
 		"LEASE=200ms", "LEASE=60s", "LEASE=1m", "REPLICAS=1", "REPLICAS=49", "REPLICAS=50", "QUORUM=1", "QUORUM=3", "QUORUM=majority",
 		"MODE=bot-only", "LOG_LEVEL=warn", "LOG_LEVEL=error", "LOG_FORMAT=text", "SIMULATOR_RATE=0", "SIMULATOR_RATE=1000",
 		"SIMULATOR_CHATS=1", "ADMIN_CHAT_IDS=,", "ADMIN_CHAT_IDS=" + strings.Repeat("7,", 30), "REPLICA_NAME=" + strings.Repeat("n", 64),
-		"CLUSTER_SECRET=" + strings.Repeat("s", 16), "ADMIN_TOKEN=" + strings.Repeat("s", 16),
+		"ADMIN_TOKEN=" + strings.Repeat("s", 16),
 		"TELEGRAM_API_URL=https://[fd00::1]:8443", "TELEGRAM_API_URL=http://telegram", "INSTANCES=bot", "INSTANCES=::1", "INSTANCES=[::1]",
 		"INSTANCES=[::1]:7175", "INSTANCES=10.0.0.1", "INSTANCES=a.b.c:65535", "INSTANCES=tasks.my_bot",
 		"INSTANCES=" + strings.Repeat("bot,", 64), "HTTP_ADDR=0.0.0.0:8080", "PEER_ADDR=[::]:7175", "HTTP_ADDR=127.0.0.1:8080",
@@ -155,7 +159,7 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"TELEGRAM_API_URL=http://x/%zz", server},
 		{"BOT_TOKEN=123456789", botToken}, {"BOT_TOKEN=" + token[:len(token)-1], botToken}, {"BOT_TOKEN=" + token + "x", botToken},
 		{"BOT_TOKEN=bot" + token, botToken}, {"BOT_TOKEN=:" + strings.Repeat("a", 35), botToken},
-		{"CLUSTER_SECRET=" + secret[:15], bytes}, {"ADMIN_TOKEN=" + secret[:15], bytes},
+		{"ADMIN_TOKEN=" + phrase[:15], bytes},
 	}
 	for _, c := range cases {
 		p := problems(t, nil, c.set)
@@ -177,6 +181,9 @@ func TestTheRefusedValueIsShown(t *testing.T) {
 		{"INSTANCES=bot, b\nad ,bot", `INSTANCES="b\nad" is not accepted: `},
 		{"REPLICA_NAME=" + strings.Repeat("n", 500), `REPLICA_NAME="` + strings.Repeat("n", 80) + `..." is not accepted: `},
 		{"TELEGRAM_API_URL=ftp://x:1/y", `TELEGRAM_API_URL="ftp://x:1" is not accepted: `},
+		{"TELEGRAM_API_URL=api.telegram.org", `TELEGRAM_API_URL="api.telegram.org" is not accepted: http`},
+		{"TELEGRAM_API_URL=localhost:8081/x", `TELEGRAM_API_URL="localhost:8081" is not accepted: http`},
+		{"TELEGRAM_API_URL=u:p@host", `TELEGRAM_API_URL is not accepted: http`},
 	} {
 		if p := problems(t, nil, c.set); len(p) != 1 || !strings.HasPrefix(p[0], c.shown) {
 			t.Errorf("%s: got %q, want %s...", c.set, p, c.shown)
@@ -200,16 +207,102 @@ func TestEachProblemIsALineAndNothingElseIsBlamed(t *testing.T) {
 
 func TestASecretMayComeFromAFile(t *testing.T) {
 	t.Parallel()
-	f := files{"/run/token": "\n " + token + "\r\n", "/run/cluster": secret + "\n", "/run/admin": secret + "!\n"}
+	f := files{"/run/token": "\n " + token + "\r\n", "/run/cluster": secret + "\n", "/run/admin": phrase + "\n"}
 	got := mustLoad(t, f, "BOT_TOKEN_FILE=/run/token", "CLUSTER_SECRET_FILE=/run/cluster", "ADMIN_TOKEN_FILE=/run/admin")
-	if got.Token != token || got.Demo || string(got.ClusterSecret) != secret || got.AdminToken != secret+"!" {
-		t.Errorf("got token %q, cluster secret %q, admin token %q", got.Token, got.ClusterSecret, got.AdminToken)
+	if got.Token != token || got.Demo || !reflect.DeepEqual(got.ClusterSecrets, [][]byte{[]byte(secret)}) || got.AdminToken != phrase {
+		t.Errorf("got token %q, cluster secrets %q, admin token %q", got.Token, got.ClusterSecrets, got.AdminToken)
+	}
+}
+
+// Editors on Windows put a byte order mark in front of what they save.
+func TestAByteOrderMarkIsNoPartOfASecret(t *testing.T) {
+	t.Parallel()
+	const mark = "\ufeff"
+	f := files{"/run/token": mark + token + "\r\n", "/run/cluster": mark + " " + secret, "/run/admin": mark + phrase}
+	got := mustLoad(t, f, "BOT_TOKEN_FILE=/run/token", "CLUSTER_SECRET_FILE=/run/cluster", "ADMIN_TOKEN_FILE=/run/admin")
+	if got.Token != token || !reflect.DeepEqual(got.ClusterSecrets, [][]byte{[]byte(secret)}) || got.AdminToken != phrase {
+		t.Errorf("got token %q, cluster secrets %q, admin token %q", got.Token, got.ClusterSecrets, got.AdminToken)
+	}
+	if got := mustLoad(t, nil, "BOT_TOKEN="+mark+token); got.Token != token {
+		t.Errorf("in .env: token %q", got.Token)
+	}
+	p := problems(t, files{"/empty": mark + "\n"}, "BOT_TOKEN_FILE=/empty")
+	if len(p) != 1 || !isAbout(p[0], "BOT_TOKEN_FILE") || !strings.Contains(p[0], "not empty") {
+		t.Errorf("a file with a mark alone: %q", p)
+	}
+}
+
+// A stranger who reaches the replicas' port can test guesses of the cluster secret: only a generated one withstands.
+func TestTheClusterSecretIsAGeneratedOne(t *testing.T) {
+	t.Parallel()
+	const (
+		url    = "CWt2sUrS6aUAtqscdGYfE_MLmX4eN6lnI-1O1AJYzUA" // RFC 4648 section 5, without padding
+		long   = "tL/37oBcs2VLLqfJBHYGczRQ1WVOul6xT9igV9YlwPETc98cPDkpwJDnmUqlCDkBn5+xFPmV1ktI3T3VPmc="
+		lines  = "tL/37oBcs2VLLqfJBHYGczRQ1WVOul6xT9igV9YlwPETc98cPDkpwJDnmUqlCDkB\nn5+xFPmV1ktI3T3VPmc="
+		demand = "at least 32 random bytes as base64 or hex"
+	)
+	for _, s := range []string{secret, strings.TrimRight(secret, "="), url, url + "=", older, strings.ToUpper(older), long} {
+		if got := mustLoad(t, nil, "CLUSTER_SECRET="+s); !reflect.DeepEqual(got.ClusterSecrets, [][]byte{[]byte(s)}) {
+			t.Errorf("%s: %q", s, got.ClusterSecrets)
+		}
+	}
+	if got := mustLoad(t, files{"/s": lines + "\n"}, "CLUSTER_SECRET_FILE=/s"); !reflect.DeepEqual(got.ClusterSecrets, [][]byte{[]byte(lines)}) {
+		t.Errorf("as openssl writes 62 bytes: %q", got.ClusterSecrets)
+	}
+	for _, s := range []string{
+		"x", phrase, "correcthorsebattery", strings.Repeat("correcthorsebatterystaple", 4), strings.Repeat("0123456789", 7), strings.Repeat("a", 64),
+		strings.Repeat("Ab1/", 16), strings.Repeat("0", 64), older[:62], older + "0", secret[:40], "~" + secret, secret + "!", secret + " " + secret,
+		secret + "," + phrase, phrase + "," + secret, secret + ",", "," + secret, secret + "," + older + "," + url, secret + "," + secret,
+	} {
+		p := problems(t, nil, "CLUSTER_SECRET="+s)
+		if len(p) != 1 || !isAbout(p[0], "CLUSTER_SECRET") || !strings.Contains(p[0], demand) || !strings.Contains(p[0], "openssl rand -base64 32") {
+			t.Errorf("%s: got %q", s, p)
+		}
+		if len(s) > 8 && strings.Contains(p[0], s[:8]) {
+			t.Errorf("%s is shown: %q", s, p)
+		}
+	}
+}
+
+func TestASecondClusterSecretIsForRotation(t *testing.T) {
+	t.Parallel()
+	want := [][]byte{[]byte(secret), []byte(older)}
+	for _, s := range []string{secret + "," + older, secret + " , " + older} {
+		if got := mustLoad(t, nil, "CLUSTER_SECRET="+s); !reflect.DeepEqual(got.ClusterSecrets, want) {
+			t.Errorf("%q: %q", s, got.ClusterSecrets)
+		}
+	}
+	if got := mustLoad(t, files{"/s": secret + ",\n" + older + "\n"}, "CLUSTER_SECRET_FILE=/s"); !reflect.DeepEqual(got.ClusterSecrets, want) {
+		t.Errorf("a file: %q", got.ClusterSecrets)
+	}
+}
+
+// Swarm fills the template in; Compose hands it on as it is written. A service in global mode has no slots.
+func TestAStackNamesItsReplicas(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		set   []string
+		name  string
+		stack bool
+	}{
+		{[]string{"SWARM_TASK=habot_bot.2"}, "habot_bot.2", true},
+		{[]string{"SWARM_TASK=habot_bot.2", "REPLICA_NAME=alpha"}, "alpha", true},
+		{[]string{"SWARM_TASK={{.Service.Name}}.{{.Task.Slot}}"}, "", false},
+		{[]string{"SWARM_TASK={{.Service.Name}}.{{.Task.Slot}}", "REPLICA_NAME=alpha"}, "alpha", false},
+		{[]string{"SWARM_TASK=habot_bot.0"}, "", true},
+		{[]string{"SWARM_TASK=" + strings.Repeat("n", 63) + ".2"}, "", true},
+		{[]string{"SWARM_TASK="}, "", false},
+		{nil, "", false},
+	} {
+		if got := mustLoad(t, nil, c.set...); got.ReplicaName != c.name || got.Stack != c.stack {
+			t.Errorf("%q: name %q, stack %t", c.set, got.ReplicaName, got.Stack)
+		}
 	}
 }
 
 func TestABadSecretFileIsOneLine(t *testing.T) {
 	t.Parallel()
-	f := files{"/empty": "", "/blank": " \n", "/good": token, "/secret": secret, "/short": "short", "/junk": "not a token"}
+	f := files{"/empty": "", "/blank": " \n", "/good": token, "/secret": secret, "/short": "short", "/junk": "not a token", "/utf16": "\xff\xfe1\x002\x00", "/utf16be": "\xfe\xff\x001\x002"}
 	for _, c := range []struct {
 		about, says string
 		set         []string
@@ -223,9 +316,11 @@ func TestABadSecretFileIsOneLine(t *testing.T) {
 		{"BOT_TOKEN", "both BOT_TOKEN and BOT_TOKEN_FILE are set", []string{"BOT_TOKEN=" + token, "BOT_TOKEN_FILE=/good"}},
 		{"CLUSTER_SECRET", "both CLUSTER_SECRET and CLUSTER_SECRET_FILE are set", []string{"CLUSTER_SECRET=" + secret, "CLUSTER_SECRET_FILE=/secret"}},
 		{"ADMIN_TOKEN", "both ADMIN_TOKEN and ADMIN_TOKEN_FILE are set", []string{"ADMIN_TOKEN=" + secret, "ADMIN_TOKEN_FILE=/secret"}},
-		{"BOT_TOKEN", "BotFather", []string{"BOT_TOKEN_FILE=/junk"}},
-		{"CLUSTER_SECRET", "at least 16 bytes", []string{"CLUSTER_SECRET_FILE=/short"}},
-		{"ADMIN_TOKEN", "at least 16 bytes", []string{"ADMIN_TOKEN_FILE=/short"}},
+		{"BOT_TOKEN_FILE", "BotFather", []string{"BOT_TOKEN_FILE=/junk"}},
+		{"CLUSTER_SECRET_FILE", "openssl rand -base64 32", []string{"CLUSTER_SECRET_FILE=/short"}},
+		{"ADMIN_TOKEN_FILE", "at least 16 bytes", []string{"ADMIN_TOKEN_FILE=/short"}},
+		{"BOT_TOKEN_FILE", "UTF-8", []string{"BOT_TOKEN_FILE=/utf16"}},
+		{"CLUSTER_SECRET_FILE", "UTF-8", []string{"CLUSTER_SECRET_FILE=/utf16be"}},
 	} {
 		if p := problems(t, f, c.set...); len(p) != 1 || !isAbout(p[0], c.about) || !strings.Contains(p[0], c.says) {
 			t.Errorf("%q: got %q, want one line about %s that says %q", c.set, p, c.about, c.says)
@@ -269,11 +364,40 @@ func TestTheClusterSecretFollowsFromTheTokenAlone(t *testing.T) {
 	t.Parallel()
 	one, again := mustLoad(t, nil, "BOT_TOKEN="+token), mustLoad(t, nil, "BOT_TOKEN="+token, "LEASE=2s", "REPLICA_NAME=x")
 	other := mustLoad(t, nil, "BOT_TOKEN=1"+token)
-	if string(one.ClusterSecret) != string(again.ClusterSecret) {
+	if len(one.ClusterSecrets) != 1 || !reflect.DeepEqual(one.ClusterSecrets, again.ClusterSecrets) {
 		t.Error("replicas of one bot do not agree on the secret")
 	}
-	if string(one.ClusterSecret) == string(other.ClusterSecret) || len(one.ClusterSecret) < 16 {
-		t.Error("two bots share a secret, or it is short")
+	// Replicas of 1.0.0 have the same: a rolling update is one cluster.
+	if got := string(one.ClusterSecrets[0]); got != "derived from the token "+token || got == string(other.ClusterSecrets[0]) {
+		t.Errorf("the secret is %q", got)
+	}
+}
+
+// The command line in a container has the replica's environment, and so its key; others cannot make it.
+func TestTheOperatorKeyFollowsFromTheClusterSecretAlone(t *testing.T) {
+	t.Parallel()
+	one, again := mustLoad(t, nil, "CLUSTER_SECRET="+secret), mustLoad(t, nil, "CLUSTER_SECRET="+secret+","+older, "BOT_TOKEN="+token, "LEASE=2s")
+	other, derived := mustLoad(t, nil, "CLUSTER_SECRET="+older), mustLoad(t, nil, "BOT_TOKEN="+token)
+	keys := map[string]bool{one.OperatorKey: true, other.OperatorKey: true, derived.OperatorKey: true}
+	if one.OperatorKey != again.OperatorKey || len(keys) != 3 || len(one.OperatorKey) != 64 {
+		t.Errorf("keys %s, %s; others %s, %s", one.OperatorKey, again.OperatorKey, other.OperatorKey, derived.OperatorKey)
+	}
+	if strings.Contains(derived.OperatorKey, token) || strings.Contains(one.OperatorKey, secret) {
+		t.Error("a secret is in the key")
+	}
+}
+
+// A mistyped name must not give the demo to somebody who has a bot.
+func TestAMistypedTokenIsNoDemo(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"BOT_TOEKN", "BOT_TOKEN_FLIE", "TELEGRAM_BOT_TOKEN", "bot_token", "BOTTOKEN"} {
+		p := problems(t, nil, name+"="+token)
+		if len(p) != 1 || !isAbout(p[0], "BOT_TOKEN") || !strings.Contains(p[0], "it is not set, but "+name+" is") || strings.Contains(p[0], token[10:]) {
+			t.Errorf("%s: %q", name, p)
+		}
+	}
+	if got := mustLoad(t, nil, "BOT_TOEKN=x", "BOT_TOKEN="+token); got.Demo || len(got.Warnings) != 1 {
+		t.Errorf("beside a token: demo %t, %q", got.Demo, got.Warnings)
 	}
 }
 
@@ -284,30 +408,41 @@ func TestWarnings(t *testing.T) {
 		want []string // a part of each warning
 	}{
 		{nil, nil},
-		{[]string{"REPLICAS=4"}, []string{"REPLICAS=4 is even: it survives no more failures than 3"}},
-		{[]string{"REPLICAS=2"}, []string{"REPLICAS=2 is even"}},
+		{[]string{"REPLICAS=4"}, []string{"REPLICAS=4 is even: it survives the failure of 1, as 3 would"}},
+		{[]string{"REPLICAS=2"}, []string{"REPLICAS=2 survives no failure: a majority of two is both; with 3 one may fail"}},
 		{[]string{"REPLICAS=4", "QUORUM=3"}, nil},
 		{[]string{"REPLICAS=5", "QUORUM=3"}, nil},
 		{[]string{"REPLICAS=1", "QUORUM=1"}, nil},
 		{[]string{"REPLICAS=5", "QUORUM=2"}, []string{"QUORUM=2 is below a majority of REPLICAS=5"}},
 		{[]string{"REPLICAS=4", "QUORUM=2"}, []string{"QUORUM=2 is below a majority of REPLICAS=4"}},
 		{[]string{"REPLICAS=2", "QUORUM=1"}, []string{"QUORUM=1 is below a majority of REPLICAS=2"}},
-		{[]string{"MODE=bot-only"}, []string{"MODE=bot-only holds no election: with REPLICAS=3"}},
-		{[]string{"MODE=bot-only", "REPLICAS=4"}, []string{"MODE=bot-only holds no election: with REPLICAS=4"}},
+		{[]string{"MODE=bot-only"}, []string{"MODE=bot-only with REPLICAS=3: there is no election, so all of them poll and end each other's polls (409); set REPLICAS=1"}},
+		{[]string{"MODE=bot-only", "REPLICAS=4"}, []string{"MODE=bot-only with REPLICAS=4"}},
 		{[]string{"MODE=bot-only", "REPLICAS=1"}, nil},
-		{[]string{"BOT_TOKN=" + token}, []string{"BOT_TOKN is not known and has no effect; did you mean BOT_TOKEN?"}},
-		{[]string{"BOT_TOKEN_FLIE=/x"}, []string{"did you mean BOT_TOKEN_FILE?"}},
+		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=http://api.example.org:8081"}, []string{"TELEGRAM_API_URL=http://api.example.org:8081 is not encrypted: the token travels in clear text"}},
+		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=http://10.0.0.7"}, []string{"TELEGRAM_API_URL=http://10.0.0.7 is not encrypted"}},
+		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=http://[fd00::1]:80/x"}, []string{"TELEGRAM_API_URL=http://[fd00::1]:80 is not encrypted"}},
+		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=https://api.example.org"}, nil},
+		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=http://telegram-bot-api:8081"}, nil},
+		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=http://localhost:8081"}, nil},
+		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=http://127.0.0.1:8081"}, nil},
+		{[]string{"BOT_TOKEN=" + token, "TELEGRAM_API_URL=http://[::1]:8081"}, nil},
+		{[]string{"TELEGRAM_API_URL=http://demo.example.org"}, nil}, // the demo's token is public
+		{[]string{"LEASE=4500ms"}, nil},
+		{[]string{"LEASE=4501ms"}, []string{"LEASE=4.501s is longer than 4.5s: while Telegram is down the role may move once"}},
+		{[]string{"BOT_TOKN=" + token, "BOT_TOKEN=" + token}, []string{"BOT_TOKN is not known and has no effect; did you mean BOT_TOKEN?"}},
+		{[]string{"BOT_TOKEN_FLIE=/x", "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN_FILE?"}},
 		{[]string{"HABOT_LEASE=2s"}, []string{"HABOT_LEASE is not known and has no effect; did you mean LEASE?"}},
 		{[]string{"HABOT_MODE=x"}, []string{"did you mean MODE?"}},
-		{[]string{"TELEGRAM_BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
+		{[]string{"TELEGRAM_BOT_TOKEN=" + token, "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
 		{[]string{"TELEGRAM_TOKEN=" + token}, nil},
 		{[]string{"API_URL=http://x"}, []string{"did you mean TELEGRAM_API_URL?"}},
 		{[]string{"REPLICA=3"}, []string{"did you mean REPLICAS?"}},
-		{[]string{"bot_token=" + token}, []string{"did you mean BOT_TOKEN?"}},
-		{[]string{"BOT-TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
+		{[]string{"bot_token=" + token, "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
+		{[]string{"BOT-TOKEN=" + token, "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
 		{[]string{"ADMIN_CHAT_ID=1"}, []string{"did you mean ADMIN_CHAT_IDS?"}},
 		{[]string{"LOGLEVEL=debug"}, []string{"did you mean LOG_LEVEL?"}},
-		{[]string{"REPLICA=3", "BOT_TOKN=x"}, []string{"BOT_TOKN", "REPLICA "}},
+		{[]string{"REPLICA=3", "ADMIN_TOKN=x"}, []string{"ADMIN_TOKN", "REPLICA "}},
 		{[]string{"REPLICA="}, nil},
 		{[]string{"REPLICAS\n=3"}, nil}, // a warning is one line
 		{[]string{
@@ -343,7 +478,7 @@ func TestEveryVariableIsListedOnceWithItsDefault(t *testing.T) {
 			environ = append(environ, v.Name+"="+v.Default)
 		}
 	}
-	if len(all) != 21 {
+	if len(all) != 25 {
 		t.Errorf("%d variables: a new one needs its tests here", len(all))
 	}
 	if got, want := mustLoad(t, nil, environ...), mustLoad(t, nil); !reflect.DeepEqual(got, want) {
@@ -408,7 +543,7 @@ func checkLines(t *testing.T, err error, all []config.Variable, mark string) {
 func checkConfig(t *testing.T, cfg config.Config) {
 	t.Helper()
 	switch {
-	case cfg.Token == "", cfg.Demo != (cfg.Token == config.DemoToken), len(cfg.ClusterSecret) < 16:
+	case cfg.Token == "", cfg.Demo != (cfg.Token == config.DemoToken), len(cfg.ClusterSecrets) == 0, len(cfg.ClusterSecrets) > 2, len(cfg.ClusterSecrets[0]) < 32:
 		t.Errorf("secrets: %+v", cfg)
 	case cfg.Replicas < 1, cfg.Replicas > config.MaxReplicas, cfg.Quorum < 0, cfg.Quorum > cfg.Replicas:
 		t.Errorf("sizes: %+v", cfg)

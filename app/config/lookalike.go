@@ -8,19 +8,23 @@ import (
 	"strings"
 )
 
-// lookalikes warns of variables that are none of ours but look as if they were meant to be.
-func lookalikes(set map[string]string) ([]string, error) {
+// lookalikes warns of variables that are none of ours but look as if they were meant to be. A mistyped token is refused where
+// the demo would run instead of somebody's bot.
+func (c *checker) lookalikes(set map[string]string, demo bool) error {
 	known, err := Variables()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var warnings []string
 	for _, name := range slices.Sorted(maps.Keys(set)) {
-		if nearest := meant(name, known); nearest != "" {
-			warnings = append(warnings, fmt.Sprintf("the variable %s is not known and has no effect; did you mean %s?", name, nearest))
+		switch nearest := meant(name, known); {
+		case nearest == "":
+		case demo && (nearest == "BOT_TOKEN" || nearest == "BOT_TOKEN_FILE"):
+			c.secretProblem("BOT_TOKEN", fmt.Sprintf("it is not set, but %s is, which has no effect; rename it to %s, or unset it to run the demo", name, nearest))
+		default:
+			c.warn("the variable %s is not known and has no effect; did you mean %s?", name, nearest)
 		}
 	}
-	return warnings, nil
+	return nil
 }
 
 // variableShape bounds what is compared, and shown: nothing that breaks a line.

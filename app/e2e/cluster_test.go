@@ -16,7 +16,7 @@ import (
 
 var (
 	repetitions = flag.Int("repetitions", 2, "how often each fault is caused")
-	strict      = flag.Bool("strict", false, "fail if a figure of the README is missed")
+	strict      = flag.Bool("strict", false, "fail if a figure of FIGURES.md is missed")
 )
 
 const (

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -41,10 +39,10 @@ const (
 	roleNoTelegram = 10
 )
 
-// prometheusAPI is the real Prometheus of the stack.
-func prometheusAPI(t *testing.T) promapi.API {
+// prometheusAPI is a real Prometheus: that of the common stack answers at 127.0.0.1:9090.
+func prometheusAPI(t *testing.T, address string) promapi.API {
 	t.Helper()
-	client, err := api.NewClient(api.Config{Address: "http://127.0.0.1:9090"})
+	client, err := api.NewClient(api.Config{Address: "http://" + address})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +142,7 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
 // real Prometheus looks on, and then puts every question of the dashboard to it.
 func TestMonitoring(t *testing.T) {
 	_, _ = settled(t, size)
-	w := &watched{p: prometheusAPI(t)}
+	w := &watched{p: prometheusAPI(t, "127.0.0.1:9090")}
 	for _, r := range replicas(t) {
 		w.names = append(w.names, r.name)
 	}
@@ -197,7 +195,7 @@ func (w *watched) telegramLimits(t *testing.T) {
 	t.Helper()
 	const wait = 2
 	control(t, simulator.Control{Faults: []simulator.Fault{{Kind: simulator.FaultLimit, Seconds: 3, RetryAfterSeconds: wait}}})
-	w.shows(t, shownWithin, w.query(t, "Told to wait (retry_after)").Substitute(scrapeEvery, time.Minute), "",
+	w.shows(t, shownWithin, question(t, "Rate-limit wait (retry_after)").Substitute(scrapeEvery, time.Minute), "",
 		func(got map[string]float64) bool { return math.Abs(got[""]-wait) < 0.01 })
 	_, _ = settled(t, size)
 	time.Sleep(skew) // for the last of it to be scraped
@@ -206,7 +204,7 @@ func (w *watched) telegramLimits(t *testing.T) {
 // prometheusRestarts: it goes on where it was, and no change is seen that was none.
 func (w *watched) prometheusRestarts(t *testing.T) {
 	t.Helper()
-	changes := w.query(t, "Changes in 24 h").Expr
+	changes := question(t, "Changes in 24 h").Expr
 	value := func(expr string) map[string]float64 {
 		got, err := atOnce(t.Context(), w.p, expr, "replica")
 		if err != nil {
@@ -233,7 +231,7 @@ func (w *watched) prometheusRestarts(t *testing.T) {
 }
 
 // questions are those of the dashboard.
-func (*watched) questions(t *testing.T) []monitoring.Query {
+func questions(t *testing.T) []monitoring.Query {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(root(), "grafana", "dashboards", "habot.json"))
 	if err != nil {
@@ -250,9 +248,9 @@ func (*watched) questions(t *testing.T) []monitoring.Query {
 	return all
 }
 
-func (w *watched) query(t *testing.T, of string) monitoring.Query {
+func question(t *testing.T, of string) monitoring.Query {
 	t.Helper()
-	all := w.questions(t)
+	all := questions(t)
 	i := slices.IndexFunc(all, func(q monitoring.Query) bool { return q.Of == of })
 	if i < 0 {
 		t.Fatalf("the dashboard has no %s", of)
@@ -265,7 +263,7 @@ func (w *watched) query(t *testing.T, of string) monitoring.Query {
 func (w *watched) onePrimary(t *testing.T, end time.Time) {
 	t.Helper()
 	primaries := map[time.Time]int{}
-	for _, s := range overTime(t, w.p, w.query(t, "Roles").Expr, w.begun, end, scrapeEvery) {
+	for _, s := range overTime(t, w.p, question(t, "Roles").Expr, w.begun, end, scrapeEvery) {
 		name := string(s.Metric["replica"])
 		if !slices.Contains(w.names, name) {
 			t.Errorf("the roles show %q, which is no replica's name", name)
@@ -318,7 +316,7 @@ func (w *watched) noPanelIsEmpty(t *testing.T, end time.Time) {
 	t.Helper()
 	shown := end.Sub(w.begun).Round(time.Second)
 	address := regexp.MustCompile(`^\d+\.\d+\.\d+\.\d+(:\d+)?$|^[0-9a-f]{12}$`)
-	for _, q := range w.questions(t) {
+	for _, q := range questions(t) {
 		expr, step := q.Substitute(scrapeEvery, shown), q.Step(scrapeEvery, shown)
 		var series model.Matrix
 		if q.Instant {
@@ -360,7 +358,7 @@ func (w *watched) answers(t *testing.T, end time.Time, shown time.Duration) {
 	report := ask[simulator.Report](t, "/report")
 	total := func(of, label string) map[string]float64 {
 		sums := map[string]float64{}
-		q := w.query(t, of)
+		q := question(t, of)
 		for _, s := range overTime(t, w.p, q.Substitute(scrapeEvery, shown), w.begun, end, q.Step(scrapeEvery, shown)) {
 			for _, v := range s.Values {
 				if !math.IsNaN(float64(v.Value)) {
@@ -380,7 +378,7 @@ func (w *watched) answers(t *testing.T, end time.Time, shown time.Duration) {
 		{"Lost, twice", "", func(got map[string]float64) bool { return got[""] == float64(report.Lost) }},
 		{"Primary", "replica", func(got map[string]float64) bool { return len(got) == 1 && got[report.Poller] > 0 }},
 	} {
-		w.shows(t, shownWithin, w.query(t, c.of).Substitute(scrapeEvery, shown), model.LabelName(c.label), c.good)
+		w.shows(t, shownWithin, question(t, c.of).Substitute(scrapeEvery, shown), model.LabelName(c.label), c.good)
 	}
 	if handled := total("Updates handled, by replica", "replica"); len(handled) < 2 || handled[report.Poller] == 0 {
 		t.Errorf("updates are handled by %v", handled)
@@ -403,7 +401,7 @@ func (w *watched) answers(t *testing.T, end time.Time, shown time.Duration) {
 func (w *watched) annotations(t *testing.T, end time.Time) {
 	t.Helper()
 	shown := end.Sub(w.begun).Round(time.Second)
-	q := w.query(t, "Changes of primary")
+	q := question(t, "Changes of primary")
 	if !q.Annotation {
 		t.Fatal("changes of primary are no annotation")
 	}
@@ -447,29 +445,35 @@ func (w *watched) alerts(t *testing.T, end time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
-	for _, g := range rules.Groups {
-		for _, r := range g.Rules {
-			n++
-			switch r := r.(type) {
-			case promapi.RecordingRule:
-				err = ruleIsGood(r.Name, r.Health, r.LastError)
-			case promapi.AlertingRule:
-				err = ruleIsGood(r.Name, r.Health, r.LastError)
-			}
-			if err != nil {
-				t.Error(err)
-			}
+	health := healthOf(rules)
+	for rule, h := range health {
+		if h.of != promapi.RuleHealthGood {
+			t.Errorf("%s is %s: %s", rule, h.of, h.lastError)
 		}
 	}
-	if n < 30 || !strings.HasPrefix(rules.Groups[0].Name, "habot") {
-		t.Errorf("only %d rules are evaluated", n)
+	if len(health) < 30 {
+		t.Errorf("only %d rules are evaluated", len(health))
 	}
 }
 
-func ruleIsGood(rule string, h promapi.RuleHealth, lastError string) error {
-	if h != promapi.RuleHealthGood {
-		return errors.New(rule + " is " + string(h) + ": " + lastError)
+// ruleHealth is how the last evaluation of a rule went.
+type ruleHealth struct {
+	of        promapi.RuleHealth
+	lastError string
+}
+
+// healthOf is the health of each rule, by its number and name: several alerts share a name.
+func healthOf(rules promapi.RulesResult) map[string]ruleHealth {
+	all := map[string]ruleHealth{}
+	for _, g := range rules.Groups {
+		for i, r := range g.Rules {
+			switch r := r.(type) {
+			case promapi.RecordingRule:
+				all[fmt.Sprintf("%s %d %s", g.Name, i, r.Name)] = ruleHealth{r.Health, r.LastError}
+			case promapi.AlertingRule:
+				all[fmt.Sprintf("%s %d %s", g.Name, i, r.Name)] = ruleHealth{r.Health, r.LastError}
+			}
+		}
 	}
-	return nil
+	return all
 }

@@ -53,9 +53,18 @@ var buildBesides = sync.OnceValues(func() (string, error) {
 // has them removed when the test ends.
 func newStack(t *testing.T, project string, env ...string) *stack {
 	t.Helper()
+	s := plannedStack(t, project, env...)
+	s.up(t)
+	return s
+}
+
+// plannedStack is one that publishes no ports, is not started yet, and is removed when the test ends.
+func plannedStack(t *testing.T, project string, env ...string) *stack {
+	t.Helper()
 	if out, err := buildBesides(); err != nil {
 		t.Fatalf("build the image: %v\n%s", err, out)
 	}
+	_ = t.TempDir() // it is removed after the stack, whose files may be in it
 	s := &stack{project: project, files: []string{besides}, env: env}
 	s.down()
 	t.Cleanup(func() {
@@ -64,23 +73,38 @@ func newStack(t *testing.T, project string, env ...string) *stack {
 		}
 		s.down()
 	})
-	s.up(t)
 	return s
 }
 
 // up starts replicas and simulator, and finds the simulator.
 func (s *stack) up(t *testing.T) {
 	t.Helper()
-	if out, err := s.compose(t.Context(), "up", "--detach", "telegram", "bot"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	simulated := docker(t, "ps", "-q", "--filter", "label=com.docker.compose.project="+s.project,
-		"--filter", "label=com.docker.compose.service=telegram")
-	s.telegram = "http://" + docker(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", simulated) + ":8081"
+	s.carryOut(t, "up", "--detach", "telegram", "bot")
+	s.telegram = "http://" + s.address(t, "telegram") + ":8081"
 	eventually(t, 20*time.Second, func() error {
 		_, err := get[simulator.Report](t.Context(), s.telegram+"/report")
 		return err
 	})
+}
+
+// carryOut runs Docker Compose on the stack; it must succeed.
+func (s *stack) carryOut(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := s.compose(t.Context(), args...); err != nil {
+		t.Fatalf("docker compose %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// container is the id of a service's only container.
+func (s *stack) container(t *testing.T, service string) string {
+	t.Helper()
+	return docker(t, "ps", "-q", "--filter", "label=com.docker.compose.project="+s.project, "--filter", "label=com.docker.compose.service="+service)
+}
+
+// address is where a service's only container is reached from this machine.
+func (s *stack) address(t *testing.T, service string) string {
+	t.Helper()
+	return docker(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", s.container(t, service))
 }
 
 // logs are the last things that the replicas logged.

@@ -62,18 +62,6 @@ func (c Config) inquiry() time.Duration { return c.Lease / 5 }
 // acquaintance is how often standbys ask everybody, to know who is there.
 func (c Config) acquaintance() time.Duration { return min(2*c.Lease, time.Second) }
 
-// hearing is how recently a replica must have been heard to count as reachable: one question may be
-// lost, and a renewal is heard that often even under a long lease.
-func (c Config) hearing() time.Duration { return max(5*c.acquaintance()/2, 2*c.Heartbeat()) }
-
-// growth is how long more replicas than N must be heard together before the larger number is used:
-// longer than hearing, so that a replica that restarts is never counted twice.
-func (c Config) growth() time.Duration { return 8 * c.hearing() / 5 }
-
-// forget is how long a replica that is not heard any more is remembered, and a larger number than N
-// with it.
-func (c Config) forget() time.Duration { return max(time.Minute, 2*c.hearing()) }
-
 // sparing bounds how long a primary under another lease is left alone at a time: no lease is longer.
 const sparing = time.Minute
 

@@ -99,6 +99,8 @@ type peer struct {
 	since  Instant // when it was heard first, without a break since then
 	// joined: it has taken part, and so may have promised something. Only such a replica counts.
 	joined bool
+	// within is how long after heard it counts as reachable.
+	within time.Duration
 }
 
 // Machine is one replica's election. It is not safe for concurrent use: one goroutine owns it.
@@ -121,6 +123,7 @@ type Machine struct {
 	promise promise
 	last    term
 	history []Change
+	wonAt   map[Claim]int64 // by the wall clock, for people; of what is in history
 	peers   map[ReplicaID]*peer
 
 	// floorSeen is the highest timestamp met anywhere; lastOwn the last one used here.
@@ -200,6 +203,7 @@ func New(cfg Config, r Reading) *Machine {
 		joinedAt:     r.Now.Add(cfg.JoinSilence()),
 		queryAt:      r.Now,
 		health:       Health{OK: true},
+		wonAt:        map[Claim]int64{},
 		peers:        map[ReplicaID]*peer{},
 		departed:     map[ReplicaID]Instant{},
 		mismatchTold: map[string]Refusal{},
@@ -317,7 +321,7 @@ func (m *Machine) look() {
 	}
 	m.role = Looking
 	m.lookingSince = m.now
-	m.queryAt = min(m.queryAt, m.now.Add(m.cfg.Retry()))
+	m.queryAt = min(m.queryAt, m.now.Add(time.Duration(m.rounds())*m.cfg.Retry()))
 }
 
 // mayClaimAt is when a looking replica becomes candidate if nothing else happens.
@@ -329,22 +333,30 @@ func (m *Machine) mayClaimAt() Instant {
 	if !m.last.over {
 		at = max(at, m.last.until)
 	}
-	if !m.health.OK && !m.named {
+	if m.named {
+		return at
+	}
+	at = max(at, m.lookingSince)
+	if !m.health.OK {
 		// Let those claim first who can reach Telegram.
 		at = max(at, m.lookingSince.Add(m.cfg.Lease/2))
 	}
-	return at
+	return at.Add(m.spread())
 }
 
-// query asks everybody: often while no primary shows itself, seldom otherwise. A primary needs no
+// query asks the others, a few at a time: often while no primary shows itself, seldom otherwise. A primary needs no
 // questions: its renewals are answered by everybody.
 func (m *Machine) query() {
-	if m.role != Primary {
-		m.emit(SendQuery{})
-	}
 	every := m.cfg.acquaintance()
-	if m.role == Joining || m.role == Looking || (m.role == Standby && m.now.Sub(m.last.sign) > m.cfg.Lease/2) {
-		every = m.cfg.inquiry()
+	ask, missed := SendQuery{Rounds: m.rounds()}, m.now.Sub(m.last.sign) > m.cfg.Lease/2
+	if m.role == Joining || m.role == Looking || (m.role == Standby && missed) {
+		every = m.inquiry()
+	}
+	if missed && !m.last.over {
+		ask.Missed = m.last.claim.Replica
+	}
+	if m.role != Primary {
+		m.emit(ask)
 	}
 	m.queryAt = m.now.Add(every)
 }
@@ -409,11 +421,11 @@ func (m *Machine) meet(s Status) {
 	since, joined := m.now, s.Role != Joining && s.Role != Leaving // one that leaves may never have joined
 	if p, ok := m.peers[s.Replica]; ok {
 		joined = joined || p.joined
-		if m.now.Sub(p.heard) <= m.cfg.hearing() {
+		if m.now.Sub(p.heard) <= p.within {
 			since = p.since
 		}
 	}
-	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, joined: joined}
+	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.hearing(), joined: joined}
 	if s.Role == Leaving && s.Replica == m.holdFor {
 		m.holdFor = "" // it never claims
 	}
@@ -506,7 +518,12 @@ func (m *Machine) remember(c Change) {
 		return
 	}
 	m.history = append(m.history, c)
+	m.wonAt[c.Claim] = m.wall
+	if c.Claim.Replica != m.cfg.Self {
+		m.wonAt[c.Claim] = min(m.wall, c.Claim.Timestamp)
+	}
 	if len(m.history) > historyLength {
+		delete(m.wonAt, m.history[0].Claim)
 		m.history = slices.Delete(m.history, 0, 1)
 	}
 	m.emit(PrimaryChanged{c})
@@ -885,6 +902,7 @@ func (m *Machine) onBotStopped() {
 	m.claimAt = m.now.Add(m.cfg.HoldBack())
 	m.emit(SteppedDown{Claim: c, Reason: m.reason})
 	m.look()
+	m.hearSeldom()
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c, Released: true, Reason: m.reason, Successor: m.successor}})
 }
 
@@ -1126,27 +1144,27 @@ func (m *Machine) quorum() int {
 // whoever looks after a crash is not to see two.
 func (m *Machine) reachable(p *peer) bool {
 	followed := m.safe() && p.status.Role == Primary && p.status.Primary.Compare(m.last.claim) < 0
-	return m.now.Sub(p.heard) <= m.cfg.hearing() && !followed
+	return m.now.Sub(p.heard) <= p.within && !followed
 }
 
 // measure keeps the number of replicas in force: the configured one, or a larger one that has been
 // heard together for a while. Replicas that join do not count yet, so that one that restarts under
 // another name is not counted twice. One that has left in order counts no more (countOut).
 func (m *Machine) measure() {
-	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > m.cfg.forget() })
+	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > m.forget() })
 	n := 1
 	for id, p := range m.peers {
 		switch {
-		case m.now.Sub(p.heard) > m.cfg.forget():
+		case m.now.Sub(p.heard) > m.forget():
 			delete(m.peers, id)
 		case m.reachable(p) && p.joined:
 			n++
 		}
 	}
-	maps.DeleteFunc(m.departed, func(_ ReplicaID, at Instant) bool { return m.now.Sub(at) > m.cfg.forget() })
+	maps.DeleteFunc(m.departed, func(_ ReplicaID, at Instant) bool { return m.now.Sub(at) > m.forget() })
 	if n <= m.cfg.Replicas {
 		m.growing = false
-		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.cfg.forget() {
+		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.forget() {
 			m.resize(0)
 		}
 		return
@@ -1155,7 +1173,7 @@ func (m *Machine) measure() {
 	if !m.growing {
 		m.growing, m.since = true, m.now
 	}
-	if n > m.size && m.now.Sub(m.since) >= m.cfg.growth() {
+	if n > m.size && m.now.Sub(m.since) >= m.growth() {
 		m.resize(n)
 	}
 }

@@ -2,6 +2,7 @@ package election
 
 import (
 	"cmp"
+	"encoding/json"
 	"strings"
 	"time"
 )
@@ -12,6 +13,9 @@ const Protocol = 1
 
 // MaxText bounds each text in a message, in bytes.
 const MaxText = 256
+
+// MaxHandled bounds the updates in a Progress.
+const MaxHandled = 1000
 
 // Instant is a reading of a local clock that nobody can set and that runs while the machine sleeps
 // (CLOCK_BOOTTIME on Linux), as the time since an arbitrary origin. Instants of two replicas MUST
@@ -48,7 +52,8 @@ func (c Claim) Compare(o Claim) int {
 	return cmp.Compare(c.Replica, o.Replica)
 }
 
-// Time is the claim's timestamp as a wall clock would show it.
+// Time is the claim's timestamp as a wall clock would show it. It may be far ahead of all wall clocks: View.Since is for
+// people.
 func (c Claim) Time() time.Time { return time.Unix(0, c.Timestamp) }
 
 // Role is what a replica is in the election.
@@ -135,10 +140,26 @@ type Change struct {
 	Name     string `json:"name"`
 	Previous string `json:"previous"`
 	Reason   Reason `json:"reason"`
-	// Gap is how long nobody was primary: from the last sign of the old primary's role (its
-	// release, or its last renewal heard) to the new one's. 0 if there was none before.
-	Gap time.Duration `json:"gap_ns"`
+	// Gap is the time without a primary: from the last sign of the old primary's role (its release, or its last
+	// renewal received) to the new one's. It means something only if GapMeasured.
+	Gap time.Duration `json:"gap_ns,omitempty"`
+	// WonAt is when the new primary took over, by a wall clock: its own where this is its own history, elsewhere the
+	// claim's timestamp or, if that lies ahead, the time at which this replica learned of the change. For people: it
+	// orders nothing. It is set in a View alone, and is never sent to other replicas.
+	WonAt time.Time `json:"won_at,omitzero"`
 }
+
+// Since is when the new primary took over, for people.
+func (c Change) Since() time.Time {
+	if c.WonAt.IsZero() {
+		return c.Claim.Time()
+	}
+	return c.WonAt
+}
+
+// GapMeasured tells whether Gap was measured. A primary that knows of none before it cannot tell how long there was
+// none: all replicas may have restarted.
+func (c Change) GapMeasured() bool { return c.Reason != ReasonStart }
 
 // Health is what a replica knows of its own way to Telegram.
 type Health struct {
@@ -241,6 +262,8 @@ type Progress struct {
 	Sequence uint64 `json:"sequence"`
 	// Handled are the ids of updates handled since the last confirmation to Telegram; at most 1000.
 	Handled []int64 `json:"handled"`
+	// Notes are what else the work wants its successor to know, as it wrote them; at most 1000, 48 KiB together.
+	Notes []json.RawMessage `json:"notes,omitempty"`
 }
 
 // Peer is another replica as this one sees it.
@@ -274,6 +297,16 @@ type View struct {
 	Quorum    int `json:"quorum"`
 	// History is the changes of primary known here, oldest first; at most 100.
 	History []Change `json:"history"`
+}
+
+// Since is when the holder of a claim took over, for people: as in History if it is there.
+func (v View) Since(c Claim) time.Time {
+	for _, h := range v.History {
+		if h.Claim == c {
+			return h.Since()
+		}
+	}
+	return c.Time()
 }
 
 // Known tells whether this replica knows a primary now, itself included.

@@ -73,8 +73,12 @@ type Output interface{ output() }
 type (
 	// Reply answers the ClaimReceived of this step.
 	Reply struct{ Answer ClaimAnswer }
-	// SendQuery asks every instance for its Status.
-	SendQuery struct{}
+	// SendQuery asks instances for their Status: the next share of them in turn, so that each is asked once in so many
+	// Rounds; every instance if that is 1. Missed, if not empty, is a primary that is not heard: it is asked in any case.
+	SendQuery struct {
+		Rounds int
+		Missed ReplicaID
+	}
 	// SendClaim sends the claim to every instance; RoundDone follows when all have answered or failed.
 	SendClaim struct {
 		Request ClaimRequest

@@ -330,7 +330,13 @@ func tell(out election.Output) string {
 		}
 		return s + " floor=" + show(a.From.Floor)
 	case election.SendQuery:
-		return "ask all"
+		if out.Rounds == 1 {
+			return "ask all"
+		}
+		if out.Missed != "" {
+			return fmt.Sprintf("ask 1/%d, and %s", out.Rounds, out.Missed)
+		}
+		return fmt.Sprintf("ask 1/%d", out.Rounds)
 	case election.SendClaim:
 		return fmt.Sprintf("claim %s as %s, round %d", show(out.Request.Claim), out.Request.From.Role, out.Round)
 	case election.SendEnd:

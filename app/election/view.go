@@ -54,6 +54,12 @@ func (m *Machine) View(now Instant) View {
 		Reachable: 1,
 		History:   slices.Clone(m.history),
 	}
+	for i, c := range v.History {
+		v.History[i].WonAt = time.Unix(0, m.wonAt[c.Claim])
+	}
+	if n := len(v.History); n > 0 {
+		v.Self.Change = v.History[n-1]
+	}
 	for _, p := range m.peers {
 		r := m.reachable(p)
 		if r {
@@ -63,7 +69,7 @@ func (m *Machine) View(now Instant) View {
 	}
 	slices.SortFunc(v.Peers, func(a, b Peer) int { return byName(a.Status, b.Status) })
 	for _, name := range slices.Sorted(maps.Keys(m.misfits)) {
-		if x := m.misfits[name]; m.now.Sub(x.heard) <= m.cfg.hearing() {
+		if x := m.misfits[name]; m.now.Sub(x.heard) <= m.hearing() {
 			v.Mismatched = append(v.Mismatched, Mismatched{Name: name, Reason: x.why, Theirs: x.theirs})
 		}
 	}

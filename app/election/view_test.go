@@ -167,3 +167,55 @@ func TestReadingThatGoesBackIsTakenAsTheLastOne(t *testing.T) {
 		  > refuse c/950 held holder=b/900 remaining=510 floor=b/900
 	`)
 }
+
+// A clock far ahead that won once puts all later timestamps ahead: they order terms, and are no times for people.
+func TestAClockFarAheadIsNoTimeForPeople(t *testing.T) {
+	t.Parallel()
+	today := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	ahead := time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC)
+	cfg := election.Config{Self: "m", Name: "m", Lease: lease, Replicas: 3}
+	m := election.New(cfg, election.Reading{Wall: today.UnixNano()})
+	p := heard("p", "p")
+	p.Role, p.Primary, p.Remaining = election.Primary, election.Claim{Timestamp: ahead.UnixNano(), Replica: "p"}, lease
+	p.Change = election.Change{Claim: p.Primary, Name: "p", Reason: election.ReasonStart}
+	m.Step(election.Reading{Now: at(0), Wall: today.UnixNano()}, election.StatusReceived{Status: p})
+	v := m.View(at(0))
+	if since := v.Since(v.Self.Primary); !since.Equal(today) || !v.Self.Change.Since().Equal(today) {
+		t.Errorf("p is primary since %v, by its last change since %v; want %v", since, v.Self.Change.Since(), today)
+	}
+	// m succeeds it, above its timestamp.
+	wall := today.Add(time.Minute)
+	now := at(3 * 60_000)
+	var claim election.Claim
+	for _, out := range m.Step(election.Reading{Now: now, Wall: wall.UnixNano()}, election.Tick{}) {
+		if c, ok := out.(election.SendClaim); ok {
+			claim = c.Request.Claim
+		}
+	}
+	if claim.Timestamp <= ahead.UnixNano() {
+		t.Fatalf("it claims %v, which is not above %v", claim.Time(), ahead)
+	}
+	m.Step(election.Reading{Now: now, Wall: wall.UnixNano()}, election.AnswerReceived{
+		Answer: election.ClaimAnswer{From: heard("b", "b"), Claim: claim, Granted: true}, SentAt: now,
+	})
+	v = m.View(now)
+	if !v.IsPrimary() || !v.Since(claim).Equal(wall) {
+		t.Errorf("role %s, since %v, want %v", v.Self.Role, v.Since(claim), wall)
+	}
+	if s := m.Status(now); !s.Change.WonAt.IsZero() {
+		t.Error("what is sent to others has a field that version 1.0.0 refuses")
+	}
+}
+
+// A clock that runs behind when a replica learns of a term does not put it before its timestamp's time.
+func TestATermIsAsOldAsItsTimestamp(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	m := election.New(election.Config{Self: "m", Name: "m", Lease: lease, Replicas: 3}, election.Reading{Wall: now.UnixNano()})
+	p := heard("p", "p")
+	p.Role, p.Primary, p.Remaining = election.Primary, election.Claim{Timestamp: now.Add(-time.Hour).UnixNano(), Replica: "p"}, lease
+	m.Step(election.Reading{Wall: now.UnixNano()}, election.StatusReceived{Status: p})
+	if v := m.View(at(0)); !v.Since(p.Primary).Equal(now.Add(-time.Hour)) {
+		t.Errorf("it is primary since %v", v.Since(p.Primary))
+	}
+}

@@ -1,5 +1,5 @@
 // Package listener opens ports that strangers cannot use up: the connections open at once are bounded,
-// in all and per remote address. One that is too many is closed at once, so that nobody waits behind it.
+// in all, per remote address, and per IPv6 network of 64 bits. One that is too many is closed at once, so that nobody waits behind it.
 // The machine's own loopback is not bounded: health checks and probes always get through. It also knows how
 // a server behind such a port is stopped.
 //
@@ -29,7 +29,7 @@ type Listener struct {
 
 	mu    sync.Mutex
 	total int
-	open  map[netip.Addr]int
+	open  map[netip.Prefix]int // by address, and by network
 }
 
 // Listen opens a TCP port.
@@ -77,7 +77,7 @@ func Local(addr string) string {
 
 // New bounds a listener.
 func New(l net.Listener, bounds Bounds) *Listener {
-	return &Listener{Listener: l, bounds: bounds, open: map[netip.Addr]int{}}
+	return &Listener{Listener: l, bounds: bounds, open: map[netip.Prefix]int{}}
 }
 
 // Accept returns the next connection that is within the bounds.
@@ -106,11 +106,15 @@ func remote(conn net.Conn) (netip.Addr, bool) {
 func (l *Listener) take(from netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total >= l.bounds.Total || l.open[from] >= l.bounds.PerAddress {
+	address, network := counted(from)
+	if l.total >= l.bounds.Total || l.open[address] >= l.bounds.PerAddress || network.IsValid() && l.open[network] >= l.bounds.Total/2 {
 		return false
 	}
 	l.total++
-	l.open[from]++
+	l.open[address]++
+	if network.IsValid() {
+		l.open[network]++
+	}
 	return true
 }
 
@@ -118,9 +122,27 @@ func (l *Listener) give(from netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if l.open[from]--; l.open[from] == 0 {
-		delete(l.open, from)
+	address, network := counted(from)
+	l.lower(address)
+	if network.IsValid() {
+		l.lower(network)
 	}
+}
+
+func (l *Listener) lower(p netip.Prefix) {
+	if l.open[p]--; l.open[p] == 0 {
+		delete(l.open, p)
+	}
+}
+
+// counted is what an address counts for: itself, and with IPv6 its network of 64 bits, all of which one host may have.
+// The network's bound is wide: all replicas may be in it.
+func counted(from netip.Addr) (address, network netip.Prefix) {
+	address = netip.PrefixFrom(from, from.BitLen())
+	if from.Is6() {
+		network = netip.PrefixFrom(from.WithZone(""), 64).Masked()
+	}
+	return address, network
 }
 
 // bounded gives its place back when it is closed.

@@ -77,6 +77,30 @@ func TestOneAddressCannotTakeEveryPlace(t *testing.T) {
 	}
 }
 
+// A host with IPv6 has a /64 of addresses to come from, but so have all replicas of one network.
+func TestANetworkOfIPv6AddressesTakesHalfOfThePlacesAtMost(t *testing.T) {
+	t.Parallel()
+	q := queue{make(chan net.Conn, 100)}
+	l := New(q, Bounds{Total: 8, PerAddress: 2})
+	in, refused := accept(t, l, q, "[2001:db8::1]:1", "[2001:db8::2:3:4:5]:1", "[2001:db8::3]:1", "[2001:db8::ffff]:1", "[2001:db8::4]:1",
+		"[2001:db8:0:1::1]:1", "10.0.0.1:1", "10.0.0.2:1")
+	if len(in) != 7 || refused != 1 {
+		t.Fatalf("%d let in, %d refused", len(in), refused)
+	}
+	if err := in[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := accept(t, l, q, "[2001:db8::77]:1", "[2001:db8::78]:1"); len(again) != 1 {
+		t.Errorf("%d let in for one place", len(again))
+	}
+	for _, c := range in {
+		_ = c.Close()
+	}
+	if l.total != 1 || len(l.open) != 2 { // an address and its network
+		t.Errorf("%d open, %v", l.total, l.open)
+	}
+}
+
 func TestAllTogetherAreBoundedButForTheLoopback(t *testing.T) {
 	t.Parallel()
 	q := queue{make(chan net.Conn, 100)}

@@ -2,7 +2,7 @@
 // and when whoever reads them stalls, lines are dropped and counted rather than the election, or the
 // fail-stop, held up. LOG.md lists what is logged, and its keys.
 //
-// It may import the standard library alone.
+// It may import the standard library and golang.org/x/time/rate.
 package logging
 
 import (
@@ -23,10 +23,10 @@ type Queue struct {
 	own     *slog.Logger // for lines about the log itself
 }
 
-// NewQueue returns a queue in front of w. It writes until the process ends; what it has to say itself is
-// JSON if json, so that every line is.
-func NewQueue(w io.Writer, json bool) *Queue {
-	q := &Queue{lines: make(chan []byte, queueLength), flushes: make(chan chan struct{}), own: New(w, slog.LevelInfo, json)}
+// NewQueue returns a queue in front of w. It writes until the process ends. Lines of its own are JSON if json, so that
+// every line is, and carry attrs, as the lines of the process are to do.
+func NewQueue(w io.Writer, json bool, attrs ...any) *Queue {
+	q := &Queue{lines: make(chan []byte, queueLength), flushes: make(chan chan struct{}), own: New(w, slog.LevelInfo, json).With(attrs...)}
 	go q.run(w)
 	return q
 }

@@ -29,7 +29,7 @@ func TestNobodyWaitsForALogThatIsNotRead(t *testing.T) {
 	t.Parallel()
 	r := &reader{}
 	r.mu.Lock() // it stalls
-	q := NewQueue(r, true)
+	q := NewQueue(r, true, "replica", "r7")
 	log := New(q, slog.LevelInfo, true)
 	const lines = 3 * queueLength
 	for i := range lines { // would never end if it waited
@@ -45,6 +45,7 @@ func TestNobodyWaitsForALogThatIsNotRead(t *testing.T) {
 		var entry struct {
 			Msg     string
 			Omitted int
+			Replica string
 		}
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			t.Fatalf("a line that is no JSON: %q", line)
@@ -52,7 +53,9 @@ func TestNobodyWaitsForALogThatIsNotRead(t *testing.T) {
 		if entry.Msg == "line" {
 			written++
 		}
-		dropped += entry.Omitted
+		if dropped += entry.Omitted; entry.Omitted > 0 && entry.Replica != "r7" {
+			t.Errorf("a line without its replica: %s", line)
+		}
 	}
 	if written+dropped != lines || written < queueLength {
 		t.Errorf("%d written and %d dropped of %d", written, dropped, lines)

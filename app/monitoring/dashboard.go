@@ -9,11 +9,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grafana/grafana-foundation-sdk/go/bargauge"
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
-	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
 	"github.com/grafana/grafana-foundation-sdk/go/cog/variants"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/grafana/grafana-foundation-sdk/go/heatmap"
 	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	"github.com/grafana/grafana-foundation-sdk/go/stat"
+	"github.com/grafana/grafana-foundation-sdk/go/statetimeline"
+	"github.com/grafana/grafana-foundation-sdk/go/table"
+	"github.com/grafana/grafana-foundation-sdk/go/text"
+	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 )
 
 // maxDataPoints is how many points a panel of usual width asks for.
@@ -39,7 +45,7 @@ type Query struct {
 // Read decodes a dashboard strictly: a field that Grafana does not know is an error, and so is one that
 // it cannot do without. Not safe for concurrent use: Grafana's types keep a registry of panels.
 func Read(raw []byte) (Dashboard, error) {
-	plugins.RegisterDefaultPlugins()
+	known := register()
 	var d Dashboard
 	if err := strict(&d, raw); err != nil {
 		return d, fmt.Errorf("decode the dashboard strictly: %w", err)
@@ -48,6 +54,7 @@ func Read(raw []byte) (Dashboard, error) {
 	var fields struct {
 		Panels []struct {
 			Title       string          `json:"title"`
+			Type        string          `json:"type"`
 			FieldConfig json.RawMessage `json:"fieldConfig"`
 		} `json:"panels"`
 	}
@@ -55,6 +62,9 @@ func Read(raw []byte) (Dashboard, error) {
 		return d, fmt.Errorf("decode the panels: %w", err)
 	}
 	for _, p := range fields.Panels {
+		if _, ok := known.ConfigForPanelcfgVariant(p.Type); !ok && p.Type != "row" {
+			return d, fmt.Errorf("%s is a panel of the kind %s, whose options are not checked: register it", p.Title, p.Type)
+		}
 		if err := strict(&dashboard.FieldConfigSource{}, p.FieldConfig); err != nil {
 			return d, fmt.Errorf("decode the fields of %s strictly: %w", p.Title, err)
 		}
@@ -63,6 +73,20 @@ func Read(raw []byte) (Dashboard, error) {
 		return d, fmt.Errorf("decode the dashboard: %w", err)
 	}
 	return d, nil
+}
+
+// register makes the panels known that a dashboard may have. All that Grafana has would be thirty packages
+// more to compile for the tests.
+func register() *cog.Runtime {
+	known := cog.NewRuntime()
+	for _, panel := range []variants.PanelcfgConfig{
+		bargauge.VariantConfig(), heatmap.VariantConfig(), stat.VariantConfig(), statetimeline.VariantConfig(),
+		table.VariantConfig(), text.VariantConfig(), timeseries.VariantConfig(),
+	} {
+		known.RegisterPanelcfgVariant(panel)
+	}
+	known.RegisterDataqueryVariant(prometheus.VariantConfig())
+	return known
 }
 
 // strict decodes; Grafana's types return an empty list of errors, which is not nil, if there are none.

@@ -52,6 +52,9 @@ func TestAFieldThatGrafanaDoesNotKnowIsAnError(t *testing.T) {
 			t.Errorf("%s can be misspelt", field)
 		}
 	}
+	if _, err := monitoring.Read([]byte(strings.Replace(good, `"type": "stat"`, `"type": "piechart"`, 1))); err == nil {
+		t.Error("a panel whose options are not checked is accepted")
+	}
 }
 
 func TestTheDashboardIsForReading(t *testing.T) {

@@ -64,6 +64,28 @@ func TestEveryMetricIsDocumentedWithItsType(t *testing.T) {
 	}
 }
 
+// Labels with a closed set of values: each value that is exported is named in the metric's row, and each value that
+// the row names is exported.
+func TestEveryValueOfAClosedLabelIsDocumented(t *testing.T) {
+	replica, simulated := exported(t)
+	doc := read(t, "prometheus/METRICS.md")
+	values := map[string][]string{}
+	for _, m := range regexp.MustCompile(`(?m)^(habot_[a-z_]+){(?:reason|result|outcome|kind|state)="([^"]*)"} `).FindAllStringSubmatch(string(replica)+string(simulated), -1) {
+		values[m[1]] = append(values[m[1]], m[2])
+	}
+	if len(values) < 9 {
+		t.Fatalf("only %v have such labels", values)
+	}
+	for metric, exported := range values {
+		row := regexp.MustCompile("(?m)^\\| `" + metric + "` \\| [a-z]+ \\| [^|]*\\| [^|:]*:([^|]*) \\|$").FindStringSubmatch(doc)
+		if row == nil {
+			t.Errorf("METRICS.md does not list the values of %s", metric)
+			continue
+		}
+		between(t, "METRICS.md: "+metric, first("`([a-z_]+)`", row[1]), exported)
+	}
+}
+
 func TestEveryRecordedSeriesIsDocumented(t *testing.T) {
 	between(t, "METRICS.md", first("(?m)^\\| `((?:instance|replica|habot):[a-z_:]+)` \\|", read(t, "prometheus/METRICS.md")),
 		first(`(?m)^ +- record: (\S+)$`, read(t, "prometheus/rules.yml")))

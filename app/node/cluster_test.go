@@ -283,9 +283,13 @@ func (l link) travel(ctx context.Context, addr string) (*member, error) {
 		m = l.c.members[i]
 	}
 	l.c.mu.Unlock()
-	if lost {
-		<-ctx.Done() // packets are dropped, not refused
-		return nil, ctx.Err()
+	if lost { // packets are dropped, not refused: TCP gives up before the sender does
+		select {
+		case <-time.After(settings.QueryTimeout()):
+			return nil, errCut
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	if m == nil {
 		return nil, errCut

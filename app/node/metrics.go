@@ -38,7 +38,7 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 		}, []string{"reason"}),
 		takeoverSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "habot_takeover_seconds",
-			Help:    "How long nobody was primary when this replica took over, as it knows it.",
+			Help:    "Time without a primary before this replica took over, as it measured it.",
 			Buckets: []float64{.01, .025, .05, .1, .2, .3, .4, .5, .6, .7, .8, .9, 1, 1.1, 1.2, 1.3, 1.5, 2, 3, 5, 10, 30},
 		}),
 		claimSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -101,6 +101,13 @@ func newGauges(view func() election.View) gauges {
 		newGauge("habot_primary_known", "1 if this replica knows a primary.", func(v election.View) float64 { return truth(v.Known()) }),
 		newGauge("habot_primary_timestamp_seconds", "Timestamp of the primary this replica knows; 0 if none.",
 			func(v election.View) float64 { return float64(v.Self.Primary.Timestamp) / 1e9 }),
+		newGauge("habot_primary_since_timestamp_seconds", "When the primary this replica knows took over, by a wall clock, for people; 0 if none.",
+			func(v election.View) float64 {
+				if !v.Known() {
+					return 0
+				}
+				return float64(v.Since(v.Self.Primary).UnixNano()) / 1e9
+			}),
 		newGauge("habot_lease_remaining_seconds", "What is left of this replica's own lease; 0 unless it is primary.",
 			func(v election.View) float64 {
 				if !v.IsPrimary() {
@@ -118,9 +125,9 @@ func newGauges(view func() election.View) gauges {
 			func(v election.View) float64 { return truth(v.Self.Health.OK) }),
 	},
 		changeTime: prometheus.NewDesc("habot_last_change_timestamp_seconds",
-			"Timestamp of the last change of primary this replica knows: to whom, from whom (empty: nobody known), why.", change, nil),
+			"Timestamp of the last change of primary this replica knows: to whom, from whom (empty: none known), why.", change, nil),
 		changeGap: prometheus.NewDesc("habot_last_change_gap_seconds",
-			"How long nobody was primary at the last change this replica knows, as the new primary knows it.", change, nil),
+			"Time without a primary at the last change this replica knows, as the new primary measured it; absent if it could not.", change, nil),
 	}
 }
 
@@ -142,6 +149,8 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	if c := v.Self.Change; !c.Claim.IsZero() {
 		labels := []string{c.Name, c.Previous, string(c.Reason)}
 		ch <- prometheus.MustNewConstMetric(g.changeTime, prometheus.GaugeValue, float64(c.Claim.Timestamp)/1e9, labels...)
-		ch <- prometheus.MustNewConstMetric(g.changeGap, prometheus.GaugeValue, c.Gap.Seconds(), labels...)
+		if c.GapMeasured() {
+			ch <- prometheus.MustNewConstMetric(g.changeGap, prometheus.GaugeValue, c.Gap.Seconds(), labels...)
+		}
 	}
 }

@@ -154,6 +154,9 @@ func TestMetricsTellTheLastChange(t *testing.T) {
 			if labels, _ := lastChange(t, m.reg, "habot_last_change_timestamp_seconds"); labels["primary"] != p.name() || labels["previous"] != "" || labels["reason"] != "start" {
 				t.Errorf("%s tells %v of the first primary", m.name(), labels)
 			}
+			if labels, gap := lastChange(t, m.reg, "habot_last_change_gap_seconds"); labels != nil {
+				t.Errorf("%s tells %v: %v s without a primary, which it did not measure", m.name(), labels, gap)
+			}
 		}
 		c.sever(p, true)
 		next, _ := c.successor(p, 2*lease)

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,6 +70,13 @@ type Term struct {
 	Handled []int64
 	// Report tells the standbys what has been handled since the last confirmation. It never blocks.
 	Report func(handled []int64)
+	// Notes are what the last term's work noted last.
+	Notes []json.RawMessage
+	// Note tells the standbys, from now on with each report, what else the successor is to know; it replaces what was noted
+	// before. It never blocks. Noted tells whether so many know the latest that the successor will: every replica that is
+	// reachable, and with this one a majority of all there are to be. It asks the loop, and so takes a moment.
+	Note  func(notes []json.RawMessage)
+	Noted func() bool
 }
 
 // Work is what the primary does. When ctx ends it MUST be silent at once; it MUST return only after
@@ -144,7 +152,7 @@ func New(cfg Config) *Node {
 		done:    make(chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
-	n.said.role, n.said.roster = election.Joining, roster{}
+	n.said.role, n.said.roster, n.said.roles = election.Joining, roster{}, newQuota()
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
 	n.metrics = newMetrics(n, cfg.Registerer)
@@ -207,7 +215,7 @@ func (n *Node) carryOut(outs []election.Output) {
 		switch out := out.(type) {
 		case election.Reply, election.LeaveReply: // taken by the caller that asked
 		case election.SendQuery:
-			n.sender.query()
+			n.sender.query(out)
 		case election.SendClaim:
 			n.sender.claim(out)
 		case election.SendEnd:
@@ -296,15 +304,11 @@ func (n *Node) startWork(ch election.Change) {
 	n.term = t
 	n.working.Store(t.number)
 	n.arm(t)
+	handled, notes := n.inherited()
+	told := teller{n: n, latest: election.Progress{Claim: ch.Claim, Notes: notes}}
 	work := Term{
-		Change:  ch,
-		Held:    func() bool { return n.held(t.number) },
-		Drain:   t.drain,
-		Handled: n.inherited(),
-		Report: func(handled []int64) {
-			// What is told is learnt too: the next term may be this replica's again.
-			n.learn(n.sender.progress(election.Progress{Claim: ch.Claim, Handled: handled}))
-		},
+		Change: ch, Held: func() bool { return n.held(t.number) }, Drain: t.drain,
+		Handled: handled, Report: told.report, Notes: notes, Note: told.note, Noted: n.noted,
 	}
 	go func() {
 		err := runWork(ctx, n.cfg.Work, work)
@@ -356,16 +360,56 @@ func (n *Node) workEnded(t *runningTerm, err error) {
 		n.failure = cmp.Or(n.failure, fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly)))
 		n.step(election.Leave{Reason: election.ReasonPartFailed})
 	case err != nil:
-		n.cfg.Logger.Warn("the primary's work ended badly", "error", err)
+		n.cfg.Logger.Warn("primary work returned an error", "error", err)
 	}
 	n.step(election.BotStopped{})
 }
 
-// inherited is what predecessors are known to have handled.
-func (n *Node) inherited() []int64 {
+// inherited is what predecessors are known to have handled, and the notes of the last of them: it had those before it.
+func (n *Node) inherited() ([]int64, []json.RawMessage) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return append(append([]int64(nil), n.progress[0].Handled...), n.progress[1].Handled...)
+	return append(append([]int64(nil), n.progress[0].Handled...), n.progress[1].Handled...), n.progress[0].Notes
+}
+
+// teller tells the standbys what one term's work has to say, all of it each time.
+type teller struct {
+	n      *Node
+	mu     sync.Mutex
+	latest election.Progress
+}
+
+func (t *teller) report(handled []int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.latest.Handled = handled
+	t.tell(false)
+}
+
+func (t *teller) note(notes []json.RawMessage) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.latest.Notes = notes
+	t.tell(true)
+}
+
+// tell sends the latest. What is told is learnt too: the next term may be this replica's again.
+func (t *teller) tell(notes bool) { t.n.learn(t.n.sender.progress(t.latest, notes)) }
+
+// noted tells whether so many replicas know the latest notes that the successor will.
+func (n *Node) noted() bool {
+	v := n.View()
+	knows := n.sender.knowing()
+	here := 1
+	for _, p := range v.Peers {
+		switch {
+		case knows[p.Status.Replica]:
+			here++
+		case p.Reachable:
+			return false
+		}
+	}
+	return here >= max(v.Expected/2+1, 2)
 }
 
 // --- into the loop ------------------------------------------------------------------------------

@@ -2,7 +2,9 @@ package node_test
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,4 +155,129 @@ func TestSuccessorKnowsWhatWasHandledLast(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Others refuse a message with more than MaxHandled updates: what is beyond is not told.
+func TestProgressIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		many := make([]int64, election.MaxHandled+10)
+		for i := range many {
+			many[i] = int64(i + 1)
+		}
+		c.last().term.Report(many)
+		time.Sleep(4 * hop)
+		c.sever(p, true)
+		next, _ := c.successor(p, 2*lease)
+		if !slices.Equal(next.term.Handled, many[:election.MaxHandled]) {
+			t.Errorf("the successor was handed %d updates", len(next.term.Handled))
+		}
+	})
+}
+
+func note(text string) []json.RawMessage { return []json.RawMessage{json.RawMessage(`"` + text + `"`)} }
+
+func texts(notes []json.RawMessage) string {
+	var all []string
+	for _, n := range notes {
+		all = append(all, string(n))
+	}
+	return strings.Join(all, " ")
+}
+
+// Notes go with every report, until others replace them, and from term to term.
+func TestNotesAreHandedToTheSuccessor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		term := c.last().term
+		from := time.Now()
+		term.Note(note("first"))
+		term.Note(note("second"))
+		term.Report([]int64{1})
+		if took := time.Since(from); took != 0 {
+			t.Errorf("it blocked for %s", took)
+		}
+		time.Sleep(6 * hop)
+		c.sever(p, true)
+		next, _ := c.successor(p, 2*lease)
+		if !slices.Equal(next.term.Handled, []int64{1}) || texts(next.term.Notes) != `"second"` {
+			t.Errorf("the successor was handed %v and %s", next.term.Handled, texts(next.term.Notes))
+		}
+		c.sever(p, false)
+		time.Sleep(2 * lease)
+		next.term.Report([]int64{2})
+		time.Sleep(6 * hop)
+		if err := next.who.node.Switchover(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		third, _ := c.successor(next.who, fewTrips)
+		if texts(third.term.Notes) != `"second"` {
+			t.Errorf("the third was handed %s", texts(third.term.Notes))
+		}
+		third.term.Note(nil)
+		third.term.Report(nil)
+		time.Sleep(6 * hop)
+		if err := third.who.node.Switchover(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if fourth, _ := c.successor(third.who, fewTrips); len(fourth.term.Notes) != 0 {
+			t.Errorf("the fourth was handed %s", texts(fourth.term.Notes))
+		}
+	})
+}
+
+// Who is reachable knows, and with the primary that is a majority: then any successor does.
+func TestNotesAreKnownOnceEveryReachableReplicaHasThem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		term := c.last().term
+		term.Note(note("one"))
+		if term.Noted() {
+			t.Error("nobody can know yet")
+		}
+		time.Sleep(3 * hop)
+		if !term.Noted() {
+			t.Error("all know")
+		}
+		term.Note(note("two"))
+		c.sever(c.others(p)[0], true)
+		time.Sleep(3 * hop)
+		if term.Noted() {
+			t.Error("one that was reachable until now does not know")
+		}
+		time.Sleep(5 * lease)
+		if !term.Noted() {
+			t.Error("a majority knows, and the third is not there")
+		}
+		c.sever(c.others(p)[0], false)
+		time.Sleep(2 * lease)
+		if term.Noted() {
+			t.Error("one is back that does not know")
+		}
+		term.Note(note("two"))
+		time.Sleep(6 * hop)
+		if !term.Noted() {
+			t.Error("all know again")
+		}
+	})
+}
+
+func TestAReplicaAloneHasNobodyToKnowItsNotes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a", func(m *member) { m.cfg.Election.Replicas = 1 })
+		c.await(2*lease, "a primary", func() bool { return c.primary() != nil })
+		term := c.last().term
+		term.Note(note("one"))
+		time.Sleep(lease)
+		if term.Noted() {
+			t.Error("nobody else is there")
+		}
+	})
 }

@@ -50,19 +50,3 @@ func TestRosterTellsOfComingsAndGoings(t *testing.T) {
 		t.Errorf("%d names are remembered", len(r))
 	}
 }
-
-func TestQuotaLeavesOutAndCounts(t *testing.T) {
-	t.Parallel()
-	var q quota
-	lines, omitted := 0, 0
-	for i := range 600 {
-		if n, ok := q.take(second(i)); ok {
-			lines++
-			omitted += n
-		}
-	}
-	n, ok := q.take(second(1000))
-	if omitted += n; !ok || lines != 10*quotaLines || lines+omitted != 600 {
-		t.Errorf("%d lines and %d left out of 600 in ten minutes", lines, omitted)
-	}
-}

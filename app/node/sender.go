@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"hash/fnv"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,8 +20,14 @@ const (
 	maxLeaves  = 2
 )
 
-// lastWord bounds saying that this replica has left: it is worth more than an answer that is late for an election.
+// lastWord bounds the wait for answers to saying that this replica has left: it is worth more than an answer that is late for an election.
 const lastWord = 500 * time.Millisecond
+
+// patience bounds a request to another replica, or the election's QueryTimeout if that is longer. It is much longer
+// than most answers are of use, because a request that is given up takes its connection with it: where many replicas
+// share few processors, each answer that comes too late would cost a handshake, and so make the next come later still.
+// A path that is broken is found by TCP instead, which ends the connection.
+const patience = 3 * time.Second
 
 // sender takes messages to all addresses, each on a goroutine of its own so that one that hangs
 // holds up no other, and brings the answers back to the loop.
@@ -28,13 +37,19 @@ type sender struct {
 	idle chan struct{}   // told when nothing is under way any more
 	told chan struct{}   // told when a standby knows the latest progress
 
+	// Owned by the loop: the address that was asked last for its status.
+	asked string
+
 	mu       sync.Mutex
 	running  int
-	underway map[slot]int
+	underway map[slot][]election.Instant   // since when, the oldest first
+	granted  map[string]election.Claim     // by address: what was granted there last
 	address  map[election.ReplicaID]string // where each replica answered last
 	left     map[string]bool               // addresses whose replica has left: nobody answers there
 	latest   election.Progress
 	version  uint64
+	noted    uint64                      // the version with which the notes came that are the latest
+	knows    map[string]uint64           // by address, the version that was taken last
 	telling  map[string]election.Instant // addresses to which progress is under way, and since when
 }
 
@@ -49,57 +64,90 @@ func newSender(n *Node) *sender {
 		ctx:      context.Background(),
 		idle:     make(chan struct{}, 1),
 		told:     make(chan struct{}, 1),
-		underway: map[slot]int{},
+		underway: map[slot][]election.Instant{},
+		granted:  map[string]election.Claim{},
 		address:  map[election.ReplicaID]string{},
 		left:     map[string]bool{},
 		telling:  map[string]election.Instant{},
+		knows:    map[string]uint64{},
 	}
 }
 
-// each calls f for every address at once, at most limit of a kind per address, and then done, if no
-// address was left out: below a majority a candidate wins by what everybody says.
-func (s *sender) each(kind byte, limit int, f func(ctx context.Context, addr string) error, done func()) {
-	var round sync.WaitGroup
-	everybody := s.n.cfg.Transport.Complete()
-	within := s.n.cfg.Election.QueryTimeout()
-	if kind == 'd' {
-		within = max(within, lastWord)
+// bound is how long a request is waited for.
+func (s *sender) bound() time.Duration { return max(patience, s.n.cfg.Election.QueryTimeout()) }
+
+// begin takes room for another request to an address, if fewer than limit are under way and the last left at least
+// apart ago, longer the more there are. Otherwise overdue says that one should have been answered by now, so that the
+// address counts as asked.
+func (s *sender) begin(at slot, now election.Instant, m message) (room, overdue bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since := s.underway[at]
+	apart := m.apart + time.Duration(len(since)-1)*s.n.cfg.Election.Resend()
+	if len(since) == 0 || (len(since) < m.limit && now.Sub(since[len(since)-1]) >= apart) {
+		s.underway[at] = append(since, now)
+		return true, false
 	}
-	for _, addr := range s.n.cfg.Transport.Addresses() {
-		at := slot{addr, kind}
-		s.mu.Lock()
-		full := s.underway[at] >= limit || kind == 'd' && s.left[addr]
-		if !full {
-			s.underway[at]++
-		}
-		s.mu.Unlock()
-		if full {
-			everybody = false
+	return false, now.Sub(since[0]) >= s.n.cfg.Election.QueryTimeout()
+}
+
+// finish gives the room of a request back that began at since.
+func (s *sender) finish(at slot, since election.Instant) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := s.underway[at]
+	i := slices.Index(left, since)
+	if s.underway[at] = slices.Delete(left, i, i+1); len(left) == 1 {
+		delete(s.underway, at)
+	}
+}
+
+// message is what goes to several addresses.
+type message struct {
+	kind byte
+	// limit bounds how many of the kind are under way to an address at once; the next leaves apart after the last.
+	limit int
+	apart time.Duration
+	send  func(ctx context.Context, addr string) error
+	// done, if set, is called when all that were asked have answered or failed, after QueryTimeout at the latest, if
+	// no address was left out: below a majority a candidate wins by what everybody says.
+	done func()
+}
+
+// each sends a message to all addresses at once. complete: they are all there are.
+func (s *sender) each(addrs []string, complete bool, m message) {
+	var round sync.WaitGroup
+	now := s.n.cfg.Clock.Read().Now
+	for _, addr := range addrs {
+		at := slot{addr, m.kind}
+		room, overdue := s.begin(at, now, m)
+		if !room {
+			complete = complete && overdue
 			continue
 		}
 		round.Add(1)
 		s.spawn(func() {
 			defer round.Done()
-			ctx, cancel := context.WithTimeout(s.ctx, within)
+			ctx, cancel := context.WithTimeout(s.ctx, s.bound())
 			defer cancel()
-			err := f(ctx, addr)
-			s.mu.Lock()
-			if s.underway[at]--; s.underway[at] == 0 {
-				delete(s.underway, at)
-			}
-			s.mu.Unlock()
+			err := m.send(ctx, addr)
+			s.finish(at, now)
 			if err != nil {
 				s.n.cfg.Logger.Debug("a replica did not answer", "addr", addr, "error", err)
 				s.n.cfg.Transport.Refresh()
 			}
 		})
 	}
-	if done != nil && everybody {
-		s.spawn(func() {
-			round.Wait()
-			done()
-		})
+	if m.done == nil || !complete {
+		return
 	}
+	done := sync.OnceFunc(m.done)
+	late := time.AfterFunc(s.n.cfg.Election.QueryTimeout(), done)
+	s.spawn(func() {
+		round.Wait()
+		late.Stop()
+		done()
+	})
 }
 
 // spawn runs f on a goroutine that settle waits for.
@@ -127,8 +175,13 @@ func (s *sender) quiet() bool {
 	return s.running == 0
 }
 
-func (s *sender) query() {
-	s.each('q', maxQueries, func(ctx context.Context, addr string) error {
+// query asks a share of the addresses for their status, and the primary that is missed.
+func (s *sender) query(out election.SendQuery) {
+	addrs := s.share(out.Rounds)
+	if missed := s.addressOf(out.Missed); missed != "" && !slices.Contains(addrs, missed) {
+		addrs = append(addrs, missed)
+	}
+	s.each(addrs, false, message{kind: 'q', limit: maxQueries, send: func(ctx context.Context, addr string) error {
 		sentAt := s.n.cfg.Clock.Read().Now
 		st, err := s.n.cfg.Transport.Status(ctx, addr)
 		if err != nil {
@@ -139,11 +192,46 @@ func (s *sender) query() {
 			s.n.step(election.StatusReceived{Status: st, SentAt: sentAt})
 		})
 		return nil
-	}, nil)
+	}})
 }
 
+// share is the next of the addresses, in turn. Where a replica begins depends on its id, so that they do not all ask the
+// same one at once.
+func (s *sender) share(rounds int) []string {
+	addrs := s.n.cfg.Transport.Addresses()
+	if rounds <= 1 || len(addrs) == 0 {
+		return addrs
+	}
+	var from int
+	if s.asked == "" {
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(s.n.cfg.Election.Self)) // never fails
+		from = int(h.Sum32() % uint32(len(addrs)))    //nolint:gosec // a few addresses
+	} else if i, found := slices.BinarySearch(addrs, s.asked); found {
+		from = i + 1
+	} else {
+		from = i
+	}
+	n := (len(addrs) + rounds - 1) / rounds
+	turn := append(addrs[from:len(addrs):len(addrs)], addrs[:from]...)[:n]
+	s.asked = turn[n-1]
+	return turn
+}
+
+// apart is how much later than a claim that was not answered the next leaves to the same address. One of two
+// replicas is asked at once, since its answer decides; of many a quorum needs few, and those that do not answer may
+// be too busy to.
+func (s *sender) apart(addrs int) time.Duration {
+	return time.Duration(addrs/4) * s.n.cfg.Election.Retry()
+}
+
+// claim sends a claim to all addresses. A candidate's goes to those alone that have not granted it.
 func (s *sender) claim(out election.SendClaim) {
-	s.each('c', maxClaims, func(ctx context.Context, addr string) error {
+	addrs, complete := s.n.cfg.Transport.Addresses(), s.n.cfg.Transport.Complete()
+	if out.Request.From.Role == election.Candidate {
+		addrs = slices.DeleteFunc(addrs, func(addr string) bool { return s.grantedAt(addr) == out.Request.Claim })
+	}
+	s.each(addrs, complete, message{kind: 'c', limit: maxClaims, apart: s.apart(len(addrs)), send: func(ctx context.Context, addr string) error {
 		sentAt := s.n.cfg.Clock.Read().Now
 		a, err := s.n.cfg.Transport.Claim(ctx, addr, out.Request)
 		if err != nil {
@@ -151,27 +239,47 @@ func (s *sender) claim(out election.SendClaim) {
 		}
 		s.n.metrics.claimSeconds.Observe(s.n.cfg.Clock.Read().Now.Sub(sentAt).Seconds())
 		s.met(a.From.Replica, addr)
+		if a.Granted {
+			s.grants(addr, a.Claim)
+		}
 		s.n.post(func(election.Reading) {
 			s.n.step(election.AnswerReceived{Answer: a, SentAt: sentAt})
 		})
 		return nil
-	}, func() {
+	}, done: func() {
 		s.n.post(func(election.Reading) { s.n.step(election.RoundDone{Round: out.Round}) })
-	})
+	}})
+}
+
+func (s *sender) grantedAt(addr string) election.Claim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.granted[addr]
+}
+
+func (s *sender) grants(addr string, c election.Claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.granted[addr] = c
+	s.forget()
 }
 
 func (s *sender) end(req election.EndRequest) {
-	s.each('e', maxEnds, func(ctx context.Context, addr string) error {
+	s.each(s.n.cfg.Transport.Addresses(), false, message{kind: 'e', limit: maxEnds, send: func(ctx context.Context, addr string) error {
 		return s.n.cfg.Transport.End(ctx, addr, req)
-	}, nil)
+	}})
 }
 
+// leave says that this replica leaves, or has left; the latter to nobody where a replica has left: none answers there.
 func (s *sender) leave(req election.LeaveRequest) {
-	kind := byte('l')
+	addrs, kind := s.n.cfg.Transport.Addresses(), byte('l')
 	if req.Departed {
 		kind = 'd'
+		s.mu.Lock()
+		addrs = slices.DeleteFunc(addrs, func(addr string) bool { return s.left[addr] })
+		s.mu.Unlock()
 	}
-	s.each(kind, maxLeaves, func(ctx context.Context, addr string) error {
+	s.each(addrs, false, message{kind: kind, limit: maxLeaves, send: func(ctx context.Context, addr string) error {
 		sentAt := s.n.cfg.Clock.Read().Now
 		a, err := s.n.cfg.Transport.Leave(ctx, addr, req)
 		if err != nil {
@@ -181,18 +289,27 @@ func (s *sender) leave(req election.LeaveRequest) {
 			s.n.step(election.LeaveAnswerReceived{Answer: a, SentAt: sentAt})
 		})
 		return nil
-	}, nil)
+	}})
 }
 
 // progress tells every standby the latest, one message at a time per address: what came meanwhile
-// is told by the next. It returns what is told, with its place in the sequence.
-func (s *sender) progress(p election.Progress) election.Progress {
+// is told by the next. It returns what is told, with its place in the sequence. notes says that there are new ones. Of more
+// updates than others take in one message the lowest are told, which Telegram gives a successor first: it answers the
+// others again.
+func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
+	if notes {
+		s.noted = s.version
+		clear(s.knows)
+	}
 	p.Sequence = s.version
+	p.Handled = p.Handled[:min(len(p.Handled), election.MaxHandled)]
 	s.latest = p
-	for _, addr := range s.n.cfg.Transport.Addresses() {
+	addrs := s.n.cfg.Transport.Addresses()
+	maps.DeleteFunc(s.knows, func(addr string, _ uint64) bool { return !slices.Contains(addrs, addr) })
+	for _, addr := range addrs {
 		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {
 			continue
 		}
@@ -220,9 +337,13 @@ func (s *sender) keepTelling(addr string) {
 		p := s.latest
 		told = s.version
 		s.mu.Unlock()
-		ctx, cancel := context.WithTimeout(s.ctx, s.n.cfg.Election.QueryTimeout())
+		ctx, cancel := context.WithTimeout(s.ctx, s.bound())
 		if err := s.n.cfg.Transport.Progress(ctx, addr, p); err != nil {
 			s.n.cfg.Logger.Debug("progress was not told", slog.String("addr", addr), slog.Any("error", err))
+		} else {
+			s.mu.Lock()
+			s.knows[addr] = told
+			s.mu.Unlock()
 		}
 		cancel()
 	}
@@ -260,6 +381,19 @@ func (s *sender) tellingSince(from election.Instant) bool {
 	return false
 }
 
+// knowing are the replicas that know the latest notes.
+func (s *sender) knowing() map[election.ReplicaID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[election.ReplicaID]bool{}
+	for id, addr := range s.address {
+		if version, told := s.knows[addr]; told && version >= s.noted {
+			all[id] = true
+		}
+	}
+	return all
+}
+
 // signal tells whoever waits, or will wait next.
 func signal(ch chan struct{}) {
 	select {
@@ -278,7 +412,11 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 	}
 	s.address[id] = addr
 	delete(s.left, addr)
+	s.forget()
 }
+
+// maxRemembered is about how many addresses are remembered: as many as are asked at most.
+const maxRemembered = 64
 
 // hasLeft notes that nobody answers where a replica did.
 func (s *sender) hasLeft(id election.ReplicaID) {
@@ -287,7 +425,20 @@ func (s *sender) hasLeft(id election.ReplicaID) {
 	if addr, known := s.address[id]; known {
 		delete(s.address, id)
 		s.left[addr] = true
+		s.forget()
 	}
+}
+
+// forget forgets addresses that are not there any more, once there are many: a replica that starts again may have another
+// each time. It MUST be called with mu held.
+func (s *sender) forget() {
+	if max(len(s.address), len(s.granted), len(s.left)) <= maxRemembered {
+		return
+	}
+	addrs := s.n.cfg.Transport.Addresses()
+	maps.DeleteFunc(s.address, func(_ election.ReplicaID, addr string) bool { return !slices.Contains(addrs, addr) })
+	maps.DeleteFunc(s.left, func(addr string, _ bool) bool { return !slices.Contains(addrs, addr) })
+	maps.DeleteFunc(s.granted, func(addr string, _ election.Claim) bool { return !slices.Contains(addrs, addr) })
 }
 
 func (s *sender) addressOf(id election.ReplicaID) string {

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 
@@ -40,6 +41,8 @@ func (s *Solo) Run(ctx context.Context) error {
 		Held:   func() bool { return true },
 		Drain:  ctx.Done(),
 		Report: func([]int64) {},
+		Note:   func([]json.RawMessage) {},
+		Noted:  func() bool { return false }, // there is nobody else to know
 	})
 	if ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly))

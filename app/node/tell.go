@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"habot/app/election"
+	"habot/app/logging"
 )
 
 // said is what the log has been told, so that it is told of changes alone.
 type said struct {
 	role    election.Role
-	roles   quota
+	roles   *logging.Quota
 	roster  roster
 	peersAt election.Instant // when the roster was looked at last
 }
@@ -29,7 +30,7 @@ func (n *Node) tellRole(now election.Instant) {
 	if st.Role == election.Candidate && was == election.Looking || st.Role == election.Looking && was == election.Candidate {
 		level = slog.LevelDebug
 	} else {
-		omitted, ok = n.said.roles.take(now)
+		omitted, ok = n.said.roles.Take(clock(now))
 	}
 	if ok {
 		n.cfg.Logger.Log(context.Background(), level, "role changed", "role", st.Role, "was", was, "primary", st.PrimaryName,
@@ -53,32 +54,11 @@ func (n *Node) tellPeers(now election.Instant) {
 	}
 }
 
-// quotaLines lines of a kind are logged within quotaTime at most; the next says how many were left out.
-const (
-	quotaLines = 10
-	quotaTime  = time.Minute
-)
+// newQuota bounds lines of the log under flapping: ten at once, then one every six seconds.
+func newQuota() *logging.Quota { return logging.NewQuota(10, 6*time.Second) }
 
-// quota bounds lines of the log under flapping. Its zero value is all there.
-type quota struct {
-	since   election.Instant
-	used    int
-	omitted int
-}
-
-// take tells whether a line may be logged, and how many were not before it.
-func (q *quota) take(now election.Instant) (omitted int, ok bool) {
-	if q.used == 0 || now.Sub(q.since) >= quotaTime {
-		q.since, q.used = now, 0
-	}
-	if q.used == quotaLines {
-		q.omitted++
-		return 0, false
-	}
-	q.used++
-	omitted, q.omitted = q.omitted, 0
-	return omitted, true
-}
+// clock is an instant as quotas take it.
+func clock(now election.Instant) time.Time { return time.Unix(0, int64(now)) }
 
 // roster keeps, by name, which replicas are there: one that starts again has another id. It is pure.
 type roster map[string]*presence
@@ -90,7 +70,7 @@ type presence struct {
 	id    election.ReplicaID
 	heard election.Instant
 	there bool
-	lines quota
+	lines *logging.Quota
 }
 
 // coming is a replica that was found, or lost.
@@ -108,7 +88,7 @@ type coming struct {
 func (r roster) look(now election.Instant, peers []election.Peer) []coming {
 	var all []coming
 	tell := func(p *presence, st election.Status, away time.Duration) {
-		if omitted, ok := p.lines.take(now); ok {
+		if omitted, ok := p.lines.Take(clock(now)); ok {
 			all = append(all, coming{st.Name, p.id, st.Role, p.there, away, omitted})
 		}
 	}
@@ -119,7 +99,7 @@ func (r roster) look(now election.Instant, peers []election.Peer) []coming {
 			if len(r) >= rosterLength {
 				clear(r)
 			}
-			p = &presence{heard: heard}
+			p = &presence{heard: heard, lines: newQuota()}
 			r[st.Name] = p
 		}
 		switch restarted := p.id != st.Replica; {
@@ -138,18 +118,28 @@ func (r roster) look(now election.Instant, peers []election.Peer) []coming {
 	return all
 }
 
+// tellChange logs a new primary, and the time without one if that was measured.
+func (n *Node) tellChange(c election.Change) {
+	self := c.Claim.Replica == n.cfg.Election.Self
+	if !c.GapMeasured() {
+		n.cfg.Logger.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason, "timestamp_ns", c.Claim.Timestamp, "self", self)
+		return
+	}
+	n.cfg.Logger.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason,
+		"nobody_for_seconds", c.Gap.Seconds(), "timestamp_ns", c.Claim.Timestamp, "self", self)
+}
+
 // tell logs and counts what the election has to say, in the words of metrics and history.
 func (n *Node) tell(out election.Output) {
 	log := n.cfg.Logger
 	switch out := out.(type) {
 	case election.PrimaryChanged:
 		c := out.Change
-		log.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason,
-			"nobody_for_seconds", c.Gap.Seconds(), "timestamp_ns", c.Claim.Timestamp, "self", c.Claim.Replica == n.cfg.Election.Self)
+		n.tellChange(c)
 		n.metrics.changes.Inc()
 		if c.Claim.Replica == n.cfg.Election.Self {
 			n.metrics.takeovers.WithLabelValues(string(c.Reason)).Inc()
-			if c.Reason != election.ReasonStart {
+			if c.GapMeasured() {
 				n.metrics.takeoverSeconds.Observe(c.Gap.Seconds())
 			}
 		}

@@ -10,12 +10,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"habot/app/election"
+	"habot/app/logging"
 )
 
 // ClientConfig is what a client is made of.
@@ -25,15 +29,26 @@ type ClientConfig struct {
 	Self election.ReplicaID
 	// Instances are host or host:port; a name may resolve to many addresses.
 	Instances []string
-	// Timeout bounds making a connection. A request's own end does not stop the making of its
-	// connection, and what is under way keeps others from being made: it MUST be about as short.
+	// Timeout bounds reaching a machine: making a TCP connection, and waiting for it to acknowledge what was sent. Both are
+	// the kernel's doing there, however busy the replica is; what takes longer is a path that is broken, and its
+	// connection is closed.
 	Timeout time.Duration
 	// Port is for instances that name none.
 	Port   string
 	Logger *slog.Logger
 	// Resolver looks names up; nil stands for the system's servers.
 	Resolver Resolver
+	// Registerer, if not nil, takes the client's metrics.
+	Registerer prometheus.Registerer
 }
+
+const (
+	// handshakeBound bounds a handshake, a little above the bound of the other end. A replica that is slow to answer is slow
+	// at handshakes, too, and one that is given up has to be made again.
+	handshakeBound = 3 * time.Second
+	// maxIdle connections to an address are kept: one that was used last, and others should packets of it be lost.
+	maxIdle = 3
+)
 
 // Client asks other replicas. It is safe for concurrent use.
 type Client struct {
@@ -41,9 +56,11 @@ type Client struct {
 	http      *http.Client
 	discovery *discovery
 
+	refused *prometheus.CounterVec
+
 	mu        sync.Mutex
-	told      map[string]time.Time // when an address was last reported not to fit
-	strangers map[string]stranger  // by address
+	reports   *logging.Quotas     // of addresses that do not fit: one a minute
+	strangers map[string]stranger // by address
 }
 
 // stranger is an instance that does not fit.
@@ -57,19 +74,22 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.Resolver == nil {
 		cfg.Resolver = &net.Resolver{PreferGo: true}
 	}
-	dialer := &net.Dialer{Timeout: cfg.Timeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}}
-	return &Client{
+	dialer := &net.Dialer{
+		Timeout: cfg.Timeout, Control: acknowledged(cfg.Timeout),
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3},
+	}
+	c := &Client{
 		cfg:       cfg,
-		told:      map[string]time.Time{},
+		reports:   logging.NewQuotas(1, time.Minute),
 		strangers: map[string]stranger{},
 		http: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport: &http.Transport{
 				DialContext:            dialer.DialContext,
 				TLSClientConfig:        cfg.Identity.config(),
-				TLSHandshakeTimeout:    cfg.Timeout,
+				TLSHandshakeTimeout:    handshakeBound,
 				MaxIdleConns:           256,
-				MaxIdleConnsPerHost:    8,
+				MaxIdleConnsPerHost:    maxIdle,
 				MaxConnsPerHost:        12,
 				IdleConnTimeout:        45 * time.Second,
 				MaxResponseHeaderBytes: 8 << 10,
@@ -77,7 +97,31 @@ func NewClient(cfg ClientConfig) *Client {
 			},
 		},
 		discovery: newDiscovery(cfg),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "habot_peer_refused_total", Help: "Requests of this replica that another one refused as not valid, by what they were.",
+		}, []string{"request"}),
 	}
+	for _, r := range requests() {
+		c.refused.WithLabelValues(r)
+	}
+	if cfg.Registerer != nil {
+		cfg.Registerer.MustRegister(c.refused)
+	}
+	return c
+}
+
+// What a client asks for.
+const (
+	requestStatus     = "status"
+	requestClaim      = "claim"
+	requestEnd        = "end"
+	requestLeave      = "leave"
+	requestProgress   = "progress"
+	requestSwitchover = "switchover"
+)
+
+func requests() []string {
+	return []string{requestStatus, requestClaim, requestEnd, requestLeave, requestProgress, requestSwitchover}
 }
 
 // Close drops idle connections.
@@ -98,7 +142,7 @@ func (c *Client) Complete() bool { return c.discovery.complete() }
 
 // Status asks a replica who it is and whom it follows.
 func (c *Client) Status(ctx context.Context, addr string) (election.Status, error) {
-	s, err := call(ctx, c, http.MethodGet, addr, pathPrimary, nil, checkStatus)
+	s, err := call(ctx, c, requestStatus, http.MethodGet, addr, pathPrimary, nil, checkStatus)
 	if err != nil {
 		return s, fmt.Errorf("ask %s for its status: %w", addr, err)
 	}
@@ -108,7 +152,7 @@ func (c *Client) Status(ctx context.Context, addr string) (election.Status, erro
 
 // Claim asks a replica for its grant.
 func (c *Client) Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error) {
-	a, err := call(ctx, c, http.MethodPost, addr, pathClaims, req, checkClaimAnswer)
+	a, err := call(ctx, c, requestClaim, http.MethodPost, addr, pathClaims, req, checkClaimAnswer)
 	if err != nil {
 		return a, fmt.Errorf("claim at %s: %w", addr, err)
 	}
@@ -118,7 +162,7 @@ func (c *Client) Claim(ctx context.Context, addr string, req election.ClaimReque
 
 // End tells a replica that a claim was withdrawn or released.
 func (c *Client) End(ctx context.Context, addr string, req election.EndRequest) error {
-	if _, err := call[none](ctx, c, http.MethodDelete, addr, pathClaims, req, nil); err != nil {
+	if _, err := call[none](ctx, c, requestEnd, http.MethodDelete, addr, pathClaims, req, nil); err != nil {
 		return fmt.Errorf("end a claim at %s: %w", addr, err)
 	}
 	return nil
@@ -127,7 +171,7 @@ func (c *Client) End(ctx context.Context, addr string, req election.EndRequest) 
 // Leave tells a replica that this one leaves, or has left. A replica of version 1.0.0 knows no such request and
 // refuses it.
 func (c *Client) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
-	a, err := call(ctx, c, http.MethodPost, addr, pathLeave, req, checkLeaveAnswer)
+	a, err := call(ctx, c, requestLeave, http.MethodPost, addr, pathLeave, req, checkLeaveAnswer)
 	if err != nil {
 		return a, fmt.Errorf("leave %s: %w", addr, err)
 	}
@@ -137,7 +181,7 @@ func (c *Client) Leave(ctx context.Context, addr string, req election.LeaveReque
 
 // Progress tells a replica what has been handled.
 func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) error {
-	if _, err := call[none](ctx, c, http.MethodPost, addr, pathProgress, p, nil); err != nil {
+	if _, err := call[none](ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, nil); err != nil {
 		return fmt.Errorf("tell %s the progress: %w", addr, err)
 	}
 	return nil
@@ -145,7 +189,7 @@ func (c *Client) Progress(ctx context.Context, addr string, p election.Progress)
 
 // Switchover asks the primary at addr to hand over.
 func (c *Client) Switchover(ctx context.Context, addr, successor string) error {
-	if _, err := call[none](ctx, c, http.MethodPost, addr, pathSwitchover, switchover{successor}, nil); err != nil {
+	if _, err := call[none](ctx, c, requestSwitchover, http.MethodPost, addr, pathSwitchover, switchover{successor}, nil); err != nil {
 		return fmt.Errorf("ask %s for a switchover: %w", addr, err)
 	}
 	return nil
@@ -161,7 +205,7 @@ func (c *Client) recognise(addr string, id election.ReplicaID) {
 type none struct{}
 
 // call makes one request. Its time is bounded by ctx alone.
-func call[A any](ctx context.Context, c *Client, method, addr, path string, body any, check func(A) error) (answer A, err error) {
+func call[A any](ctx context.Context, c *Client, request, method, addr, path string, body any, check func(A) error) (answer A, err error) {
 	var payload io.Reader
 	if body != nil {
 		raw, err := json.Marshal(body)
@@ -170,7 +214,8 @@ func call[A any](ctx context.Context, c *Client, method, addr, path string, body
 		}
 		payload = bytes.NewReader(raw)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "https://"+addr+path, payload)
+	at := url.URL{Scheme: "https", Host: addr, Path: path} // it escapes the zone of an IPv6 address
+	req, err := http.NewRequestWithContext(ctx, method, at.String(), payload)
 	if err != nil {
 		return answer, fmt.Errorf("make a request: %w", err)
 	}
@@ -188,7 +233,7 @@ func call[A any](ctx context.Context, c *Client, method, addr, path string, body
 		return answer, fmt.Errorf("%w: %.16q", ErrProtocol, theirs)
 	}
 	if resp.StatusCode/100 != 2 {
-		return answer, refused(resp)
+		return answer, c.refusal(addr, request, resp)
 	}
 	if check == nil {
 		return answer, nil
@@ -202,18 +247,27 @@ func drain(body io.ReadCloser) {
 	_ = errors.Join(err, body.Close()) // the answer is in hand; the connection looks after itself
 }
 
-// refused makes an error of a refusal; what the primary refuses keeps its meaning.
-func refused(resp *http.Response) error {
+// refusal makes an error of a refusal; what the primary refuses keeps its meaning. A request that is not valid to the
+// other replica is counted and reported: the two are of different minds about the messages.
+func (c *Client) refusal(addr, request string, resp *http.Response) error {
 	said, err := decode(resp.Body, checkComplaint)
-	if err != nil {
-		return fmt.Errorf("refused with %d", resp.StatusCode)
-	}
-	for _, known := range []error{election.ErrNotPrimary, election.ErrNoSuccessor} {
-		if said.Error == known.Error() {
-			return known
+	code := resp.Header.Get(refusalHeader)
+	for _, known := range refusals() {
+		if code == known.code || (code == "" && said.Error == known.text) {
+			return known.err
 		}
 	}
-	return fmt.Errorf("refused with %d: %s", resp.StatusCode, said.Error)
+	failed := fmt.Errorf("refused with %d: %s", resp.StatusCode, said.Error)
+	if err != nil {
+		failed = fmt.Errorf("refused with %d", resp.StatusCode)
+	}
+	if resp.StatusCode == http.StatusBadRequest {
+		c.refused.WithLabelValues(request).Inc()
+		if _, ok := c.reports.Take(time.Now(), addr); ok {
+			c.cfg.Logger.Warn("another replica refuses what this one sends", "addr", addr, "request", request, "error", failed)
+		}
+	}
+	return failed
 }
 
 // failed says why a request failed, and reports an instance of another bot.
@@ -235,13 +289,9 @@ func (c *Client) report(addr, what string) {
 		clear(c.strangers)
 	}
 	c.strangers[addr] = stranger{what, now}
-	if now.Sub(c.told[addr]) < time.Minute {
+	if _, ok := c.reports.Take(now, addr); !ok {
 		return
 	}
-	if len(c.told) >= maxStrangers {
-		clear(c.told)
-	}
-	c.told[addr] = now
 	c.cfg.Logger.Warn(what, "addr", addr)
 }
 

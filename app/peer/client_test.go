@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"reflect"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"habot/app/election"
 )
@@ -199,7 +202,107 @@ func TestReportsAreRememberedWithinBounds(t *testing.T) {
 	for i := range 3 * maxStrangers {
 		c.report(strings.Repeat("x", i), "it does not fit")
 	}
-	if n := max(len(c.told), len(c.strangers)); n > maxStrangers {
+	if n := len(c.strangers); n > maxStrangers {
 		t.Errorf("%d addresses are remembered", n)
+	}
+}
+
+// A refusal has a code, so that words may change. A replica of version 1.0.0 has its words alone, and knows ours by them.
+func TestRefusalsAreKnownByTheirCodes(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		code, text string
+		want       error
+	}{
+		"not primary":             {"not_primary", "somebody else is", election.ErrNotPrimary},
+		"no successor":            {"no_successor", "nobody can", election.ErrNoSuccessor},
+		"not primary, 1.0.0":      {"", "this replica is not primary", election.ErrNotPrimary},
+		"no successor, 1.0.0":     {"", "no such standby can take over", election.ErrNoSuccessor},
+		"another, of later years": {"on_strike", "this replica is not primary", nil},
+		"another, 1.0.0":          {"", "the replica could not answer", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, _ := impostor(t, func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set(protocolHeader, "1")
+					if test.code != "" {
+						w.Header().Set("Habot-Refusal", test.code)
+					}
+					w.WriteHeader(http.StatusConflict)
+					_, _ = w.Write([]byte(encode(t, complaint{test.text})))
+				})
+				err := c.Switchover(t.Context(), "b:7175", "")
+				if err == nil || (test.want != nil) != (errors.Is(err, election.ErrNotPrimary) || errors.Is(err, election.ErrNoSuccessor)) ||
+					test.want != nil && !errors.Is(err, test.want) {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+			})
+		})
+	}
+}
+
+// What another replica refuses as not valid is counted, and reported once a minute: it is lost, and would be lost in silence.
+func TestWhatIsRefusedAsNotValidIsCountedAndReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t)
+		c, log := s.client("ours")
+		p := progress()
+		p.Handled = make([]int64, election.MaxHandled+1)
+		for range 3 {
+			if err := c.Progress(t.Context(), "b:7175", p); err == nil {
+				t.Error("taken")
+			}
+		}
+		p.Handled = p.Handled[:election.MaxHandled]
+		if err := c.Progress(t.Context(), "b:7175", p); err != nil {
+			t.Error(err)
+		}
+		s.replica.err = election.ErrNotPrimary
+		_ = c.Switchover(t.Context(), "b:7175", "")
+		for _, r := range requests() {
+			want := map[string]float64{requestProgress: 3}[r]
+			if n := testutil.ToFloat64(c.refused.WithLabelValues(r)); n != want {
+				t.Errorf("%v of %s refused, want %v", n, r, want)
+			}
+		}
+		if n := log.count(slog.LevelWarn, "refuses"); n != 1 {
+			t.Errorf("reported %d times", n)
+		}
+	})
+}
+
+// A link-local address has a zone, which is not what a URL takes for one.
+func TestAddressesWithAZoneAreReached(t *testing.T) {
+	t.Parallel()
+	for instance, want := range map[string]string{
+		"[fe80::1%eth0]:7175":  "[fe80::1%eth0]:7175",
+		"fe80::1%eth0":         "[fe80::1%eth0]:7175",
+		"[fe80::1%br-1f%]:71":  "[fe80::1%br-1f%]:71",
+		"[fe80::1%25eth0]:717": "[fe80::1%eth0]:717", // as in a URL
+		"[2001:db8::1]:7175":   "[2001:db8::1]:7175",
+		"192.0.2.1":            "192.0.2.1:7175",
+	} {
+		t.Run(instance, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := serve(t)
+				c, _ := s.client("ours")
+				var dialled string
+				dial := transport(t, c).DialContext
+				transport(t, c).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					dialled = addr
+					return dial(ctx, network, addr)
+				}
+				found := discovering(t, &names{}, instance).Addresses()
+				if len(found) != 1 {
+					t.Fatalf("found %v", found)
+				}
+				if _, err := c.Status(t.Context(), found[0]); err != nil || dialled != want {
+					t.Errorf("dialled %q, want %q; %v", dialled, want, err)
+				}
+			})
+		})
 	}
 }

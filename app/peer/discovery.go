@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"time"
 	"unicode"
+
+	"habot/app/logging"
 )
 
 // Resolver looks names and addresses up; *net.Resolver is one.
@@ -20,9 +23,18 @@ type Resolver interface {
 }
 
 const (
-	lookupEvery   = 2 * time.Second
-	lookupSoon    = 500 * time.Millisecond
+	lookupEvery = 2 * time.Second
+	lookupSoon  = 500 * time.Millisecond
+	// lookupTimeout is how long a round of look-ups is waited for before the next may begin. Answers that come later
+	// count too: where the first name server is dead the system asks the second after five seconds, each time
+	// (golang/go issue 57694).
 	lookupTimeout = 1500 * time.Millisecond
+	// lookupBound bounds a look-up: two name servers that are dead, and a third that answers.
+	lookupBound = 12 * time.Second
+	// maxLookups bounds the look-ups of one name that are under way at once.
+	maxLookups = 4
+	// silentFor is how long a name may go without being resolved before that is reported, once a minute.
+	silentFor = 8 * time.Second
 	// maxAddresses bounds how many instances are asked.
 	maxAddresses = 64
 	// lingers is how long an address is asked that its name resolves to no more: an answer may be
@@ -40,27 +52,39 @@ type discovery struct {
 	port      string
 	resolver  Resolver
 	log       *slog.Logger
+	reports   *logging.Quotas
 	soon      chan struct{}
+	wires     sync.WaitGroup // look-ups under way
 
 	mu sync.Mutex
 	// found has, of each instance, when an address was last among those it resolved to. An error keeps
 	// what was known.
 	found map[string]map[string]time.Time
-	// looked are the instances that were looked up, be it in vain.
+	// looked are the instances that were looked up, be it in vain, or for lookupTimeout.
 	looked map[string]bool
+	names  map[string]*lookups // of the instances that are names
 	// self has the addresses that were recognised as this replica's own, and when.
 	self map[string]time.Time
 }
 
+// lookups is how an instance's name fares.
+type lookups struct {
+	underway int
+	resolved time.Time // when it last was, or was first looked up
+	failure  error     // of the last look-up, nil if it succeeded
+	reported bool      // that it is not resolved
+}
+
 func newDiscovery(cfg ClientConfig) *discovery {
 	return &discovery{
-		instances: cfg.Instances, port: cfg.Port, resolver: cfg.Resolver, log: cfg.Logger,
+		instances: cfg.Instances, port: cfg.Port, resolver: cfg.Resolver, log: cfg.Logger, reports: logging.NewQuotas(1, time.Minute),
 		soon: make(chan struct{}, 1), found: map[string]map[string]time.Time{},
-		looked: map[string]bool{}, self: map[string]time.Time{},
+		looked: map[string]bool{}, names: map[string]*lookups{}, self: map[string]time.Time{},
 	}
 }
 
 func (d *discovery) run(ctx context.Context) error {
+	defer d.wires.Wait()
 	for {
 		d.look(ctx)
 		if !pause(ctx, lookupSoon, nil) || !pause(ctx, lookupEvery-lookupSoon, d.soon) {
@@ -89,31 +113,86 @@ func (d *discovery) refresh() {
 	}
 }
 
-// look looks every name up at once.
+// look looks every name up at once, and returns when all are or lookupTimeout is over.
 func (d *discovery) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	var all sync.WaitGroup
+	done := make(chan struct{}, len(d.instances))
+	begun := 0
 	for _, instance := range d.instances {
-		all.Go(func() { d.lookOne(ctx, instance) })
+		host, port := split(instance, d.port)
+		if _, err := netip.ParseAddr(host); err == nil {
+			d.resolved(instance, port, []string{host})
+		} else if d.begin(instance) {
+			begun++
+			d.wires.Go(func() {
+				d.lookOne(ctx, instance, host, port)
+				done <- struct{}{}
+			})
+		}
 	}
-	all.Wait()
+	late := time.NewTimer(lookupTimeout)
+	defer late.Stop()
+	for ; begun > 0; begun-- {
+		select {
+		case <-done:
+			continue
+		case <-late.C:
+		case <-ctx.Done():
+		}
+		break
+	}
+	d.report()
 }
 
-func (d *discovery) lookOne(ctx context.Context, instance string) {
-	host, port := split(instance, d.port)
-	hosts := []string{host}
-	var err error
-	if _, notAnAddress := netip.ParseAddr(host); notAnAddress != nil {
-		hosts, err = d.resolver.LookupHost(ctx, host)
-	}
+// begin takes room for another look-up of a name.
+func (d *discovery) begin(instance string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	n := d.names[instance]
+	if n == nil {
+		n = &lookups{resolved: time.Now()}
+		d.names[instance] = n
+	}
+	if n.underway == maxLookups {
+		return false
+	}
+	n.underway++
+	return true
+}
+
+func (d *discovery) lookOne(ctx context.Context, instance, host, port string) {
+	ctx, cancel := context.WithTimeout(ctx, lookupBound)
+	defer cancel()
+	hosts, err := d.resolver.LookupHost(ctx, host)
+	if err == nil && len(hosts) == 0 {
+		err = errNoAddress
+	}
+	d.mu.Lock()
+	n := d.names[instance]
+	n.underway--
+	n.failure = err
+	again := err == nil && n.reported
+	if err == nil {
+		n.resolved, n.reported = time.Now(), false
+	}
 	d.looked[instance] = true
-	if err != nil || len(hosts) == 0 {
+	d.mu.Unlock()
+	if err != nil {
 		d.log.Debug("an instance's name was not resolved: its last addresses stay", "instance", instance, "error", err)
 		return
 	}
+	d.resolved(instance, port, hosts)
+	if again {
+		d.log.Info("instance name is resolved again", "instance", instance)
+	}
+}
+
+var errNoAddress = errors.New("it has no address")
+
+// resolved takes in what an instance resolves to.
+func (d *discovery) resolved(instance, port string, hosts []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.looked[instance] = true
 	now := time.Now()
 	found := d.found[instance]
 	if found == nil {
@@ -127,6 +206,32 @@ func (d *discovery) lookOne(ctx context.Context, instance string) {
 	maps.DeleteFunc(d.self, func(_ string, since time.Time) bool { return now.Sub(since) > ownFor })
 }
 
+// report warns of names that have not been resolved for long, be it that no name server answers.
+func (d *discovery) report() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for instance, n := range d.names {
+		d.looked[instance] = true
+		since := now.Sub(n.resolved)
+		if since < silentFor {
+			continue
+		}
+		if _, ok := d.reports.Take(now, instance); !ok {
+			continue
+		}
+		n.reported = true
+		failure := n.failure
+		if failure == nil {
+			failure = errNoAnswer
+		}
+		d.log.Warn("instance name is not resolved: its last known addresses stay in use", "instance", instance,
+			"seconds", since.Seconds(), "error", failure)
+	}
+}
+
+var errNoAnswer = errors.New("no name server has answered")
+
 // complete tells whether every instance was looked up, be it in vain.
 func (d *discovery) complete() bool {
 	d.mu.Lock()
@@ -134,12 +239,13 @@ func (d *discovery) complete() bool {
 	return len(d.looked) == len(d.instances)
 }
 
-// split takes host[:port] apart; IPv6 addresses with a port stand in brackets.
+// split takes host[:port] apart; IPv6 addresses with a port stand in brackets. A zone may be written as in a URL.
 func split(instance, port string) (string, string) {
-	if host, p, err := net.SplitHostPort(instance); err == nil {
-		return host, p
+	host := strings.Trim(instance, "[]")
+	if h, p, err := net.SplitHostPort(instance); err == nil {
+		host, port = h, p
 	}
-	return strings.Trim(instance, "[]"), port
+	return strings.Replace(host, "%25", "%", 1), port
 }
 
 func (d *discovery) union() []string {

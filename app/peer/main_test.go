@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -24,9 +25,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func identity(t testing.TB, secret string) *Identity {
+func identity(t testing.TB, secrets ...string) *Identity {
 	t.Helper()
-	i, err := NewIdentity([]byte(secret))
+	var raw [][]byte
+	for _, s := range secrets {
+		raw = append(raw, []byte(s))
+	}
+	i, err := NewIdentity(raw...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +60,7 @@ func endRequest(id election.ReplicaID) election.EndRequest {
 }
 
 func progress() election.Progress {
-	return election.Progress{Claim: claimRequest("p").Claim, Handled: []int64{7, 8, 9}}
+	return election.Progress{Claim: claimRequest("p").Claim, Handled: []int64{7, 8, 9}, Notes: []json.RawMessage{json.RawMessage(`{"parts":1}`)}}
 }
 
 func claimAnswer() election.ClaimAnswer {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -18,6 +17,7 @@ import (
 
 	"habot/app/election"
 	"habot/app/listener"
+	"habot/app/logging"
 )
 
 // Replica is what the server asks of this replica. Its methods are called concurrently.
@@ -70,14 +70,14 @@ func NewServer(cfg ServerConfig) *Server {
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		TLSConfig:         cfg.Identity.config(),
-		ReadHeaderTimeout: 2 * time.Second,
+		ReadHeaderTimeout: 2 * time.Second, // and of a handshake
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      5 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    8 << 10,
 		// HTTP/2 would put all requests behind one lost packet.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
-		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s, told: map[string]time.Time{}}, slog.LevelDebug),
+		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s, lines: logging.NewQuotas(1, time.Minute)}, slog.LevelDebug),
 	}
 	return s
 }
@@ -184,9 +184,14 @@ func handle[M any](s *Server, check func(M) error, f func(context.Context, M) (a
 }
 
 func (s *Server) reply(c *gin.Context, code int, answer any, err error) {
+	for _, r := range refusals() {
+		if errors.Is(err, r.err) {
+			c.Header(refusalHeader, r.code)
+			c.AbortWithStatusJSON(http.StatusConflict, complaint{r.text})
+			return
+		}
+	}
 	switch {
-	case errors.Is(err, election.ErrNotPrimary), errors.Is(err, election.ErrNoSuccessor):
-		c.AbortWithStatusJSON(http.StatusConflict, complaint{err.Error()})
 	case err != nil:
 		c.AbortWithStatusJSON(http.StatusServiceUnavailable, complaint{"the replica could not answer"})
 	case answer == nil:
@@ -212,9 +217,8 @@ func (s *Server) refuse(c *gin.Context, code int, reason string, err error) {
 // it, and tells it once a minute per address at debug.
 type refusedHandshakes struct {
 	slog.Handler
-	s    *Server
-	mu   sync.Mutex
-	told map[string]time.Time
+	s     *Server
+	lines *logging.Quotas
 }
 
 // maxStrangers bounds the addresses remembered.
@@ -232,16 +236,9 @@ func (h *refusedHandshakes) Handle(_ context.Context, r slog.Record) error {
 			who = host
 		}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	now := time.Now()
-	if now.Sub(h.told[who]) < time.Minute {
+	if _, ok := h.lines.Take(time.Now(), who); !ok {
 		return nil
 	}
-	if len(h.told) >= maxStrangers {
-		clear(h.told)
-	}
-	h.told[who] = now
 	h.s.cfg.Logger.Debug("refused a connection", "remote", who, "reason", r.Message)
 	return nil
 }

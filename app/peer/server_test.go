@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"habot/app/election"
+	"habot/app/logging"
 )
 
 func encode(t testing.TB, v any) string {
@@ -115,6 +116,10 @@ func TestEveryBodyIsChecked(t *testing.T) {
 	other.Claim.Replica = "c"
 	much := progress()
 	much.Handled = make([]int64, maxHandled+1)
+	notes := progress()
+	for range maxNotes + 1 {
+		notes.Notes = append(notes.Notes, json.RawMessage("1"))
+	}
 	for name, test := range map[string]struct{ method, path, body string }{
 		"an end of somebody else's claim": {http.MethodDelete, pathClaims, encode(t, other)},
 		"a claim as an end":               {http.MethodDelete, pathClaims, `{"grant":true}`},
@@ -122,6 +127,7 @@ func TestEveryBodyIsChecked(t *testing.T) {
 		"a leaving of nobody":             {http.MethodPost, pathLeave, `{"departed":true}`},
 		"progress of nobody":              {http.MethodPost, pathProgress, `{"handled":[1]}`},
 		"too much progress":               {http.MethodPost, pathProgress, encode(t, much)},
+		"too many notes":                  {http.MethodPost, pathProgress, encode(t, notes)},
 		"a long successor":                {http.MethodPost, pathSwitchover, encode(t, switchover{strings.Repeat("x", maxText+1)})},
 		"a switchover of more":            {http.MethodPost, pathSwitchover, `{"successor":"b","force":true}`},
 	} {
@@ -406,7 +412,7 @@ func TestRefusedHandshakesAreToldOncePerAddressAndRememberedWithinBounds(t *test
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(t)
-		h := &refusedHandshakes{s: s.server, told: map[string]time.Time{}}
+		h := &refusedHandshakes{s: s.server, lines: logging.NewQuotas(1, time.Minute)}
 		handle := func(format string, args ...any) {
 			r := slog.NewRecord(time.Now(), slog.LevelDebug, fmt.Sprintf(format, args...), 0)
 			if err := h.Handle(t.Context(), r); err != nil {
@@ -424,9 +430,6 @@ func TestRefusedHandshakesAreToldOncePerAddressAndRememberedWithinBounds(t *test
 		}
 		for i := range 3 * maxStrangers {
 			handle("http: TLS handshake error from 10.0.%d.%d:1: EOF", i/256+1, i%256)
-		}
-		if n := len(h.told); n > maxStrangers {
-			t.Errorf("%d addresses are remembered", n)
 		}
 		if n := testutil.ToFloat64(s.server.refusals.WithLabelValues(reasonTLS)); n != 5+3*maxStrangers {
 			t.Errorf("%v counted", n)
@@ -467,4 +470,29 @@ func TestAnswersOfOneConnectionFollowEachOther(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What the wire says stays what version 1.0.0 says, whatever the errors say, and has a code beside it.
+func TestRefusalsAreWordedAsVersionOneWordsThem(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err        error
+		code, text string
+	}{
+		{election.ErrNotPrimary, "not_primary", "this replica is not primary"},
+		{election.ErrNoSuccessor, "no_successor", "no such standby can take over"},
+	} {
+		t.Run(test.code, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := serve(t)
+				s.replica.err = fmt.Errorf("in other words: %w", test.err)
+				resp := s.ask(http.MethodPost, pathSwitchover, `{"successor":"x"}`, nil)
+				body, _ := io.ReadAll(resp.Body)
+				if resp.StatusCode != http.StatusConflict || resp.Header.Get("Habot-Refusal") != test.code || string(body) != `{"error":"`+test.text+`"}` {
+					t.Errorf("%d %q %s", resp.StatusCode, resp.Header.Get("Habot-Refusal"), body)
+				}
+			})
+		})
+	}
 }

@@ -19,7 +19,8 @@ import (
 const (
 	maxBody    = 64 << 10
 	maxText    = election.MaxText
-	maxHandled = 1000
+	maxHandled = election.MaxHandled
+	maxNotes   = 1000
 	// maxSpan bounds every duration in a message: no lease is longer than a minute.
 	maxSpan = 24 * time.Hour
 )
@@ -27,6 +28,23 @@ const (
 // protocolHeader names the protocol's version on every request and answer; it is looked at before
 // the body, so that a later version is called by its name and not bad JSON.
 const protocolHeader = "Habot-Protocol"
+
+// refusalHeader names what a primary refused, on the answer.
+const refusalHeader = "Habot-Refusal"
+
+// refusal is an error that keeps its meaning on its way to another replica: by its code and, for a replica of version
+// 1.0.0, which knows no codes, by the words that this version has for it.
+type refusal struct {
+	err        error
+	code, text string
+}
+
+func refusals() []refusal {
+	return []refusal{
+		{election.ErrNotPrimary, "not_primary", "this replica is not primary"},
+		{election.ErrNoSuccessor, "no_successor", "no such standby can take over"},
+	}
+}
 
 // Paths.
 const (
@@ -163,6 +181,9 @@ func checkLeaveAnswer(a election.LeaveAnswer) error {
 func checkProgress(p election.Progress) error {
 	if len(p.Handled) > maxHandled {
 		return fmt.Errorf("more than %d updates", maxHandled)
+	}
+	if len(p.Notes) > maxNotes {
+		return fmt.Errorf("more than %d notes", maxNotes)
 	}
 	return checkClaim("claim", p.Claim, false)
 }

@@ -193,9 +193,10 @@ func FuzzSwitchover(f *testing.F) {
 // others only if it says so exactly.
 func FuzzRefusal(f *testing.F) {
 	seeds(f, complaint{election.ErrNoSuccessor.Error()}, complaint{election.ErrNotPrimary.Error()}, complaint{"x"})
+	c := NewClient(ClientConfig{Identity: identity(f, "ours"), Logger: slog.New(slog.DiscardHandler)})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		said, ok := fuzzed(t, raw, checkComplaint)
-		err := refused(&http.Response{StatusCode: http.StatusConflict, Body: io.NopCloser(bytes.NewReader(raw))})
+		err := c.refusal("b:7175", requestSwitchover, &http.Response{StatusCode: http.StatusConflict, Body: io.NopCloser(bytes.NewReader(raw))})
 		if err == nil || len(err.Error()) > maxText+64 {
 			t.Fatalf("the refusal is %v", err)
 		}

@@ -113,7 +113,7 @@ func TestThreeReplicasHandOverWithoutALoss(t *testing.T) {
 		cfg := load(t, "INSTANCES="+strings.Join(peers, ","), "PEER_ADDR="+peer, "HTTP_ADDR="+freePort(t), "LEASE=4s", // long, for a busy machine is not what is tested here
 			"REPLICA_NAME="+name, "TELEGRAM_API_URL=http://"+sim.Addr().String(), "ADMIN_CHAT_IDS=1001", "LOG_LEVEL=debug")
 		go func() {
-			done <- Run(ctx, Options{Config: cfg, Version: "test", Logger: logging.New(logs, slog.LevelDebug, true),
+			done <- Run(ctx, Options{Config: cfg, Name: name, Version: "test", Logger: logging.New(logs, slog.LevelDebug, true).With("replica", name),
 				Exit: func(int) { t.Error("a replica halted") }})
 		}()
 	}
@@ -148,11 +148,11 @@ func TestThreeReplicasHandOverWithoutALoss(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			t.Fatalf("a line that is no JSON: %q", line)
 		}
-		if entry.Msg == "telling the admins" {
+		if entry.Msg == "notifying admins" {
 			told[entry.Replica] += entry.Text
 		}
 	}
-	if !strings.Contains(told[first], "the first primary") || !strings.Contains(told[second], "after <b>"+first+"</b>: handover") {
+	if !strings.Contains(told[first], "no previous primary was known") || !strings.Contains(told[second], "replacing <b>"+first+"</b>. Reason: "+first+" was shut down") {
 		t.Errorf("the admins were told of %s, then of %s: %v", first, second, told)
 	}
 }
@@ -165,7 +165,7 @@ func TestBotOnlyPollsWithoutAnElection(t *testing.T) {
 	cfg := load(t, "MODE=bot-only", "REPLICAS=1", "HTTP_ADDR="+freePort(t), "TELEGRAM_API_URL=http://"+sim.Addr().String())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Options{Config: cfg, Version: "test", Logger: slog.New(slog.DiscardHandler), Exit: func(int) { t.Error("halted") }})
+		done <- Run(ctx, Options{Config: cfg, Name: "r", Version: "test", Logger: slog.New(slog.DiscardHandler), Exit: func(int) { t.Error("halted") }})
 	}()
 	eventually(t, "it answers", func() bool { return sim.Report().Answered > 20 })
 	sim.SetRate(0)
@@ -189,7 +189,7 @@ func TestAPortInUseIsNamedByItsVariable(t *testing.T) {
 		environ := map[string]string{"PEER_ADDR": freePort(t), "HTTP_ADDR": freePort(t)}
 		environ[variable] = taken.Addr().String()
 		cfg := load(t, "INSTANCES=127.0.0.1:1", "REPLICA_NAME=r", "PEER_ADDR="+environ["PEER_ADDR"], "HTTP_ADDR="+environ["HTTP_ADDR"])
-		err := Run(t.Context(), Options{Config: cfg, Version: "test", Logger: slog.New(slog.DiscardHandler), Exit: func(int) {}})
+		err := Run(t.Context(), Options{Config: cfg, Name: "r", Version: "test", Logger: slog.New(slog.DiscardHandler), Exit: func(int) {}})
 		var opErr *net.OpError
 		if err == nil || !strings.Contains(err.Error(), variable) || !errors.As(err, &opErr) {
 			t.Errorf("%s in use: %v", variable, err)

@@ -14,12 +14,16 @@ const (
 	// lostAfter is how long after its confirmation an update without an answer counts as lost: a bot
 	// that confirms before it handles has that long.
 	lostAfter = 30 * time.Second
+	// maxPollers bounds the names of pollers that are remembered: clients choose them.
+	maxPollers = 1000
 )
 
 // Delivery is one time an update was given to a poller, or one answer to it.
 type Delivery struct {
 	Poller string    `json:"poller"`
 	At     time.Time `json:"at"`
+	// Topic is where in its chat an answer went; 0 for none.
+	Topic int `json:"message_thread_id,omitempty"`
 }
 
 // Record is the account of one update.
@@ -27,6 +31,7 @@ type Record struct {
 	Serial    int64      `json:"serial"`
 	ID        int        `json:"update_id"`
 	Chat      int64      `json:"chat_id,omitempty"`
+	Topic     int        `json:"message_thread_id,omitempty"`
 	Text      string     `json:"text,omitempty"`
 	Sent      time.Time  `json:"sent"`
 	Delivered []Delivery `json:"delivered,omitempty"`
@@ -71,6 +76,7 @@ type Report struct {
 	Unanswered      int64 `json:"unanswered"` // sent, neither answered nor dropped
 	OutOfOrder      int64 `json:"out_of_order"`
 	StrayMessages   int64 `json:"stray_messages"` // messages that answer no update
+	Misplaced       int64 `json:"misplaced"`      // answers in another topic than the update's
 	Polls           int64 `json:"polls"`
 	Overlaps        int64 `json:"overlaps"`
 	Conflicts       int64 `json:"conflicts"`
@@ -100,6 +106,7 @@ type account struct {
 	oldest    int64
 	texts     map[textKey][]int64 // serials, the oldest first: a user may say the same again
 	lastReply map[int64]int64     // chat: the serial answered last
+	formerly  map[int64]int64     // supergroup: the group that it was
 	report    Report
 
 	polls      []*PollRecord
@@ -112,15 +119,15 @@ type account struct {
 
 func newAccount() *account {
 	return &account{
-		records: map[int64]*Record{}, oldest: 1, texts: map[textKey][]int64{}, lastReply: map[int64]int64{},
+		records: map[int64]*Record{}, oldest: 1, texts: map[textKey][]int64{}, lastReply: map[int64]int64{}, formerly: map[int64]int64{},
 		lastEnd: map[string]time.Time{}, displaced: map[string]time.Time{},
 	}
 }
 
 // sent takes note of a new update and returns its serial number.
-func (a *account) sent(now time.Time, id int, chat int64, text string) int64 {
+func (a *account) sent(now time.Time, id int, chat int64, topic int, text string) int64 {
 	a.serial++
-	a.records[a.serial] = &Record{Serial: a.serial, ID: id, Chat: chat, Text: text, Sent: now}
+	a.records[a.serial] = &Record{Serial: a.serial, ID: id, Chat: chat, Topic: topic, Text: text, Sent: now}
 	if text != "" {
 		key := textKey{chat, text}
 		a.texts[key] = append(a.texts[key], a.serial)
@@ -173,7 +180,7 @@ func (a *account) delivered(now time.Time, poller string, updates []queued) {
 			a.report.Delivered++
 		}
 		if len(r.Delivered) < 20 {
-			r.Delivered = append(r.Delivered, Delivery{poller, now})
+			r.Delivered = append(r.Delivered, Delivery{Poller: poller, At: now})
 		}
 	}
 }
@@ -196,13 +203,26 @@ func (a *account) dropped(updates []queued, why string) {
 	}
 }
 
-// answered finds the update that a message answers: "name: text" for the chat's text, or the text itself.
-func (a *account) answered(now time.Time, poller string, chat int64, text string) {
-	same := a.texts[textKey{chat, text}]
-	if len(same) == 0 {
-		if _, rest, cut := strings.Cut(text, ": "); cut {
-			same = a.texts[textKey{chat, rest}]
-		}
+// moves takes note that a group is a supergroup now: what was written in the one is answered in the other.
+func (a *account) moves(from, to int64) { a.formerly[to] = from }
+
+// said finds the updates of a chat with a text, or with what follows a name in it: "name: text".
+func (a *account) said(chat int64, text string) []int64 {
+	if same := a.texts[textKey{chat, text}]; len(same) > 0 {
+		return same
+	}
+	_, rest, cut := strings.Cut(text, ": ")
+	if !cut {
+		return nil
+	}
+	return a.texts[textKey{chat, rest}]
+}
+
+// answered finds the update that a message answers, and takes note of it.
+func (a *account) answered(now time.Time, poller string, chat int64, topic int, text string) {
+	same := a.said(chat, text)
+	if from, moved := a.formerly[chat]; len(same) == 0 && moved {
+		same = a.said(from, text)
 	}
 	if len(same) == 0 {
 		a.report.StrayMessages++
@@ -216,6 +236,9 @@ func (a *account) answered(now time.Time, poller string, chat int64, text string
 		}
 	}
 	r := a.records[serial]
+	if topic != r.Topic {
+		a.report.Misplaced++
+	}
 	switch len(r.Answered) {
 	case 0:
 		a.report.Answered++
@@ -227,7 +250,7 @@ func (a *account) answered(now time.Time, poller string, chat int64, text string
 		a.report.AnsweredTwice++
 	}
 	if len(r.Answered) < 20 {
-		r.Answered = append(r.Answered, Delivery{poller, now})
+		r.Answered = append(r.Answered, Delivery{poller, now, topic})
 	}
 }
 
@@ -263,10 +286,10 @@ func (a *account) handover(now time.Time, from, to string) {
 	if since, ok := a.displaced[to]; ok && now.Sub(since) < returnedWithin {
 		a.report.PollersReturned++
 	}
-	a.displaced[from] = now
+	remember(a.displaced, from, now)
 	h := Handover{From: from, To: to, At: now}
-	if !slices.ContainsFunc(a.underWay, func(p *PollRecord) bool { return p.Poller == from }) {
-		h.GapSeconds = now.Sub(a.lastEnd[from]).Seconds()
+	if end, ended := a.lastEnd[from]; ended && !slices.ContainsFunc(a.underWay, func(p *PollRecord) bool { return p.Poller == from }) {
+		h.GapSeconds = now.Sub(end).Seconds()
 	}
 	a.report.Handovers = append(a.report.Handovers, h)
 	if n := len(a.report.Handovers); n > maxHandovers {
@@ -274,10 +297,18 @@ func (a *account) handover(now time.Time, from, to string) {
 	}
 }
 
+// remember keeps a time for a poller; of too many all others are forgotten.
+func remember(times map[string]time.Time, poller string, at time.Time) {
+	if _, known := times[poller]; !known && len(times) >= maxPollers {
+		clear(times)
+	}
+	times[poller] = at
+}
+
 // pollEnded takes note of its end; code 0 says that the client went away.
 func (a *account) pollEnded(now time.Time, p *PollRecord, updates, code int) {
 	p.End, p.Updates, p.Code = now, updates, code
-	a.lastEnd[p.Poller] = now
+	remember(a.lastEnd, p.Poller, now)
 	if code == 409 {
 		a.report.Conflicts++
 	}

@@ -2,11 +2,13 @@ package simulator
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,18 +17,27 @@ import (
 
 // Kinds of faults.
 const (
-	FaultError500 = "error500" // {"ok":false,"error_code":500,...}
-	FaultHTML502  = "html502"  // a proxy's page
-	FaultHang     = "hang"     // no answer while the fault lasts
-	FaultDrop     = "drop"     // the connection is closed without an answer
-	FaultLimit    = "429"      // with retry_after
-	FaultToken    = "401"
-	FaultConflict = "409"     // as if somebody else polled; only getUpdates suffers
-	FaultLatency  = "latency" // every answer is late
+	FaultError500  = "error500" // {"ok":false,"error_code":500,...}
+	FaultHTML502   = "html502"  // a proxy's page
+	FaultHang      = "hang"     // no answer while the fault lasts
+	FaultDrop      = "drop"     // the connection is closed without an answer
+	FaultLimit     = "429"      // with retry_after
+	FaultToken     = "401"
+	FaultConflict  = "409"        // as if somebody else polled; only getUpdates suffers
+	FaultLatency   = "latency"    // every request is carried out late
+	FaultLoggedOut = "logged_out" // 400, as after logOut
+	FaultNotFound  = "404"        // as for a token that is no token, or a wrong path
+	// The request is carried out at once, and then:
+	FaultTakenLate = "taken_late"    // its answer is late
+	FaultTakenDrop = "taken_drop"    // the connection is closed without one
+	FaultTaken502  = "taken_html502" // a proxy's page is in its place
 )
 
 func faultKinds() []string {
-	return []string{FaultError500, FaultHTML502, FaultHang, FaultDrop, FaultLimit, FaultToken, FaultConflict, FaultLatency}
+	return []string{
+		FaultError500, FaultHTML502, FaultHang, FaultDrop, FaultLimit, FaultToken, FaultConflict, FaultLatency, FaultLoggedOut, FaultNotFound,
+		FaultTakenLate, FaultTakenDrop, FaultTaken502,
+	}
 }
 
 // Fault asks for trouble.
@@ -34,28 +45,52 @@ type Fault struct {
 	Kind string `json:"kind"`
 	// Methods are those that suffer; none named means all.
 	Methods []string `json:"methods,omitempty"`
-	// Replica restricts the trouble to one poller.
-	Replica string `json:"replica,omitempty"`
+	// Replica restricts the trouble to one poller, Chats to requests that name one of them.
+	Replica string  `json:"replica,omitempty"`
+	Chats   []int64 `json:"chats,omitempty"`
 	// Seconds is how long it lasts; at most an hour.
 	Seconds float64 `json:"seconds"`
 	// RetryAfterSeconds goes with 429.
 	RetryAfterSeconds int `json:"retry_after_seconds,omitempty"`
-	// LatencySeconds goes with latency.
+	// LatencySeconds goes with latency and taken_late.
 	LatencySeconds float64 `json:"latency_seconds,omitempty"`
 }
 
-// Control is what POST /control takes; every part is optional.
+// Message is one that a user writes. A chat that is new is made: private above 0, a supergroup below -10^12, a group in
+// between.
+type Message struct {
+	Chat int64  `json:"chat_id"`
+	Text string `json:"text"`
+	// Thread is a topic of a forum; elsewhere a thread of replies.
+	Thread int `json:"message_thread_id,omitempty"`
+}
+
+// Forum gives a chat topics, beside General.
+type Forum struct {
+	Chat   int64 `json:"chat_id"`
+	Topics []int `json:"topics"`
+}
+
+// Migration makes a supergroup of a group.
+type Migration struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
+// Control is what POST /control takes, as application/json and from no other page of a browser; every part is optional.
 type Control struct {
 	// Rate is how many messages a second the users write from now on.
 	Rate *float64 `json:"rate,omitempty"`
 	// ClearFaults ends all trouble; Faults begins some.
 	ClearFaults bool    `json:"clear_faults,omitempty"`
 	Faults      []Fault `json:"faults,omitempty"`
+	// Forums makes forums of supergroups (or gives private chats topics), Migrations supergroups of groups.
+	Forums     []Forum     `json:"forums,omitempty"`
+	Migrations []Migration `json:"migrations,omitempty"`
+	// ChatLimit is how many messages the bot may send to a chat from now on.
+	ChatLimit *ChatLimit `json:"chat_limit,omitempty"`
 	// Messages are written now by the users of these chats.
-	Messages []struct {
-		Chat int64  `json:"chat_id"`
-		Text string `json:"text"`
-	} `json:"messages,omitempty"`
+	Messages []Message `json:"messages,omitempty"`
 	// Updates are injected as they are.
 	Updates []struct {
 		Kind    string          `json:"kind"`
@@ -90,6 +125,19 @@ func (c Control) check() error {
 			return fmt.Errorf("a fault's latency_seconds or retry_after_seconds is not in 0..%d", maxFaultSeconds)
 		}
 	}
+	if l := c.ChatLimit; l != nil && (l.Messages < 0 || l.Messages > maxRate || l.Messages > 0 && (l.Seconds < 1 || l.Seconds > maxFaultSeconds)) {
+		return fmt.Errorf("chat_limit is not 0..%d messages in 1..%d seconds", maxRate, maxFaultSeconds)
+	}
+	for _, f := range c.Forums {
+		if len(f.Topics) > maxRate || slices.ContainsFunc(f.Topics, func(topic int) bool { return topic <= general }) || kindOf(f.Chat) == chatGroup {
+			return fmt.Errorf("a forum is no group, and its topics are numbers above %d, at most %d", general, maxRate)
+		}
+	}
+	for _, m := range c.Migrations {
+		if kindOf(m.From) != chatGroup || kindOf(m.To) != chatSupergroup {
+			return errors.New("a migration is not from a group to a supergroup")
+		}
+	}
 	for _, u := range c.Updates {
 		if !slices.Contains(allowedKinds(), u.Kind) {
 			return fmt.Errorf("update kind %q is none of Telegram's", u.Kind)
@@ -105,6 +153,10 @@ type fault struct {
 }
 
 func (s *Simulator) serveControl(c *gin.Context) {
+	if err := fromOurselves(c.Request); err != nil {
+		c.JSON(http.StatusForbidden, gin.H{"error": err.Error()})
+		return
+	}
 	var ctl Control
 	d := json.NewDecoder(io.LimitReader(c.Request.Body, maxBody))
 	d.DisallowUnknownFields()
@@ -137,16 +189,30 @@ func (s *Simulator) Apply(ctl Control) {
 	if ctl.LowerIDs {
 		s.bot.queue.restart = max(1, s.bot.queue.head()/2-rand.IntN(1000)) //nolint:gosec // a start like any other
 	}
+	if ctl.ChatLimit != nil {
+		s.limit = *ctl.ChatLimit
+	}
+	for _, f := range ctl.Forums {
+		if c := s.open(f.Chat); c != nil {
+			c.topics = map[int]bool{}
+			for _, topic := range f.Topics {
+				c.topics[topic] = true
+			}
+		}
+	}
 	for _, m := range ctl.Messages {
-		s.write(m.Chat, m.Text)
+		s.write(m.Chat, m.Thread, m.Text)
+	}
+	for _, m := range ctl.Migrations {
+		s.migrate(now, m.From, m.To)
 	}
 	for _, u := range ctl.Updates {
-		s.push(now, u.Kind, u.Payload, 0, "")
+		s.push(now, u.Kind, u.Payload, 0, 0, "")
 	}
 }
 
 // fault finds the trouble a request is in.
-func (s *Simulator) fault(method, who string) (fault, bool) {
+func (s *Simulator) fault(method, who, chat string) (fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -156,6 +222,9 @@ func (s *Simulator) fault(method, who string) (fault, bool) {
 		if f.Kind == FaultConflict && method != "getupdates" {
 			hit = false // no other method conflicts
 		}
+		if len(f.Chats) > 0 && !slices.ContainsFunc(f.Chats, func(id int64) bool { return strconv.FormatInt(id, 10) == chat }) {
+			hit = false
+		}
 		if hit && (f.Replica == "" || f.Replica == who) {
 			return f, true
 		}
@@ -163,15 +232,18 @@ func (s *Simulator) fault(method, who string) (fault, bool) {
 	return fault{}, false
 }
 
-// suffer carries out the trouble a request is in; false if it was answered, or never will be.
-func (s *Simulator) suffer(c *gin.Context, method string) bool {
-	f, ok := s.fault(method, caller(c.Request))
+// suffer carries out the trouble a request is in; false if it was answered, or never will be. What is left of the trouble
+// comes after the request was carried out: spoil sees to it.
+func (s *Simulator) suffer(c *gin.Context, method, chat string) (left fault, ok bool) {
+	f, ok := s.fault(method, caller(c.Request), chat)
 	if !ok {
-		return true
+		return fault{}, true
 	}
 	switch f.Kind {
+	case FaultTakenLate, FaultTakenDrop, FaultTaken502:
+		return f, true
 	case FaultLatency:
-		return pause(c.Request.Context(), time.Duration(f.LatencySeconds*float64(time.Second)))
+		return fault{}, pause(c.Request.Context(), f.latency())
 	case FaultHang:
 		if pause(c.Request.Context(), time.Until(f.until)) {
 			s.drop(c) // what hung for so long is not answered after all
@@ -179,20 +251,43 @@ func (s *Simulator) suffer(c *gin.Context, method string) bool {
 	case FaultDrop:
 		s.drop(c)
 	case FaultHTML502:
-		c.Data(http.StatusBadGateway, "text/html", []byte("<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"))
+		badGateway(c)
 	case FaultLimit:
-		after := max(1, f.RetryAfterSeconds)
-		a := fail(http.StatusTooManyRequests, fmt.Sprintf("Too Many Requests: retry after %d", after))
-		a.Parameters = &parameters{RetryAfter: after}
-		s.reply(c, a)
+		s.reply(c, tooMany(f.RetryAfterSeconds))
 	case FaultToken:
 		s.reply(c, fail(http.StatusUnauthorized, "Unauthorized"))
 	case FaultConflict:
 		s.reply(c, fail(http.StatusConflict, conflictPoll))
+	case FaultLoggedOut:
+		s.reply(c, fail(http.StatusBadRequest, "Logged out"))
+	case FaultNotFound:
+		s.reply(c, fail(http.StatusNotFound, "Not Found"))
 	default:
 		s.reply(c, fail(http.StatusInternalServerError, "Internal Server Error"))
 	}
-	return false
+	return fault{}, false
+}
+
+// spoil does to an answer what is left of the trouble that its request is in; false if the answer does not arrive.
+func (s *Simulator) spoil(c *gin.Context, left fault) bool {
+	switch left.Kind {
+	case FaultTakenLate:
+		return pause(c.Request.Context(), left.latency())
+	case FaultTakenDrop:
+		s.drop(c)
+		return false
+	case FaultTaken502:
+		badGateway(c)
+		return false
+	}
+	return true
+}
+
+func (f fault) latency() time.Duration { return time.Duration(f.LatencySeconds * float64(time.Second)) }
+
+// badGateway is the page of a proxy.
+func badGateway(c *gin.Context) {
+	c.Data(http.StatusBadGateway, "text/html", []byte("<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"))
 }
 
 // drop closes the connection without an answer.

@@ -18,10 +18,12 @@ func TestFaultAnswersAsTheRealServerWouldUntilItEnds(t *testing.T) {
 		code        int
 		description string
 	}{
-		FaultError500: {500, "Internal Server Error"},
-		FaultToken:    {401, "Unauthorized"},
-		FaultConflict: {409, conflictPoll},
-		FaultLimit:    {429, "Too Many Requests: retry after 7"},
+		FaultError500:  {500, "Internal Server Error"},
+		FaultToken:     {401, "Unauthorized"},
+		FaultLoggedOut: {400, "Logged out"},
+		FaultNotFound:  {404, "Not Found"},
+		FaultConflict:  {409, conflictPoll},
+		FaultLimit:     {429, "Too Many Requests: retry after 7"},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -215,4 +217,87 @@ func TestCommandIsMarkedAsOneAndExpectsNoAnswer(t *testing.T) {
 		t.Errorf("sent %d, unanswered %d; want 1, 0", rep.Sent, rep.Unanswered)
 	}
 	r.call(alice, "sendMessage", "chat_id", "5", "text", "welcome").expect(t, http.StatusOK, "") // the chat was made
+}
+
+// What a request asks for has happened, and its sender does not know: that is how answers come twice.
+func TestFaultsMayComeAfterTheRequestWasCarriedOut(t *testing.T) {
+	t.Parallel()
+	for kind, code := range map[string]int{FaultTakenLate: 200, FaultTaken502: 502, FaultTakenDrop: 0} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			server := httptest.NewServer(r.Handler())
+			defer server.Close()
+			client := server.Client()
+			client.Transport = &http.Transport{DisableKeepAlives: true} // or a lost connection is tried again
+			r.client, r.base = client, server.URL
+			r.Write(FirstChat, "hello")
+			r.Write(FirstChat+1, "hello")
+			r.control(`{"faults":[{"kind":"` + kind + `","seconds":60,"latency_seconds":0.05,"chats":[1001]},{"kind":"` + kind + `","seconds":60,"methods":["getUpdates"]}]}`)
+			a, err := r.do(r.request(t.Context(), alice, "sendMessage", url.Values{"chat_id": {"1001"}, "text": {"hello"}}))
+			if (err != nil) != (code == 0) || a.code != code {
+				t.Errorf("answer %+v, %v; want %d", a, err, code)
+			}
+			r.call(alice, "sendMessage", "chat_id", "1002", "text", "hello").expect(t, http.StatusOK, "")
+			if rep := r.Report(); rep.Answered != 2 {
+				t.Errorf("%d messages were taken, want both", rep.Answered)
+			}
+			_, err = r.do(r.request(t.Context(), alice, "getUpdates", url.Values{"offset": {"-1"}}))
+			if rep := r.Report(); rep.Polls != 1 || (rep.Delivered == 0) != (code != 200) {
+				t.Errorf("%d polls, %d updates delivered (%v)", rep.Polls, rep.Delivered, err)
+			}
+		})
+	}
+}
+
+func TestALateAnswerIsLateAndWhatItAnswersIsNot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Write(FirstChat, "hello")
+		r.control(`{"faults":[{"kind":"taken_late","seconds":60,"latency_seconds":11}]}`)
+		answer := r.background(alice, "sendMessage", "chat_id", "1001", "text", "hello")
+		if rep := r.Report(); rep.Answered != 1 {
+			t.Error("the message was not taken at once")
+		}
+		a := <-answer
+		a.expect(t, http.StatusOK, "")
+		a.expectTook(t, 11*time.Second)
+	})
+}
+
+// A page that somebody opens in their browser while the demo runs must not drive it.
+func TestOtherPagesCannotControlTheSimulator(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, c := range []struct {
+		what, kind, host, origin string
+		code                     int
+	}{
+		{"a program", "application/json", "127.0.0.1:8081", "", 200},
+		{"a program that names the character set", "application/json; charset=utf-8", "localhost:8081", "", 200},
+		{"a program in the same network", "application/json", "telegram:8081", "", 200},
+		{"a program, IPv6", "application/json", "[::1]:8081", "", 200},
+		{"our own page", "application/json", "localhost:8081", "http://localhost:8081", 200},
+		{"a form of another page", "application/x-www-form-urlencoded", "localhost:8081", "http://evil.example", 403},
+		{"a text of another page", "text/plain", "localhost:8081", "http://evil.example", 403},
+		{"a page without a kind", "", "localhost:8081", "", 403},
+		{"another page", "application/json", "localhost:8081", "http://evil.example", 403},
+		{"another port's page", "application/json", "localhost:8081", "http://localhost:3000", 403},
+		{"a sandboxed page", "application/json", "localhost:8081", "null", 403},
+		{"a name that leads to the loopback", "application/json", "evil.example:8081", "http://evil.example:8081", 403},
+		{"a name that begins like it", "application/json", "127.0.0.1.evil.example", "", 403},
+	} {
+		req := httptest.NewRequest(http.MethodPost, "/control", strings.NewReader(`{"messages":[{"chat_id":1001,"text":"x"}]}`))
+		req.Host = c.host
+		req.Header.Set("Content-Type", c.kind)
+		if c.origin != "" {
+			req.Header.Set("Origin", c.origin)
+		}
+		sent, w := r.Report().Sent, httptest.NewRecorder()
+		r.http.Handler.ServeHTTP(w, req)
+		if moved := r.Report().Sent != sent; w.Code != c.code || moved != (c.code == 200) {
+			t.Errorf("%s: %d %s, carried out: %t", c.what, w.Code, w.Body, moved)
+		}
+	}
 }

@@ -120,7 +120,9 @@ func FuzzControl(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			rec := httptest.NewRecorder()
-			r.Handler().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/control", bytes.NewReader(body)))
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/control", bytes.NewReader(body))
+			req.Header.Set("Content-Type", "application/json")
+			r.Handler().ServeHTTP(rec, req)
 			if rec.Code != http.StatusOK && rec.Code != http.StatusBadRequest || !json.Valid(rec.Body.Bytes()) {
 				t.Fatalf("%d %q", rec.Code, rec.Body)
 			}

@@ -2,10 +2,8 @@ package simulator
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -37,28 +35,19 @@ func (s *Simulator) me() map[string]any {
 
 func (s *Simulator) getMe(string, params) answer { return answer{OK: true, Result: s.me()} }
 
-// chat finds the chat asked for.
-func (s *Simulator) chat(p params) (int64, string) {
-	raw, ok := p["chat_id"]
-	if !ok || raw == "" {
-		return 0, "chat_id is empty"
-	}
-	id, err := strconv.ParseInt(raw, 10, 64)
-	if err != nil || !s.chats[id] {
-		return 0, "chat not found"
-	}
-	return id, ""
-}
-
 func (s *Simulator) sendMessage(caller string, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p["text"] == "" {
 		return badRequest("message text is empty")
 	}
-	chat, wrong := s.chat(p)
-	if wrong != "" {
-		return badRequest(wrong)
+	to, refused := s.find(p["chat_id"])
+	if refused != nil {
+		return *refused
+	}
+	topic, refused := to.topic(p)
+	if refused != nil {
+		return *refused
 	}
 	text, wrong := plainText(p["text"], p["parse_mode"])
 	if wrong != "" {
@@ -74,12 +63,16 @@ func (s *Simulator) sendMessage(caller string, p params) answer {
 		return badRequest(wrong)
 	}
 	now := time.Now()
-	s.account.answered(now, caller, chat, text)
+	if refused := s.limit.takes(to, now); refused != nil {
+		return *refused
+	}
+	s.account.answered(now, caller, to.id, topic, text)
 	s.messageID++
-	return answer{OK: true, Result: map[string]any{
-		"message_id": s.messageID, "from": s.me(), "date": now.Unix(), "text": text,
-		"chat": map[string]any{"id": chat, "type": "private", "first_name": fmt.Sprintf("User %d", chat)},
-	}}
+	message := map[string]any{"message_id": s.messageID, "from": s.me(), "date": now.Unix(), "text": text, "chat": to.object()}
+	if topic != 0 {
+		message["message_thread_id"], message["is_topic_message"] = topic, true
+	}
+	return answer{OK: true, Result: message}
 }
 
 // maxCallbackData is the bound on what a button gives back, in bytes.
@@ -111,8 +104,8 @@ func checkButtons(markup string) string {
 func (s *Simulator) sendChatAction(_ string, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, wrong := s.chat(p); wrong != "" {
-		return badRequest(wrong)
+	if _, refused := s.find(p["chat_id"]); refused != nil {
+		return *refused
 	}
 	if p["action"] == "" {
 		return badRequest("wrong parameter action in request")
@@ -132,10 +125,12 @@ var commandName = regexp.MustCompile(`^[a-z0-9_]{1,32}$`)
 const (
 	maxCommands    = 100
 	maxDescription = 256
+	// maxScopes bounds the scopes that commands are kept for.
+	maxScopes = 1000
 )
 
 // scope names whom commands are for.
-func (s *Simulator) scope(p params) (string, string) {
+func (s *Simulator) scope(p params) (string, *answer) {
 	var scope struct {
 		Type   string      `json:"type"`
 		ChatID json.Number `json:"chat_id"`
@@ -143,21 +138,24 @@ func (s *Simulator) scope(p params) (string, string) {
 	}
 	if raw := p["scope"]; raw != "" {
 		if err := json.Unmarshal([]byte(raw), &scope); err != nil {
-			return "", "can't parse BotCommandScope"
+			return "", refuse(badRequest("can't parse BotCommandScope"))
 		}
+	}
+	if len(p["language_code"]) > 2 {
+		return "", refuse(badRequest("invalid language code specified"))
 	}
 	switch scope.Type {
 	case "", "default":
-		return "default" + p["language_code"], ""
+		return "default" + p["language_code"], nil
 	case "all_private_chats", "all_group_chats", "all_chat_administrators":
-		return scope.Type + p["language_code"], ""
+		return scope.Type + p["language_code"], nil
 	case "chat", "chat_administrators", "chat_member":
-		if _, wrong := s.chat(params{"chat_id": scope.ChatID.String()}); wrong != "" {
-			return "", wrong
+		if _, refused := s.find(scope.ChatID.String()); refused != nil {
+			return "", refused
 		}
-		return strings.Join([]string{scope.Type, scope.ChatID.String(), scope.UserID.String(), p["language_code"]}, " "), ""
+		return strings.Join([]string{scope.Type, scope.ChatID.String(), scope.UserID.String(), p["language_code"]}, " "), nil
 	default:
-		return "", "can't parse BotCommandScope: unsupported type specified"
+		return "", refuse(badRequest("can't parse BotCommandScope: unsupported type specified"))
 	}
 }
 
@@ -179,9 +177,12 @@ func (s *Simulator) setMyCommands(_ string, p params) answer {
 	if len(list) > maxCommands {
 		return badRequest("too many commands")
 	}
-	scope, wrong := s.scope(p)
-	if wrong != "" {
-		return badRequest(wrong)
+	scope, refused := s.scope(p)
+	if refused != nil {
+		return *refused
+	}
+	if _, known := s.commands[scope]; !known && len(s.commands) >= maxScopes {
+		return badRequest("too many scopes")
 	}
 	s.commands[scope] = json.RawMessage(p["commands"])
 	return answer{OK: true, Result: true}
@@ -190,9 +191,9 @@ func (s *Simulator) setMyCommands(_ string, p params) answer {
 func (s *Simulator) getMyCommands(_ string, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	scope, wrong := s.scope(p)
-	if wrong != "" {
-		return badRequest(wrong)
+	scope, refused := s.scope(p)
+	if refused != nil {
+		return *refused
 	}
 	list, ok := s.commands[scope]
 	if !ok {
@@ -204,9 +205,9 @@ func (s *Simulator) getMyCommands(_ string, p params) answer {
 func (s *Simulator) deleteMyCommands(_ string, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	scope, wrong := s.scope(p)
-	if wrong != "" {
-		return badRequest(wrong)
+	scope, refused := s.scope(p)
+	if refused != nil {
+		return *refused
 	}
 	delete(s.commands, scope)
 	return answer{OK: true, Result: true}
@@ -225,6 +226,13 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 	if target == "" {
 		return s.deleteWebhook(caller, p)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Before(s.bot.nextWebhook) {
+		return tooMany(1)
+	}
+	s.bot.nextWebhook = now.Add(webhookEvery)
 	if u, err := url.Parse(target); err != nil || u.Scheme != "https" || u.Host == "" {
 		return badRequest("bad webhook: An HTTPS URL must be provided for webhook")
 	}
@@ -234,8 +242,6 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 	if secret := p["secret_token"]; secret != "" && !secretToken.MatchString(secret) {
 		return badRequest("secret token contains unallowed characters")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.bot.allow(p.list("allowed_updates"))
 	drop := p.truth("drop_pending_updates")
 	if drop {
@@ -248,7 +254,7 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 	if s.bot.webhook == hook && !drop {
 		return answer{OK: true, Result: true, Description: "Webhook is already set"}
 	}
-	s.abortWaiting(time.Now(), conflictSetHook)
+	s.abortWaiting(now, conflictSetHook)
 	s.bot.webhook = hook
 	return answer{OK: true, Result: true, Description: "Webhook was set"}
 }
@@ -256,10 +262,14 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 func (s *Simulator) deleteWebhook(_ string, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.truth("drop_pending_updates") {
+	drop := p.truth("drop_pending_updates")
+	if drop {
 		s.account.dropped(s.bot.queue.clear(), "deleteWebhook")
 	}
 	if s.bot.webhook.url == "" {
+		if !drop {
+			s.bot.allow(p.list("allowed_updates")) // only where nothing else is to do, as in the real server
+		}
 		return answer{OK: true, Result: true, Description: "Webhook is already deleted"}
 	}
 	s.bot.webhook = webhookSettings{}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestMethodNamesCountInAnyCase(t *testing.T) {
@@ -205,47 +206,90 @@ func TestOtherMethodsAnswerAsTheRealServer(t *testing.T) {
 	r.call(alice, "answerCallbackQuery").expect(t, http.StatusBadRequest, "Bad Request: query is too old and response timeout expired or query ID is invalid")
 }
 
+// setWebhook waits for as long as the server wants between two of them.
+func (r *rig) setWebhook(pairs ...string) reply {
+	r.t.Helper()
+	time.Sleep(webhookEvery)
+	return r.call(alice, "setWebhook", pairs...)
+}
+
+func TestWebhooksAreNotSetTwiceWithinASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.setWebhook("url", "nonsense").expect(t, http.StatusBadRequest, "Bad Request: bad webhook: An HTTPS URL must be provided for webhook")
+		a := r.call(alice, "setWebhook", "url", "https://example.org/h")
+		a.expect(t, http.StatusTooManyRequests, "Too Many Requests: retry after 1")
+		if a.Parameters.RetryAfter != 1 {
+			t.Errorf("%+v", a)
+		}
+		r.call(alice, "setWebhook", "url", "").expect(t, http.StatusOK, "Webhook is already deleted") // is not limited
+		time.Sleep(webhookEvery)
+		r.call(alice, "setWebhook", "url", "https://example.org/h").expect(t, http.StatusOK, "Webhook was set")
+		r.call(alice, "deleteWebhook").expect(t, http.StatusOK, "Webhook was deleted")
+	})
+}
+
+func TestDeletingNoWebhookSetsAllowedUpdates(t *testing.T) {
+	t.Parallel()
+	for method, pairs := range map[string][]string{"setWebhook": {"url", ""}, "deleteWebhook": nil} {
+		r := newRig(t)
+		r.call(alice, method, append(pairs, "allowed_updates", `["callback_query"]`, "drop_pending_updates", "true")...)
+		if info := r.call(alice, "getWebhookInfo"); strings.Contains(string(info.Result), "allowed_updates") {
+			t.Errorf("%s that drops what waits: %s", method, info.Result)
+		}
+		r.call(alice, method, append(pairs, "allowed_updates", `["callback_query"]`)...)
+		if info := r.call(alice, "getWebhookInfo"); !strings.Contains(string(info.Result), `"allowed_updates":["callback_query"]`) {
+			t.Errorf("%s: %s", method, info.Result)
+		}
+	}
+}
+
 func TestWebhookIsCheckedAndShown(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	for _, c := range []struct{ url, secret, want string }{
-		{"http://example.org", "", "bad webhook: An HTTPS URL must be provided for webhook"},
-		{"nonsense", "", "bad webhook: An HTTPS URL must be provided for webhook"},
-		{"https://example.org", "not this!", "secret token contains unallowed characters"},
-		{"https://example.org", strings.Repeat("s", 257), "secret token is too long"},
-	} {
-		r.call(alice, "setWebhook", "url", c.url, "secret_token", c.secret).expect(t, http.StatusBadRequest, "Bad Request: "+c.want)
-	}
-	r.Write(FirstChat, "hello")
-	r.call(alice, "setWebhook", "url", "https://example.org/h", "max_connections", "500", "ip_address", "192.0.2.7",
-		"secret_token", strings.Repeat("s", 256), "allowed_updates", `["message","chat_member"]`).expect(t, http.StatusOK, "Webhook was set")
-	info := r.call(alice, "getWebhookInfo")
-	for _, part := range []string{`"url":"https://example.org/h"`, `"pending_update_count":1`, `"max_connections":100`, `"ip_address":"192.0.2.7"`, `"allowed_updates":["message","chat_member"]`} {
-		if !strings.Contains(string(info.Result), part) {
-			t.Errorf("%s lacks %s", info.Result, part)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for _, c := range []struct{ url, secret, want string }{
+			{"http://example.org", "", "bad webhook: An HTTPS URL must be provided for webhook"},
+			{"nonsense", "", "bad webhook: An HTTPS URL must be provided for webhook"},
+			{"https://example.org", "not this!", "secret token contains unallowed characters"},
+			{"https://example.org", strings.Repeat("s", 257), "secret token is too long"},
+		} {
+			r.setWebhook("url", c.url, "secret_token", c.secret).expect(t, http.StatusBadRequest, "Bad Request: "+c.want)
 		}
-	}
-	r.call(alice, "deleteWebhook", "drop_pending_updates", "True").expect(t, http.StatusOK, "Webhook was deleted")
-	info = r.call(alice, "getWebhookInfo")
-	for _, part := range []string{`"url":""`, `"pending_update_count":0`} {
-		if !strings.Contains(string(info.Result), part) {
-			t.Errorf("%s lacks %s", info.Result, part)
+		r.Write(FirstChat, "hello")
+		r.setWebhook("url", "https://example.org/h", "max_connections", "500", "ip_address", "192.0.2.7",
+			"secret_token", strings.Repeat("s", 256), "allowed_updates", `["message","chat_member"]`).expect(t, http.StatusOK, "Webhook was set")
+		info := r.call(alice, "getWebhookInfo")
+		for _, part := range []string{`"url":"https://example.org/h"`, `"pending_update_count":1`, `"max_connections":100`, `"ip_address":"192.0.2.7"`, `"allowed_updates":["message","chat_member"]`} {
+			if !strings.Contains(string(info.Result), part) {
+				t.Errorf("%s lacks %s", info.Result, part)
+			}
 		}
-	}
-	if rep := r.Report(); rep.Dropped != 1 {
-		t.Errorf("dropped %d, want 1", rep.Dropped)
-	}
+		r.call(alice, "deleteWebhook", "drop_pending_updates", "True").expect(t, http.StatusOK, "Webhook was deleted")
+		info = r.call(alice, "getWebhookInfo")
+		for _, part := range []string{`"url":""`, `"pending_update_count":0`} {
+			if !strings.Contains(string(info.Result), part) {
+				t.Errorf("%s lacks %s", info.Result, part)
+			}
+		}
+		if rep := r.Report(); rep.Dropped != 1 {
+			t.Errorf("dropped %d, want 1", rep.Dropped)
+		}
+	})
 }
 
 func TestSetWebhookWithDropDropsAlthoughTheWebhookIsTheSame(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.call(alice, "setWebhook", "url", "https://example.org/h").expect(t, http.StatusOK, "Webhook was set")
-	r.Write(FirstChat, "hello")
-	r.call(alice, "setWebhook", "url", "https://example.org/h", "drop_pending_updates", "1").expect(t, http.StatusOK, "Webhook was set")
-	if rep := r.Report(); rep.Dropped != 1 {
-		t.Errorf("dropped %d, want 1", rep.Dropped)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.setWebhook("url", "https://example.org/h").expect(t, http.StatusOK, "Webhook was set")
+		r.Write(FirstChat, "hello")
+		r.setWebhook("url", "https://example.org/h", "drop_pending_updates", "1").expect(t, http.StatusOK, "Webhook was set")
+		if rep := r.Report(); rep.Dropped != 1 {
+			t.Errorf("dropped %d, want 1", rep.Dropped)
+		}
+	})
 }
 
 func TestAllowedUpdatesOverHTTPKeepTheLastValue(t *testing.T) {

@@ -15,6 +15,14 @@ const (
 	beforeHead = queueCapacity
 )
 
+// Bounds of sizes, in bytes: of the updates in one answer (JsonUpdates; each counts for perUpdate more), and of one
+// update, which the server drops if it is larger (add_update_impl).
+const (
+	maxAnswer = 4 << 20
+	perUpdate = 50
+	maxUpdate = 64 << 10
+)
+
 // queued is one update that waits to be confirmed.
 type queued struct {
 	id      int
@@ -31,7 +39,7 @@ func retention(kind string) time.Duration {
 		return 150 * time.Second
 	case "inline_query":
 		return 30 * time.Second
-	case "chosen_inline_result":
+	case "chosen_inline_result", "custom_event":
 		return 600 * time.Second
 	default:
 		return 24 * time.Hour
@@ -115,13 +123,21 @@ func (q *queue) waitingFrom(i int) int {
 	return q.waiting[i].id
 }
 
-// get forgets what the offset confirms and returns at most limit of what is left, the oldest first.
+// get forgets what the offset confirms and returns at most limit of what is left, the oldest first, as far as one answer
+// may be long.
 func (q *queue) get(offset, limit int) (updates, confirmed []queued) {
 	from := q.start(offset)
 	n := sort.Search(len(q.waiting), func(i int) bool { return q.waiting[i].id >= from })
 	confirmed = append(confirmed, q.waiting[:n]...)
 	q.waiting = q.waiting[n:]
-	return append(updates, q.waiting[:min(limit, len(q.waiting))]...), confirmed
+	left := maxAnswer
+	for _, u := range q.waiting[:min(limit, len(q.waiting))] {
+		if left -= perUpdate + len(u.body); left <= 0 {
+			break
+		}
+		updates = append(updates, u)
+	}
+	return updates, confirmed
 }
 
 // clear drops everything that waits and returns it.

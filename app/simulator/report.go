@@ -112,6 +112,9 @@ func (a accountCollector) Collect(ch chan<- prometheus.Metric) {
 	a.s.mu.Lock()
 	r := a.s.account.sum(time.Now())
 	a.s.mu.Unlock()
+	if a.s.cfg.AwaitBot && r.Polls == 0 {
+		return
+	}
 	for state, n := range map[string]int64{
 		"sent": r.Sent, "delivered": r.Delivered, "confirmed": r.Confirmed, "answered": r.Answered, "answered_twice": r.AnsweredTwice,
 		"lost": r.Lost, "dropped": r.Dropped, "unanswered": r.Unanswered, "out_of_order": r.OutOfOrder,

@@ -123,6 +123,22 @@ func TestSimulatorSaysItIsAlive(t *testing.T) {
 	}
 }
 
+// Beside a bot that is elsewhere "none lost" would be a claim about it.
+func TestWithoutABotThereIsNoAccount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.cfg.AwaitBot = true
+		if n, err := testutil.GatherAndCount(r.registry); n != 0 || err != nil {
+			t.Errorf("%d metrics of no bot: %v", n, err)
+		}
+		r.call(alice, "getUpdates", "timeout", "0").expect(t, http.StatusOK, "")
+		if n, err := testutil.GatherAndCount(r.registry); n == 0 || err != nil {
+			t.Errorf("%d metrics of a bot that polls: %v", n, err)
+		}
+	})
+}
+
 func TestMetricsTellTheAccountAndAreWellFormed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -23,6 +23,8 @@ const (
 	hastyPoll = 500 * time.Millisecond
 	// conflictEvery: the first 409 is immediate, further ones within it are late by it.
 	conflictEvery = 3 * time.Second
+	// webhookEvery is the least time between two settings of a webhook.
+	webhookEvery = time.Second
 )
 
 // allowedKinds is every kind of update there is; the default leaves out what optIn names.
@@ -32,7 +34,7 @@ func allowedKinds() []string {
 		"edited_business_message", "deleted_business_messages", "message_reaction", "message_reaction_count",
 		"inline_query", "chosen_inline_result", "callback_query", "shipping_query", "pre_checkout_query",
 		"purchased_paid_media", "poll", "poll_answer", "my_chat_member", "chat_member", "chat_join_request",
-		"chat_boost", "removed_chat_boost",
+		"chat_boost", "removed_chat_boost", "managed_bot", "guest_message", "custom_event", "custom_query",
 	}
 }
 
@@ -61,6 +63,7 @@ type bot struct {
 	lastOffset   int
 	lastStart    time.Time
 	nextConflict time.Time
+	nextWebhook  time.Time // when one may be set again
 }
 
 // takes tells whether updates of a kind are kept for the bot.

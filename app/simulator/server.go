@@ -24,7 +24,8 @@ type answer struct {
 }
 
 type parameters struct {
-	RetryAfter int `json:"retry_after,omitempty"`
+	RetryAfter      int   `json:"retry_after,omitempty"`
+	MigrateToChatID int64 `json:"migrate_to_chat_id,omitempty"`
 }
 
 func fail(code int, description string) answer {
@@ -58,7 +59,7 @@ func (s *Simulator) reply(c *gin.Context, a answer) {
 	code := http.StatusOK
 	if !a.OK {
 		code = a.ErrorCode
-		if a.Parameters != nil {
+		if a.Parameters != nil && a.Parameters.RetryAfter > 0 {
 			c.Header("Retry-After", strconv.Itoa(a.Parameters.RetryAfter))
 		}
 	}
@@ -73,7 +74,8 @@ func (s *Simulator) serveMethod(c *gin.Context) {
 		s.reply(c, badRequest("can't parse the request's body"))
 		return
 	}
-	if !s.suffer(c, method) {
+	left, ok := s.suffer(c, method, p["chat_id"])
+	if !ok {
 		return
 	}
 	token := c.Param("token")
@@ -83,19 +85,21 @@ func (s *Simulator) serveMethod(c *gin.Context) {
 	case token != s.cfg.Token:
 		s.reply(c, fail(http.StatusUnauthorized, "Unauthorized"))
 	case method == "getupdates":
-		s.serveUpdatesPoll(c, p)
+		s.serveUpdatesPoll(c, p, left)
 	default:
 		m, known := s.methods()[method]
 		if !known {
 			s.reply(c, fail(http.StatusNotFound, "Not Found: method not found"))
 			return
 		}
-		s.reply(c, m(caller(c.Request), p))
+		if a := m(caller(c.Request), p); s.spoil(c, left) {
+			s.reply(c, a)
+		}
 	}
 }
 
 // serveUpdatesPoll is getUpdates.
-func (s *Simulator) serveUpdatesPoll(c *gin.Context, p params) {
+func (s *Simulator) serveUpdatesPoll(c *gin.Context, p params, left fault) {
 	gone := c.Request.Context()
 	w := s.beginPoll(caller(c.Request), pollRequest{
 		offset: p.number("offset", 0), limit: p.number("limit", maxLimit), timeout: p.number("timeout", 0), allowed: p.list("allowed_updates"),
@@ -114,8 +118,8 @@ func (s *Simulator) serveUpdatesPoll(c *gin.Context, p params) {
 		a.updates = nil
 	}
 	code := http.StatusOK
-	switch {
-	case gone.Err() != nil:
+	switch arrives := s.spoil(c, left); {
+	case !arrives, gone.Err() != nil:
 		code = 0
 	case a.conflict != "":
 		code = http.StatusConflict

@@ -26,8 +26,10 @@ type Config struct {
 	// Rate is how many messages the users write a second, all together; 0 for none.
 	Rate float64
 	// Chats is how many users there are, each in a chat of its own.
-	Chats  int
-	Logger *slog.Logger
+	Chats int
+	// AwaitBot has the users write nothing, and the metrics be absent, before a bot has polled.
+	AwaitBot bool
+	Logger   *slog.Logger
 }
 
 // FirstChat is the chat of the first simulated user; the others follow.
@@ -47,7 +49,8 @@ type Simulator struct {
 	waiting   *waiter
 	faults    []fault
 	rate      float64
-	chats     map[int64]bool
+	chats     map[int64]*chat
+	limit     ChatLimit
 	commands  map[string]json.RawMessage // by scope
 	messageID int
 	written   int64
@@ -71,12 +74,12 @@ type pollAnswer struct {
 // New returns a simulator that does not listen yet.
 func New(cfg Config) *Simulator {
 	s := &Simulator{
-		cfg: cfg, account: newAccount(), rate: cfg.Rate, rateSet: make(chan struct{}, 1), chats: map[int64]bool{},
+		cfg: cfg, account: newAccount(), rate: cfg.Rate, rateSet: make(chan struct{}, 1), chats: map[int64]*chat{},
 		commands: map[string]json.RawMessage{},
 	}
 	s.bot.queue.tail = 100_000_000 + rand.IntN(800_000_000) //nolint:gosec // a start like any other
 	for i := range cfg.Chats {
-		s.chats[FirstChat+int64(i)] = true
+		s.open(FirstChat + int64(i))
 	}
 	s.registry = prometheus.NewRegistry()
 	s.registry.MustRegister(accountCollector{s})
@@ -166,25 +169,41 @@ func (s *Simulator) RunUsers(ctx context.Context) {
 func (s *Simulator) writeNext() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cfg.Chats == 0 {
+	if s.cfg.Chats == 0 || s.cfg.AwaitBot && s.account.report.Polls == 0 {
 		return
 	}
 	s.written++
-	s.write(FirstChat+s.written%int64(s.cfg.Chats), fmt.Sprintf("message %d", s.written))
+	s.write(FirstChat+s.written%int64(s.cfg.Chats), 0, fmt.Sprintf("message %d", s.written))
 }
 
-// write puts a user's message into the queue; commands expect no particular answer.
-func (s *Simulator) write(chat int64, text string) {
+// user is the one who writes in a chat; a group has one of its own, too.
+func (s *Simulator) user(chat int64) map[string]any {
+	id := max(chat, -chat)
+	return map[string]any{"id": id, "is_bot": false, "first_name": fmt.Sprintf("User %d", id), "language_code": "en"}
+}
+
+// write puts a user's message into the queue; commands expect no particular answer. A thread that is a topic of the chat
+// is one of the message; any other is a thread of replies, but for General, which is none.
+func (s *Simulator) write(id int64, thread int, text string) {
 	now := time.Now()
-	s.chats[chat] = true
+	c := s.open(id)
+	if c == nil || c.movedTo != 0 {
+		return
+	}
 	s.messageID++
-	name := fmt.Sprintf("User %d", chat)
 	message := map[string]any{
-		"message_id": s.messageID,
-		"from":       map[string]any{"id": chat, "is_bot": false, "first_name": name, "language_code": "en"},
-		"chat":       map[string]any{"id": chat, "type": "private", "first_name": name},
-		"date":       now.Unix(),
-		"text":       text,
+		"message_id": s.messageID, "from": s.user(id), "chat": c.object(), "date": now.Unix(), "text": text,
+	}
+	if thread == general && c.topics != nil {
+		thread = 0
+	}
+	topic := 0
+	if thread != 0 {
+		message["message_thread_id"] = thread
+		if c.topics[thread] {
+			message["is_topic_message"] = true
+			topic = thread
+		}
 	}
 	expected := text
 	if strings.HasPrefix(text, "/") {
@@ -192,11 +211,11 @@ func (s *Simulator) write(chat int64, text string) {
 		command, _, _ := strings.Cut(text, " ")
 		message["entities"] = []map[string]any{{"type": "bot_command", "offset": 0, "length": length(command)}}
 	}
-	s.push(now, "message", message, chat, expected)
+	s.push(now, "message", message, id, topic, expected)
 }
 
 // push puts an update into the queue and wakes the poll that waits.
-func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, expected string) {
+func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, topic int, expected string) {
 	if !s.bot.takes(kind) {
 		return
 	}
@@ -207,7 +226,11 @@ func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, ex
 		s.cfg.Logger.Error("an update could not be written", "error", err)
 		return
 	}
-	u := queued{id: id, kind: kind, body: body, expires: now.Add(retention(kind)), serial: s.account.sent(now, id, chat, expected)}
+	if len(body) > maxUpdate {
+		s.account.dropped([]queued{{serial: s.account.sent(now, id, chat, topic, expected)}}, "too large")
+		return
+	}
+	u := queued{id: id, kind: kind, body: body, expires: now.Add(retention(kind)), serial: s.account.sent(now, id, chat, topic, expected)}
 	if !s.bot.queue.push(u) {
 		s.account.dropped([]queued{u}, "queue full")
 		return
@@ -306,7 +329,7 @@ func (s *Simulator) SetRate(perSecond float64) {
 func (s *Simulator) Write(chat int64, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.write(chat, text)
+	s.write(chat, 0, text)
 }
 
 // botID is the number before the token's colon.

@@ -44,7 +44,8 @@ type reply struct {
 	Description string          `json:"description"`
 	ErrorCode   int             `json:"error_code"`
 	Parameters  struct {
-		RetryAfter int `json:"retry_after"`
+		RetryAfter      int   `json:"retry_after"`
+		MigrateToChatID int64 `json:"migrate_to_chat_id"`
 	} `json:"parameters"`
 	took time.Duration
 }
@@ -486,6 +487,38 @@ func TestUsersWriteAtTheRateSet(t *testing.T) {
 	})
 }
 
+// Beside a bot with a real token the simulator stays idle.
+func TestUsersMayAwaitABot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.cfg.AwaitBot = true
+		r.SetRate(5)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.RunUsers(ctx); close(ended) }()
+		expect := func(want int64) {
+			t.Helper()
+			synctest.Wait()
+			if got := r.Report().Sent; got != want {
+				t.Fatalf("%d messages, want %d", got, want)
+			}
+		}
+		time.Sleep(time.Hour + time.Millisecond)
+		expect(0)
+		r.call(alice, "getMe").expect(t, http.StatusOK, "")
+		time.Sleep(time.Hour)
+		expect(0)
+		r.call(alice, "getUpdates", "timeout", "0").expect(t, http.StatusOK, "")
+		time.Sleep(10 * time.Second)
+		expect(50) // what they did not write they do not catch up on
+		time.Sleep(10 * time.Second)
+		expect(100)
+		stop()
+		<-ended
+	})
+}
+
 func TestUsersTakeTurnsAndNeverSayTheSame(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -550,6 +583,7 @@ func (r *rig) post(path, body string) (int, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	req.Header.Set("Content-Type", "application/json")
 	return r.text(req)
 }
 
@@ -586,4 +620,88 @@ func TestPollWhoseClientHungUpConflictsWithNobody(t *testing.T) {
 			t.Errorf("gone: %v, the older poll gets %q", gone, a.conflict)
 		}
 	}
+}
+
+// The real server writes an update into 64 KiB and drops what does not fit; it cuts an answer at 4 MiB.
+func TestSizesOfUpdatesAndAnswersAreBounded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, c := range []struct {
+		size  int
+		taken bool
+	}{{maxUpdate - 1000, true}, {maxUpdate + 1, false}} {
+		before := r.Report()
+		r.control(`{"updates":[{"kind":"message","payload":{"text":"` + strings.Repeat("x", c.size) + `"}}]}`)
+		after := r.Report()
+		if dropped := after.Dropped - before.Dropped; after.Sent != before.Sent+1 || (dropped == 0) != c.taken {
+			t.Errorf("of an update of %d bytes %d were dropped", c.size, dropped)
+		}
+	}
+	r.call(alice, "deleteWebhook", "drop_pending_updates", "true")
+	for range 100 {
+		r.control(`{"updates":[{"kind":"message","payload":{"text":"` + strings.Repeat("x", 60_000) + `"}}]}`)
+	}
+	a := r.call(alice, "getUpdates")
+	if n := len(updateIDs(t, a)); n != 69 || len(a.Result) > maxAnswer {
+		t.Errorf("%d updates in %d bytes", n, len(a.Result))
+	}
+	ids := updateIDs(t, a)
+	if n := len(updateIDs(t, r.call(alice, "getUpdates", "offset", fmt.Sprint(ids[len(ids)-1]+1)))); n != 31 {
+		t.Errorf("%d updates are left, want the rest", n)
+	}
+}
+
+func TestEveryKindOfTheRealServerIsKnown(t *testing.T) {
+	t.Parallel()
+	if n := len(allowedKinds()); n != 27 {
+		t.Errorf("%d kinds", n)
+	}
+	for _, kind := range allowedKinds() {
+		r := newRig(t)
+		r.call(alice, "getUpdates", "allowed_updates", `["`+kind+`"]`)
+		r.control(`{"updates":[{"kind":"` + kind + `","payload":{}}]}`)
+		if n := len(updateIDs(t, r.call(alice, "getUpdates", "offset", "-1"))); n != 1 {
+			t.Errorf("%d updates of the kind %s", n, kind)
+		}
+	}
+}
+
+// Whoever asks may call itself anything, and write to any chat of a control.
+func TestTheAccountIsBoundedWhateverClientsSay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for i := range 3 * maxPollers {
+			r.call(fmt.Sprint("poller ", i), "getUpdates")
+			time.Sleep(time.Second)
+		}
+		r.mu.Lock()
+		if n, m := len(r.account.lastEnd), len(r.account.displaced); n > maxPollers || m > maxPollers {
+			t.Errorf("%d and %d pollers are remembered", n, m)
+		}
+		r.mu.Unlock()
+		if rep := r.Report(); rep.Handovers[len(rep.Handovers)-1].GapSeconds != 1 {
+			t.Errorf("the last handover is %+v", rep.Handovers[len(rep.Handovers)-1])
+		}
+		for i := range int64(maxKnownChats + 10) {
+			r.Write(1_000_000+i, "x")
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n := len(r.chats); n != maxKnownChats {
+			t.Errorf("%d chats are known", n)
+		}
+	})
+}
+
+func TestCommandScopesAreBounded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	list := `[{"command":"start","description":"Begin"}]`
+	r.call(alice, "setMyCommands", "commands", list, "language_code", "german").expect(t, http.StatusBadRequest, "Bad Request: invalid language code specified")
+	for i := range maxScopes {
+		r.call(alice, "setMyCommands", "commands", list, "scope", fmt.Sprintf(`{"type":"chat_member","chat_id":1001,"user_id":%d}`, i+1)).expect(t, http.StatusOK, "")
+	}
+	r.call(alice, "setMyCommands", "commands", list).expect(t, http.StatusBadRequest, "Bad Request: too many scopes")
+	r.call(alice, "setMyCommands", "commands", list, "scope", `{"type":"chat_member","chat_id":1001,"user_id":1}`).expect(t, http.StatusOK, "")
 }

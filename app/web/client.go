@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"habot/app/election"
@@ -56,30 +54,79 @@ func (c *Client) Answers(ctx context.Context) error {
 	return nil
 }
 
+// refusal is a sentence alone where the replica has made one for the operator.
+func refusal(code int, text string) error {
+	switch code {
+	case http.StatusForbidden, http.StatusConflict:
+		return errors.New(text)
+	default:
+		return fmt.Errorf("the replica refuses (%d %s): %s", code, http.StatusText(code), text)
+	}
+}
+
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Status returns what the replica knows.
-func (c *Client) Status(ctx context.Context) (election.View, error) {
-	var v election.View
-	raw, err := c.do(ctx, http.MethodGet, "/cluster", "")
-	if err != nil {
-		return v, err
-	}
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return v, fmt.Errorf("read the replica's answer: %w", err)
-	}
-	return v, nil
+func (c *Client) Status(ctx context.Context) (Status, error) { return read[Status](ctx, c, "/cluster") }
+
+// History returns the changes of primary that the replica knows, the oldest first.
+func (c *Client) History(ctx context.Context) ([]election.Change, error) {
+	return read[[]election.Change](ctx, c, "/history")
 }
 
-// Switchover moves the role to a standby, by name; to any if it is empty.
-func (c *Client) Switchover(ctx context.Context, successor string) error {
+// read gets JSON.
+func read[A any](ctx context.Context, c *Client, path string) (answer A, err error) {
+	raw, err := c.do(ctx, http.MethodGet, path, "")
+	if err != nil {
+		return answer, err
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return *new(A), fmt.Errorf("read the replica's answer: %w", err)
+	}
+	return answer, nil
+}
+
+// How long a switchover is waited for: what the bot has in flight is finished first. It is looked for often enough to
+// say how long it took.
+const (
+	switchedWithin = 20 * time.Second
+	switchedEvery  = 50 * time.Millisecond
+)
+
+// ErrNotSwitched reports a switchover that was started and whose end was not seen.
+var ErrNotSwitched = errors.New("the primary was told to hand over, but no other has been seen yet: see habot status")
+
+// Switchover moves the role to a standby, by name; to any if it is empty. It returns the change and how long it took from
+// the request on, or ErrNotSwitched.
+func (c *Client) Switchover(ctx context.Context, successor string) (election.Change, time.Duration, error) {
+	before, err := c.Status(ctx)
+	if err != nil {
+		return election.Change{}, 0, err
+	}
 	body, err := json.Marshal(map[string]string{"to": successor})
 	if err != nil {
-		return fmt.Errorf("encode: %w", err)
+		return election.Change{}, 0, fmt.Errorf("encode: %w", err)
 	}
-	_, err = c.do(ctx, http.MethodPost, "/switchover", string(body))
-	return err
+	began := time.Now()
+	if _, err = c.do(ctx, http.MethodPost, "/switchover", string(body)); err != nil {
+		return election.Change{}, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, switchedWithin)
+	defer cancel()
+	again := time.NewTicker(switchedEvery)
+	defer again.Stop()
+	for {
+		// A replica that cannot be asked just now may be asked again.
+		if now, err := c.Status(ctx); err == nil && now.Self.Change.Claim.Compare(before.Self.Change.Claim) > 0 && now.Known() {
+			return now.Self.Change, time.Since(began), nil
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return election.Change{}, 0, ErrNotSwitched
+		}
+	}
 }
 
 func (c *Client) do(ctx context.Context, method, path, body string) ([]byte, error) {
@@ -105,39 +152,7 @@ func (c *Client) do(ctx context.Context, method, path, body string) ([]byte, err
 		if json.Unmarshal(raw, &said) != nil || said.Error == "" {
 			said.Error = strings.TrimSpace(string(raw))
 		}
-		return nil, fmt.Errorf("the replica refuses (%d %s): %s", resp.StatusCode, http.StatusText(resp.StatusCode), said.Error)
+		return nil, refusal(resp.StatusCode, said.Error)
 	}
 	return raw, nil
-}
-
-// WriteStatus writes a view for people: a line per replica, then the last change.
-func WriteStatus(w io.Writer, v election.View) {
-	all := append([]election.Peer{{Status: v.Self, Reachable: true}}, v.Peers...)
-	slices.SortStableFunc(all, func(a, b election.Peer) int { return strings.Compare(a.Status.Name, b.Status.Name) })
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "REPLICA\tROLE\tHEALTH\tPRIMARY SINCE\tVERSION")
-	for _, p := range all {
-		role, health, since := string(p.Status.Role), "healthy", ""
-		switch {
-		case !p.Reachable:
-			role, health = "not reachable", fmt.Sprintf("last heard %.0f s ago", p.Age.Seconds())
-		case !p.Status.Health.OK:
-			health = p.Status.Health.Detail
-		}
-		if p.Reachable && p.Status.Role == election.Primary {
-			since = p.Status.Primary.Time().UTC().Format(time.DateTime + " MST")
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Status.Name, role, health, since, p.Status.Version)
-	}
-	_ = t.Flush() // w's errors are its owner's to notice
-	fmt.Fprintf(w, "%d of %d replicas reachable, %d are needed; mode %s\n", v.Reachable, v.Expected, v.Quorum, v.Mode)
-	if n := len(v.History); n > 0 {
-		c := v.History[n-1]
-		previous := ""
-		if c.Previous != "" {
-			previous = " after " + c.Previous
-		}
-		fmt.Fprintf(w, "last change: %s%s at %s (%s), nobody was primary for %.3f s\n", c.Name, previous,
-			c.Claim.Time().UTC().Format(time.DateTime+" MST"), c.Reason, c.Gap.Seconds())
-	}
 }

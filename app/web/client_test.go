@@ -5,64 +5,16 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"habot/app/election"
 )
-
-func TestWriteStatus(t *testing.T) {
-	t.Parallel()
-	alone := healthy(election.Looking)
-	started := healthy(election.Primary)
-	started.Mode, started.Expected, started.Quorum = "bot-only", 1, 1
-	started.History = []election.Change{{Claim: started.Self.Primary, Name: "habot-bot-1", Reason: election.ReasonStart}}
-	for _, c := range []struct {
-		what string
-		view election.View
-		want string
-	}{
-		{"all there is to say", cluster(), `
-REPLICA      ROLE           HEALTH                    PRIMARY SINCE            VERSION
-habot-bot-1  primary        healthy                   2026-01-02 03:09:00 UTC  1.0.0
-habot-bot-2  not reachable  last heard 12 s ago                                0.9.0
-habot-bot-3  standby        healthy                                            1.0.0
-habot-bot-4  standby        Telegram does not answer                           1.0.0
-3 of 4 replicas reachable, 3 are needed; mode primary-backup
-last change: habot-bot-1 after habot-bot-2 at 2026-01-02 03:09:00 UTC (crash), nobody was primary for 1.235 s
-`},
-		{"nothing known", alone, `
-REPLICA      ROLE     HEALTH   PRIMARY SINCE  VERSION
-habot-bot-1  looking  healthy                 1.0.0
-1 of 3 replicas reachable, 2 are needed; mode primary-backup
-`},
-		{"the first primary", started, `
-REPLICA      ROLE     HEALTH   PRIMARY SINCE            VERSION
-habot-bot-1  primary  healthy  2023-11-14 22:13:20 UTC  1.0.0
-1 of 1 replicas reachable, 1 are needed; mode bot-only
-last change: habot-bot-1 at 2023-11-14 22:13:20 UTC (start), nobody was primary for 0.000 s
-`},
-	} {
-		var got strings.Builder
-		WriteStatus(&got, c.view)
-		if got.String() != c.want[1:] {
-			t.Errorf("%s: got\n%s\nwant%s", c.what, &got, c.want)
-		}
-	}
-}
-
-func TestWriteStatusLeavesTheViewAsItIs(t *testing.T) {
-	t.Parallel()
-	v := cluster()
-	v.Peers = append(make([]election.Peer, 0, 10), v.Peers...)
-	WriteStatus(io.Discard, v)
-	if !reflect.DeepEqual(v, cluster()) {
-		t.Errorf("the view was changed: %+v", v)
-	}
-}
 
 // newClient is a client of a server on the loopback.
 func newClient(t *testing.T, cfg Config, token string) *Client {
@@ -75,10 +27,7 @@ func newClient(t *testing.T, cfg Config, token string) *Client {
 
 func TestTheCommandLineTalksToTheReplicaBesideIt(t *testing.T) {
 	t.Parallel()
-	var to string
-	c := newClient(t, configure(func(cfg *Config) {
-		cfg.Replica = replica{view: cluster, move: func(_ context.Context, name string) error { to = name; return nil }}
-	}), "")
+	c := newClient(t, configure(viewing(cluster())), operatorKey)
 	ctx := t.Context()
 	if err := c.Healthcheck(ctx); err != nil {
 		t.Errorf("Healthcheck: %v", err)
@@ -86,25 +35,91 @@ func TestTheCommandLineTalksToTheReplicaBesideIt(t *testing.T) {
 	if err := c.Answers(ctx); err != nil {
 		t.Errorf("Answers: %v", err)
 	}
-	if v, err := c.Status(ctx); err != nil || !reflect.DeepEqual(v, cluster()) {
-		t.Errorf("Status: %v %+v", err, v)
+	if s, err := c.Status(ctx); err != nil || !reflect.DeepEqual(s.View, cluster()) || !s.Verdict.OK() {
+		t.Errorf("Status: %v %+v", err, s)
 	}
-	if err := c.Switchover(ctx, `a "quoted" name`); err != nil || to != `a "quoted" name` {
-		t.Errorf("Switchover: %v, to %q", err, to)
+	if h, err := c.History(ctx); err != nil || !reflect.DeepEqual(h, cluster().History) {
+		t.Errorf("History: %v %+v", err, h)
 	}
-	if err := c.Switchover(ctx, ""); err != nil || to != "" {
-		t.Errorf("Switchover to any: %v, to %q", err, to)
+}
+
+// moving is a replica whose role moves, at once or with a change after the next view.
+type moving struct {
+	mu     sync.Mutex
+	view   election.View
+	asked  []string
+	change election.Change
+}
+
+func (m *moving) View() election.View {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.view
+}
+
+func (m *moving) Switchover(_ context.Context, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = append(m.asked, to)
+	m.view.Self.Change, m.view.Self.Primary = m.change, m.change.Claim
+	return nil
+}
+
+func TestASwitchoverReturnsWhoTookOver(t *testing.T) {
+	t.Parallel()
+	m := &moving{view: cluster(), change: election.Change{
+		Claim: election.Claim{Timestamp: cluster().Self.Primary.Timestamp + 1, Replica: "cc"}, Name: "habot-bot-3", Previous: "habot-bot-1",
+		Reason: election.ReasonSwitchover, Gap: 2 * time.Millisecond,
+	}}
+	m.view.Self.Change = cluster().History[1]
+	c := newClient(t, configure(func(cfg *Config) { cfg.Replica = m }), operatorKey)
+	change, took, err := c.Switchover(t.Context(), `a "quoted" name`)
+	if err != nil || change != m.change || took <= 0 || took > 10*time.Second || m.asked[0] != `a "quoted" name` {
+		t.Errorf("%+v after %v, %v; asked to move to %q", change, took, err, m.asked)
 	}
+}
+
+func TestASwitchoverThatIsNotSeenEndsAfterItsBound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := NewClient(":1", "")
+		s := NewServer(configure(func(cfg *Config) {
+			cfg.Replica = replica{view: cluster, move: func(context.Context, string) error { return nil }}
+		}))
+		c.adminToken = operatorKey
+		c.http.Transport = transport(func(req *http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			s.http.Handler.ServeHTTP(w, from(req, "127.0.0.1:5", "127.0.0.1:8080", nil))
+			return w.Result(), nil
+		})
+		began := time.Now()
+		if _, _, err := c.Switchover(t.Context(), ""); !errors.Is(err, ErrNotSwitched) {
+			t.Errorf("Switchover: %v", err)
+		}
+		if d := time.Since(began); d != switchedWithin {
+			t.Errorf("after %v", d)
+		}
+	})
+}
+
+// switchover is what a switchover is refused with.
+func switchover(c *Client, t *testing.T, to string) error {
+	t.Helper()
+	_, _, err := c.Switchover(t.Context(), to)
+	return err
 }
 
 func TestTheCommandLineShowsItsToken(t *testing.T) {
 	t.Parallel()
-	cfg := configure(func(cfg *Config) { cfg.AdminToken = adminToken })
-	if err := newClient(t, cfg, adminToken).Switchover(t.Context(), ""); err != nil {
+	cfg := configure(func(cfg *Config) {
+		cfg.AdminToken = adminToken
+		cfg.Replica = replica{view: cluster, move: func(context.Context, string) error { return election.ErrNoSuccessor }}
+	})
+	if err := switchover(newClient(t, cfg, adminToken), t, "habot-bot-9"); err == nil || err.Error() != "there is no replica habot-bot-9; there are habot-bot-1, habot-bot-2, habot-bot-3, habot-bot-4" {
 		t.Errorf("the token: %v", err)
 	}
-	err := newClient(t, cfg, "another-secret-token").Switchover(t.Context(), "")
-	const want = "the replica refuses (403 Forbidden): a switchover needs ADMIN_TOKEN as bearer token, or the container's own loopback"
+	err := switchover(newClient(t, cfg, "another-secret-token"), t, "")
+	const want = "a switchover needs ADMIN_TOKEN as bearer token, or the command line in the same container with the replica's own configuration"
 	if err == nil || err.Error() != want {
 		t.Errorf("another token: %v, want %s", err, want)
 	}
@@ -112,27 +127,37 @@ func TestTheCommandLineShowsItsToken(t *testing.T) {
 
 func TestARefusalIsReadable(t *testing.T) {
 	t.Parallel()
+	broken := false
 	c := newClient(t, configure(func(cfg *Config) {
 		cfg.Failing = func() []string { return []string{"poller"} }
 		cfg.Replica = replica{
-			view: func() election.View { panic("kaboom") },
+			view: func() election.View {
+				if broken {
+					panic("kaboom")
+				}
+				return cluster()
+			},
 			move: func(context.Context, string) error { return election.ErrNoSuccessor },
 		}
-	}), "")
+	}), operatorKey)
 	ctx := t.Context()
-	_, status := c.Status(ctx)
 	for _, got := range []struct {
 		err  error
 		want string
 	}{
 		{c.Healthcheck(ctx), "the replica refuses (503 Service Unavailable): failing: poller"},
-		{c.Switchover(ctx, "x"), "the replica refuses (409 Conflict): no such standby can take over"},
-		{c.Switchover(ctx, strings.Repeat("n", 300)), "the replica refuses (400 Bad Request): the name is too long"},
-		{status, "the replica refuses (500 Internal Server Error): "},
+		{switchover(c, t, "habot-bot-1"), "habot-bot-1 is primary already"},
+		{switchover(c, t, "habot-bot-2"), "habot-bot-2 is not reachable, last contact 12 s ago"},
+		{switchover(c, t, "habot-bot-4"), "habot-bot-4 cannot take over just now: it has not granted the primary's lease lately"},
+		{switchover(c, t, strings.Repeat("n", 300)), "the replica refuses (400 Bad Request): the name is too long"},
 	} {
 		if got.err == nil || got.err.Error() != got.want {
 			t.Errorf("got %v, want %s", got.err, got.want)
 		}
+	}
+	broken = true
+	if _, err := c.Status(ctx); err == nil || err.Error() != "the replica refuses (500 Internal Server Error): " {
+		t.Errorf("Status: %v", err)
 	}
 	if err := c.Answers(ctx); err != nil {
 		t.Errorf("a server that reports a failing part does answer: %v", err)
@@ -148,7 +173,7 @@ func TestNobodyThereIsAnError(t *testing.T) {
 	_ = s.listener.Close()
 	c := NewClient(s.Addr().String(), adminToken)
 	_, status := c.Status(t.Context())
-	for _, err := range []error{c.Healthcheck(t.Context()), c.Answers(t.Context()), c.Switchover(t.Context(), ""), status} {
+	for _, err := range []error{c.Healthcheck(t.Context()), c.Answers(t.Context()), switchover(c, t, ""), status} {
 		if err == nil || !strings.HasPrefix(err.Error(), "ask the replica: ") || strings.Contains(err.Error(), adminToken) {
 			t.Errorf("got %v", err)
 		}

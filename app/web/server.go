@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
 	"habot/app/listener"
 )
@@ -35,14 +38,20 @@ type Replica interface {
 type Config struct {
 	Addr    string
 	Replica Replica
-	// Failing names the parts of this process that are not alive; none in health.
+	// Failing names the components of this process that are not alive; none in health.
 	Failing func() []string
-	// Trouble says why Telegram refuses this bot; empty if it does not.
-	Trouble func() string
-	// AdminToken lets others than the loopback switch over; empty for nobody.
+	// Facts are what this replica knows now, the view and what is failing included.
+	Facts func() diagnosis.Facts
+	// LastPoll is when Telegram last answered a poll of this replica; zero if it has not.
+	LastPoll func() time.Time
+	// Demo: the bot talks to the simulator.
+	Demo bool
+	// AdminToken lets its bearer switch over, from anywhere; empty for nobody.
 	AdminToken string
-	Gatherer   prometheus.Gatherer
-	Logger     *slog.Logger
+	// OperatorKey lets the command line beside the replica switch over; empty for nobody.
+	OperatorKey string
+	Gatherer    prometheus.Gatherer
+	Logger      *slog.Logger
 	// Served, if not nil, is called after each request that was answered; concurrently.
 	Served func()
 }
@@ -117,7 +126,7 @@ func (s *Server) routes() http.Handler {
 	r.GET("/livez", s.livez)
 	r.GET("/readyz", s.readyz)
 	r.GET("/primary", s.primary)
-	r.GET("/cluster", func(c *gin.Context) { c.IndentedJSON(http.StatusOK, s.cfg.Replica.View()) })
+	r.GET("/cluster", func(c *gin.Context) { c.IndentedJSON(http.StatusOK, s.status()) })
 	r.GET("/history", func(c *gin.Context) {
 		c.IndentedJSON(http.StatusOK, append([]election.Change{}, s.cfg.Replica.View().History...))
 	})
@@ -145,7 +154,7 @@ func (s *Server) refuse(c *gin.Context, code int, why string) {
 // index is for people who wonder what answers here.
 func (s *Server) index(c *gin.Context) {
 	var b strings.Builder
-	WriteStatus(&b, s.cfg.Replica.View())
+	WriteStatus(&b, s.status())
 	b.WriteString("\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")
 	c.String(http.StatusOK, "%s", b.String())
 }
@@ -162,30 +171,21 @@ func (s *Server) livez(c *gin.Context) {
 
 // readyz: standing by or serving properly.
 func (s *Server) readyz(c *gin.Context) {
-	if why := s.notReady(); why != "" {
+	if why := diagnosis.Unready(s.cfg.Facts()); why != "" {
 		c.String(http.StatusServiceUnavailable, "not ready: %s\n", why)
 		return
 	}
 	c.String(http.StatusOK, "ok\n")
 }
 
-func (s *Server) notReady() string {
-	v := s.cfg.Replica.View()
-	failing, trouble := s.cfg.Failing(), s.cfg.Trouble()
-	switch {
-	case len(failing) > 0:
-		return "failing: " + strings.Join(failing, ", ")
-	case trouble != "":
-		return trouble
-	case v.Self.Role != election.Primary && v.Self.Role != election.Standby && v.Known():
-		return string(v.Self.Role)
-	case v.Self.Role != election.Primary && v.Self.Role != election.Standby:
-		return string(v.Self.Role) + ", no primary is known"
-	case !v.Self.Health.OK:
-		return v.Self.Health.Detail
-	default:
-		return ""
+// status is what there is to know.
+func (s *Server) status() Status {
+	f := s.cfg.Facts()
+	st := Status{View: f.View, Verdict: diagnosis.Of(f), Demo: s.cfg.Demo}
+	if at := s.cfg.LastPoll(); !at.IsZero() {
+		st.LastPoll = max(1, time.Since(at))
 	}
+	return st
 }
 
 // primary is 200 only on the primary, for load balancers.
@@ -201,7 +201,7 @@ func (s *Server) primary(c *gin.Context) {
 // switchover moves the role: {"to":"habot-bot-2"}, or ?to=, or to anyone.
 func (s *Server) switchover(c *gin.Context) {
 	if !s.mayAdminister(c.Request) {
-		s.refuse(c, http.StatusForbidden, "a switchover needs ADMIN_TOKEN as bearer token, or the container's own loopback")
+		s.refuse(c, http.StatusForbidden, "a switchover needs ADMIN_TOKEN as bearer token, or the command line in the same container with the replica's own configuration")
 		return
 	}
 	to, err := successor(c.Request)
@@ -213,10 +213,10 @@ func (s *Server) switchover(c *gin.Context) {
 	defer cancel()
 	switch err := s.cfg.Replica.Switchover(ctx, to); {
 	case errors.Is(err, election.ErrNoSuccessor), errors.Is(err, election.ErrNotPrimary):
-		s.refuse(c, http.StatusConflict, err.Error())
+		s.refuse(c, http.StatusConflict, diagnosis.Refusal(s.cfg.Replica.View(), to, err))
 	case err != nil:
 		s.cfg.Logger.Error("a switchover failed", "to", to, "error", err)
-		s.refuse(c, http.StatusServiceUnavailable, "the switchover could not be begun")
+		s.refuse(c, http.StatusServiceUnavailable, "the switchover could not be started; the log of this replica says why")
 	default:
 		c.JSON(http.StatusAccepted, gin.H{"ok": true})
 	}
@@ -255,23 +255,52 @@ func atEnd(d *json.Decoder) error {
 	return nil
 }
 
-// mayAdminister: the token, or the loopback. A browser on the same machine is kept out by its Origin,
-// and by a Host that is not the loopback's (DNS rebinding).
+// mayAdminister: the token from anywhere, or the key from beside the replica. The loopback alone proves nothing: a
+// reverse proxy on the same host comes from there as well.
 func (s *Server) mayAdminister(req *http.Request) bool {
-	if given, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok {
-		return s.cfg.AdminToken != "" && subtle.ConstantTimeCompare([]byte(given), []byte(s.cfg.AdminToken)) == 1
-	}
-	from, err := netip.ParseAddrPort(req.RemoteAddr)
-	return err == nil && from.Addr().Unmap().IsLoopback() && req.Header.Get("Origin") == "" && isLoopback(req.Host)
+	given, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+	return ok && (same(given, s.cfg.AdminToken) || same(given, s.cfg.OperatorKey) && isBeside(req))
 }
 
-func isLoopback(host string) bool {
+// same compares secrets in a time that depends on neither, their lengths included. No secret is the same as none.
+func same(given, secret string) bool {
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && secret != ""
+}
+
+// isBeside tells whether a request comes from the replica's own host, from no proxy and no browser. In the demo the
+// key is public. A browser is kept out by its Origin, and by a Host that is not this server's address (DNS
+// rebinding).
+func isBeside(req *http.Request) bool {
+	for name := range req.Header {
+		if strings.HasPrefix(name, "X-Forwarded-") || slices.Contains([]string{"Origin", "Forwarded", "X-Real-Ip", "Via"}, name) {
+			return false
+		}
+	}
+	local, ok := req.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	here, err := netip.ParseAddrPort(local.String())
+	if err != nil {
+		return false
+	}
+	from, err := netip.ParseAddrPort(req.RemoteAddr)
+	return err == nil && isOwn(from.Addr(), here.Addr()) && isOwnHost(req.Host, here.Addr())
+}
+
+// isOwn tells whether an address is of this host for sure: the loopback, or that at which the request arrived.
+func isOwn(addr, here netip.Addr) bool {
+	return addr.Unmap().IsLoopback() || addr.Unmap() == here.Unmap()
+}
+
+func isOwnHost(host string, here netip.Addr) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
 	if host == "localhost" {
 		return true
 	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.IsLoopback()
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && isOwn(addr, here)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -21,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"habot/app/diagnosis"
 	"habot/app/election"
 )
 
@@ -62,11 +64,14 @@ func configure(change func(*Config)) Config {
 			view: func() election.View { return healthy(election.Standby) },
 			move: func(context.Context, string) error { return nil },
 		},
-		Failing: func() []string { return nil }, Trouble: func() string { return "" },
+		Failing: func() []string { return nil }, LastPoll: func() time.Time { return time.Time{} }, OperatorKey: operatorKey,
 		Gatherer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&cfg)
+	}
+	if cfg.Facts == nil {
+		cfg.Facts = func() diagnosis.Facts { return diagnosis.Facts{View: cfg.Replica.View(), Failing: cfg.Failing()} }
 	}
 	return cfg
 }
@@ -102,7 +107,9 @@ func TestLivezDependsOnPartsAloneNotOnRoleQuorumOrTelegram(t *testing.T) {
 		failing := []string(nil)
 		s := NewServer(configure(func(cfg *Config) {
 			viewing(v)(cfg)
-			cfg.Trouble = func() string { return "401 Unauthorized" }
+			cfg.Facts = func() diagnosis.Facts {
+				return diagnosis.Facts{View: v, Trouble: diagnosis.TroubleToken, Failing: failing}
+			}
 			cfg.Failing = func() []string { return failing }
 		}))
 		code, body := get(s, "/livez")
@@ -123,24 +130,24 @@ func TestReadyzSaysWhyNot(t *testing.T) {
 		what    string
 		view    election.View
 		failing []string
-		trouble string
+		trouble diagnosis.Trouble
 		code    int
 		body    string
 	}{
 		{"primary", healthy(election.Primary), nil, "", 200, "ok\n"},
 		{"standby", healthy(election.Standby), nil, "", 200, "ok\n"},
-		{"joining", healthy(election.Joining), nil, "", 503, "not ready: joining, no primary is known\n"},
-		{"looking", healthy(election.Looking), nil, "", 503, "not ready: looking, no primary is known\n"},
-		{"candidate", healthy(election.Candidate), nil, "", 503, "not ready: candidate, no primary is known\n"},
-		{"leaving", leaving, nil, "", 503, "not ready: leaving\n"},
+		{"joining", healthy(election.Joining), nil, "", 503, "not ready: no primary yet: this replica has just started\n"},
+		{"looking", healthy(election.Looking), nil, "", 503, "not ready: no primary: 1 of 3 replicas reachable, 2 needed\n"},
+		{"candidate", healthy(election.Candidate), nil, "", 503, "not ready: no primary: 1 of 3 replicas reachable, 2 needed\n"},
+		{"leaving", leaving, nil, "", 503, "not ready: this replica is leaving\n"},
 		{"unhealthy", unhealthy, nil, "", 503, "not ready: polls fail\n"},
-		{"trouble", healthy(election.Standby), nil, "409: someone else polls %d", 503, "not ready: 409: someone else polls %d\n"},
-		{"a failing part", healthy(election.Primary), []string{"poller"}, "", 503, "not ready: failing: poller\n"},
-		{"all at once", unhealthy, []string{"poller"}, "401", 503, "not ready: failing: poller\n"},
+		{"trouble", healthy(election.Standby), nil, diagnosis.TroubleConflict, 503, "not ready: another program polls with this token (409)\n"},
+		{"a failing part", healthy(election.Primary), []string{"poller"}, "", 503, "not ready: components of this replica fail: poller\n"},
+		{"all at once", unhealthy, []string{"poller"}, diagnosis.TroubleToken, 503, "not ready: components of this replica fail: poller\n"},
 	} {
 		s := NewServer(configure(func(cfg *Config) {
 			viewing(c.view)(cfg)
-			cfg.Failing, cfg.Trouble = func() []string { return c.failing }, func() string { return c.trouble }
+			cfg.Facts = func() diagnosis.Facts { return diagnosis.Facts{View: c.view, Trouble: c.trouble, Failing: c.failing} }
 		}))
 		code, body := get(s, "/readyz")
 		expect(t, c.what, code, body, c.code, c.body)
@@ -176,10 +183,14 @@ func TestClusterAndHistoryShowAllThatIsKnown(t *testing.T) {
 	t.Parallel()
 	v := cluster()
 	s := NewServer(configure(viewing(v)))
-	var view election.View
+	var status Status
 	code, body := get(s, "/cluster")
-	if err := json.Unmarshal([]byte(body), &view); err != nil || code != 200 || !reflect.DeepEqual(view, v) {
+	want := Status{View: v, Verdict: diagnosis.Of(diagnosis.Facts{View: v})}
+	if err := json.Unmarshal([]byte(body), &status); err != nil || code != 200 || !reflect.DeepEqual(status, want) {
 		t.Errorf("/cluster: %d %v %s", code, err, body)
+	}
+	if !strings.Contains(body, `"text": "the bot answers: habot-bot-1 is primary"`) {
+		t.Errorf("/cluster without a verdict: %s", body)
 	}
 	var history []election.Change
 	code, body = get(s, "/history")
@@ -195,7 +206,7 @@ func TestIndexShowsTheStatusAndTheAddresses(t *testing.T) {
 	v := cluster()
 	v.Self.Name = "100%s"
 	var status strings.Builder
-	WriteStatus(&status, v)
+	WriteStatus(&status, Status{View: v, Verdict: diagnosis.Of(diagnosis.Facts{View: v})})
 	code, body := get(NewServer(configure(viewing(v))), "/")
 	expect(t, "/", code, body, 200, status.String()+"\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")
 }
@@ -220,7 +231,7 @@ func TestUnknownPathsAndMethodsAreRefused(t *testing.T) {
 		{"FOO", "/cluster", 405, "GET"}, {"HEAD", "/cluster", 405, "GET"},
 	} {
 		w := httptest.NewRecorder()
-		req := fromLoopback(httptest.NewRequest(c.method, c.path, nil))
+		req := fromCommandLine(httptest.NewRequest(c.method, c.path, nil))
 		s.http.Handler.ServeHTTP(w, req)
 		var said map[string]string
 		if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil || said["error"] == "" || w.Code != c.code {
@@ -244,63 +255,96 @@ func TestNoAnswerIsKeptOrGuessedAt(t *testing.T) {
 	}
 }
 
-// fromLoopback is a request as the command line in the same container makes it.
-func fromLoopback(req *http.Request) *http.Request {
-	req.RemoteAddr, req.Host = "127.0.0.1:50000", "127.0.0.1:8080"
-	return req
+// operatorKey is what the command line in the same container shows.
+const operatorKey = "the-key-that-follows-from-the-cluster-secret"
+
+// fromCommandLine is a request as the command line in the same container makes it.
+func fromCommandLine(req *http.Request) *http.Request {
+	return from(req, "127.0.0.1:50000", "127.0.0.1:8080", map[string]string{"Authorization": "Bearer " + operatorKey})
+}
+
+// from is a request of a client at remote that reached the server at the address that host names, or at 10.0.0.7.
+func from(req *http.Request, remote, host string, header map[string]string) *http.Request {
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	req.RemoteAddr, req.Host = remote, host
+	local, err := net.ResolveTCPAddr("tcp", host)
+	if err != nil || strings.HasPrefix(host, "evil") || local.IP == nil {
+		local = &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 8080}
+	}
+	if strings.HasPrefix(remote, "127.") {
+		local = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}
+	}
+	return req.WithContext(context.WithValue(req.Context(), http.LocalAddrContextKey, net.Addr(local)))
 }
 
 func TestWhoMaySwitchOver(t *testing.T) {
 	t.Parallel()
-	const remote, loopback = "192.0.2.1:5000", "127.0.0.1:5000"
+	const remote, loopback, own = "192.0.2.1:5000", "127.0.0.1:5000", "10.0.0.7:5000"
+	bearer := func(token string, more ...string) map[string]string {
+		h := map[string]string{"Authorization": "Bearer " + token}
+		for i := 0; i < len(more); i += 2 {
+			h[more[i]] = more[i+1]
+		}
+		return h
+	}
 	for _, c := range []struct {
 		what, token, remote, host string
 		header                    map[string]string
 		allowed                   bool
 	}{
-		{"loopback", "", loopback, "127.0.0.1:8080", nil, true},
-		{"loopback, by name", "", loopback, "localhost:8080", nil, true},
-		{"loopback, no port", "", loopback, "localhost", nil, true},
-		{"loopback, IPv6", "", "[::1]:5000", "[::1]:8080", nil, true},
-		{"loopback, IPv6, no port", "", "[::1]:5000", "[::1]", nil, true},
-		{"loopback, IPv4 in IPv6", "", "[::ffff:127.0.0.1]:5000", "127.0.0.1", nil, true},
-		{"loopback, another of its addresses", "", "127.8.9.1:5000", "127.0.0.1", nil, true},
-		{"loopback, although there is a token", adminToken, loopback, "127.0.0.1", nil, true},
-		{"loopback, foreign Host", "", loopback, "evil.example:8080", nil, false},
-		{"loopback, Host that begins like it", "", loopback, "127.0.0.1.evil.example", nil, false},
-		{"loopback, Host that ends like it", "", loopback, "evil.localhost", nil, false},
-		{"loopback, no Host", "", loopback, "", nil, false},
-		{"loopback, Host of another address", "", loopback, "10.0.0.1:8080", nil, false},
-		{"loopback, a browser's page", "", loopback, "127.0.0.1:8080", map[string]string{"Origin": "http://127.0.0.1:3000"}, false},
-		{"loopback, a browser's sandbox", "", loopback, "127.0.0.1:8080", map[string]string{"Origin": "null"}, false},
-		{"loopback, wrong token", adminToken, loopback, "127.0.0.1", map[string]string{"Authorization": "Bearer wrong"}, false},
-		{"loopback, a token where there is none", "", loopback, "127.0.0.1", map[string]string{"Authorization": "Bearer x"}, false},
+		// The command line, in the same container.
+		{"the command line", "", loopback, "127.0.0.1:8080", bearer(operatorKey), true},
+		{"the command line, IPv6", "", "[::1]:5000", "[::1]:8080", bearer(operatorKey), true},
+		{"the command line, IPv4 in IPv6", "", "[::ffff:127.0.0.1]:5000", "127.0.0.1:8080", bearer(operatorKey), true},
+		{"the command line, by name", "", loopback, "localhost:8080", bearer(operatorKey), true},
+		{"the command line, although there is a token", adminToken, loopback, "127.0.0.1:8080", bearer(operatorKey), true},
+		{"the command line, HTTP_ADDR is not the loopback", "", own, "10.0.0.7:8080", bearer(operatorKey), true},
+		{"the command line, wrong key", "", loopback, "127.0.0.1:8080", bearer(operatorKey + "x"), false},
+		{"the key from elsewhere", "", remote, "10.0.0.7:8080", bearer(operatorKey), false},
+		{"the key from elsewhere, pretending", "", remote, "127.0.0.1:8080", bearer(operatorKey, "X-Forwarded-For", "127.0.0.1", "Forwarded", "for=127.0.0.1"), false},
+		{"the key, a browser's page", "", loopback, "127.0.0.1:8080", bearer(operatorKey, "Origin", "http://127.0.0.1:3000"), false},
+		{"the key, a browser's page at our own address", "", own, "10.0.0.7:8080", bearer(operatorKey, "Origin", "http://10.0.0.7:3000"), false},
+		{"the key, a browser's sandbox", "", loopback, "127.0.0.1:8080", bearer(operatorKey, "Origin", "null"), false},
+		{"the key, a name that leads to the loopback", "", loopback, "evil.example:8080", bearer(operatorKey), false},
+		{"the key, a name that begins like it", "", loopback, "127.0.0.1.evil.example", bearer(operatorKey), false},
+		{"the key, no Host", "", loopback, "", bearer(operatorKey), false},
+		{"the key through a proxy", "", loopback, "127.0.0.1:8080", bearer(operatorKey, "X-Forwarded-For", "192.0.2.1"), false},
+		{"the key through another", "", loopback, "127.0.0.1:8080", bearer(operatorKey, "Forwarded", "for=192.0.2.1"), false},
+		{"the key through a third", "", loopback, "127.0.0.1:8080", bearer(operatorKey, "Via", "1.1 proxy"), false},
+		{"the key through a fourth", "", loopback, "127.0.0.1:8080", bearer(operatorKey, "X-Real-Ip", "192.0.2.1"), false},
+
+		// The loopback alone proves nothing: a reverse proxy on the same host comes from there too, and nginx with its
+		// defaults adds no header and sends the loopback as Host.
+		{"the loopback", "", loopback, "127.0.0.1:8080", nil, false},
+		{"the loopback, there is a token", adminToken, loopback, "127.0.0.1:8080", nil, false},
+		{"the loopback, an empty key", "", loopback, "127.0.0.1:8080", bearer(""), false},
+		{"the loopback, a token where there is none", "", loopback, "127.0.0.1:8080", bearer("x"), false},
+
+		// ADMIN_TOKEN, from anywhere.
+		{"the token", adminToken, remote, "bot:8080", bearer(adminToken), true},
+		{"the token, from the loopback", adminToken, loopback, "127.0.0.1:8080", bearer(adminToken), true},
+		{"the token through a proxy", adminToken, loopback, "bot.example", bearer(adminToken, "X-Forwarded-For", "192.0.2.1"), true},
+		{"a page with the token", adminToken, remote, "bot:8080", bearer(adminToken, "Origin", "http://ops"), true},
 		{"elsewhere", "", remote, "127.0.0.1:8080", nil, false},
 		{"elsewhere, there is a token", adminToken, remote, "bot:8080", nil, false},
-		{"elsewhere, pretending", "", remote, "127.0.0.1:8080", map[string]string{"X-Forwarded-For": "127.0.0.1", "X-Real-Ip": "127.0.0.1", "Forwarded": "for=127.0.0.1"}, false},
-		{"elsewhere, the token", adminToken, remote, "bot:8080", map[string]string{"Authorization": "Bearer " + adminToken}, true},
-		{"a page with the token", adminToken, remote, "bot:8080", map[string]string{"Authorization": "Bearer " + adminToken, "Origin": "http://ops"}, true},
-		{"elsewhere, wrong token", adminToken, remote, "bot:8080", map[string]string{"Authorization": "Bearer " + adminToken + "x"}, false},
-		{"elsewhere, half a token", adminToken, remote, "bot:8080", map[string]string{"Authorization": "Bearer " + adminToken[:8]}, false},
-		{"elsewhere, empty token", adminToken, remote, "bot:8080", map[string]string{"Authorization": "Bearer "}, false},
-		{"elsewhere, empty token where there is none", "", remote, "bot:8080", map[string]string{"Authorization": "Bearer "}, false},
-		{"elsewhere, another scheme", adminToken, remote, "bot:8080", map[string]string{"Authorization": "Basic " + adminToken}, false},
-		{"elsewhere, the token in another header", adminToken, remote, "bot:8080", map[string]string{"X-Admin-Token": adminToken}, false},
-		{"a remote address that is none", "", "@", "127.0.0.1", nil, false},
+		{"wrong token", adminToken, remote, "bot:8080", bearer(adminToken + "x"), false},
+		{"half a token", adminToken, remote, "bot:8080", bearer(adminToken[:8]), false},
+		{"empty token", adminToken, remote, "bot:8080", bearer(""), false},
+		{"empty token where there is none", "", remote, "bot:8080", bearer(""), false},
+		{"another scheme", adminToken, remote, "bot:8080", map[string]string{"Authorization": "Basic " + adminToken}, false},
+		{"the token in another header", adminToken, remote, "bot:8080", map[string]string{"X-Admin-Token": adminToken}, false},
+		{"a remote address that is none", "", "@", "127.0.0.1:8080", bearer(operatorKey), false},
 	} {
 		moved := false
 		var logged bytes.Buffer
 		s := NewServer(configure(func(cfg *Config) {
-			cfg.AdminToken = c.token
+			cfg.AdminToken, cfg.OperatorKey = c.token, operatorKey
 			cfg.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			cfg.Replica = replica{move: func(context.Context, string) error { moved = true; return nil }}
 		}))
-		req := httptest.NewRequest(http.MethodPost, "/switchover", nil)
-		req.RemoteAddr, req.Host = c.remote, c.host
-		for k, v := range c.header {
-			req.Header.Set(k, v)
-		}
-		code, body := ask(s.http.Handler, req)
+		code, body := ask(s.http.Handler, from(httptest.NewRequest(http.MethodPost, "/switchover", nil), c.remote, c.host, c.header))
 		want := http.StatusForbidden
 		if c.allowed {
 			want = http.StatusAccepted
@@ -308,8 +352,8 @@ func TestWhoMaySwitchOver(t *testing.T) {
 		if code != want || moved != c.allowed {
 			t.Errorf("%s: %d %s, moved %t, want %d", c.what, code, body, moved, want)
 		}
-		if strings.Contains(logged.String()+body, adminToken[:8]) {
-			t.Errorf("%s: the token is shown: %s %s", c.what, &logged, body)
+		if strings.Contains(logged.String()+body, adminToken[:8]) || strings.Contains(logged.String()+body, operatorKey[:12]) {
+			t.Errorf("%s: a secret is shown: %s %s", c.what, &logged, body)
 		}
 	}
 }
@@ -335,7 +379,7 @@ func TestSwitchoverNamesTheSuccessor(t *testing.T) {
 		s := NewServer(configure(func(cfg *Config) {
 			cfg.Replica = replica{move: func(_ context.Context, name string) error { to, moved = name, true; return nil }}
 		}))
-		code, body := ask(s.http.Handler, fromLoopback(httptest.NewRequest(http.MethodPost, "/switchover"+c.query, strings.NewReader(c.body))))
+		code, body := ask(s.http.Handler, fromCommandLine(httptest.NewRequest(http.MethodPost, "/switchover"+c.query, strings.NewReader(c.body))))
 		if code != c.code || to != c.to || moved != (c.code == 202) {
 			t.Errorf("%.40q %.40q: %d %s, to %q, want %d to %q", c.query, c.body, code, body, to, c.code, c.to)
 		}
@@ -356,7 +400,7 @@ func TestAHugeBodyIsNotReadToItsEnd(t *testing.T) {
 	t.Parallel()
 	s := NewServer(configure(nil))
 	body := &endless{}
-	code, said := ask(s.http.Handler, fromLoopback(httptest.NewRequest(http.MethodPost, "/switchover", body)))
+	code, said := ask(s.http.Handler, fromCommandLine(httptest.NewRequest(http.MethodPost, "/switchover", body)))
 	expect(t, "endless", code, said, 400, `{"error":"the body is too large or cannot be read"}`)
 	if body.read > 2*maxBody {
 		t.Errorf("read %d bytes", body.read)
@@ -376,14 +420,14 @@ func TestWhatBecameOfASwitchover(t *testing.T) {
 		body string
 	}{
 		{nil, 202, `{"ok":true}`},
-		{fmt.Errorf("hand over: %w", election.ErrNoSuccessor), 409, `{"error":"hand over: no such standby can take over"}`},
-		{fmt.Errorf("hand over: %w", election.ErrNotPrimary), 409, `{"error":"hand over: this replica is not primary"}`},
-		{errors.New("some detail"), 503, `{"error":"the switchover could not be begun"}`},
+		{fmt.Errorf("ask 10.0.0.7:7175: %w", election.ErrNoSuccessor), 409, `{"error":"no standby can take over just now: none has granted the primary's lease lately"}`},
+		{fmt.Errorf("ask 10.0.0.7:7175: %w", election.ErrNotPrimary), 409, `{"error":"the primary is changing just now; try again"}`},
+		{errors.New("some detail"), 503, `{"error":"the switchover could not be started; the log of this replica says why"}`},
 	} {
 		s := NewServer(configure(func(cfg *Config) {
-			cfg.Replica = replica{move: func(context.Context, string) error { return c.err }}
+			cfg.Replica = replica{view: cluster, move: func(context.Context, string) error { return c.err }}
 		}))
-		code, body := ask(s.http.Handler, fromLoopback(httptest.NewRequest(http.MethodPost, "/switchover", nil)))
+		code, body := ask(s.http.Handler, fromCommandLine(httptest.NewRequest(http.MethodPost, "/switchover", nil)))
 		expect(t, fmt.Sprint(c.err), code, body, c.code, c.body)
 	}
 }
@@ -427,12 +471,12 @@ func TestAPanicCostsOneRequestOnly(t *testing.T) {
 		}
 		broken = true
 		logged.Reset()
-		code, body := ask(s.http.Handler, fromLoopback(httptest.NewRequest(method, path, nil)))
+		code, body := ask(s.http.Handler, fromCommandLine(httptest.NewRequest(method, path, nil)))
 		if code != 500 || strings.Contains(body, "kaboom") || !strings.Contains(logged.String(), "kaboom") || !strings.Contains(logged.String(), "path="+path) {
 			t.Errorf("%s: %d %q, logged %q", path, code, body, &logged)
 		}
 		broken = false
-		if code, body = ask(s.http.Handler, fromLoopback(httptest.NewRequest(method, path, nil))); code >= 300 {
+		if code, body = ask(s.http.Handler, fromCommandLine(httptest.NewRequest(method, path, nil))); code >= 300 {
 			t.Errorf("%s, afterwards: %d %q", path, code, body)
 		}
 	}

@@ -184,7 +184,7 @@ func TestAHangingSwitchoverIsGivenUpWithAnAnswer(t *testing.T) {
 		began := time.Now()
 		send(t, c, switchoverRequest)
 		code, body := receive(t, bufio.NewReader(c))
-		expect(t, "hanging", code, body, 503, `{"error":"the switchover could not be begun"}`)
+		expect(t, "hanging", code, body, 503, `{"error":"the switchover could not be started; the log of this replica says why"}`)
 		if d := time.Since(began); d != 10*time.Second {
 			t.Errorf("after %v", d)
 		}

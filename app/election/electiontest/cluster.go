@@ -88,6 +88,7 @@ type host struct {
 	health      election.Health
 	leaving     bool
 	gone        bool // for good: it left and does not start again
+	asks        int  // the host it asks next
 
 	botRunning bool
 	botUntil   election.Instant
@@ -591,7 +592,7 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 	switch out := out.(type) {
 	case election.SendQuery:
 		counts["query"]++
-		c.broadcast(h, message{kind: aQuestion}, nil)
+		c.ask(h, out)
 	case election.SendClaim:
 		counts["claim"]++
 		c.claims(h, out.Request.Claim)

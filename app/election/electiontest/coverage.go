@@ -271,6 +271,7 @@ peace shutdown
 peace all stop
 peace scale-in
 query
+query of a missed primary
 claim
 withdrawal
 release

@@ -7,7 +7,7 @@ const lease = time.Second
 
 // scope is the sizes and quorums that are drawn; below a majority as well.
 var scope = []struct{ replicas, quorum int }{
-	{3, 0}, {3, 0}, {3, 0}, {3, 0}, {5, 0}, {5, 0}, {2, 0}, {4, 0}, {7, 0}, {6, 0}, {1, 0},
+	{3, 0}, {3, 0}, {3, 0}, {3, 0}, {5, 0}, {5, 0}, {2, 0}, {4, 0}, {7, 0}, {6, 0}, {9, 0}, {1, 0},
 	{2, 1}, {3, 1}, {4, 2}, {5, 1},
 }
 

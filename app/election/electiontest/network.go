@@ -55,6 +55,24 @@ func (c *Cluster) broadcast(h *host, m message, r *round) {
 	c.queue.push(timeout, thing{what: aRoundsEnd, host: h, epoch: h.epoch, round: r})
 }
 
+// ask sends a question to the host's next share of the others, and to the primary that it misses.
+func (c *Cluster) ask(h *host, out election.SendQuery) {
+	m := message{kind: aQuestion, from: h, epoch: h.epoch, sentAt: h.local(c.now)}
+	share := (len(c.hosts) + out.Rounds - 1) / out.Rounds
+	missed := c.hostOf(out.Missed)
+	for i := range len(c.hosts) {
+		to := c.hosts[(h.asks+i)%len(c.hosts)]
+		if to == h || (i >= share && to != missed) {
+			continue
+		}
+		if i >= share {
+			c.Coverage.Counts["query of a missed primary"]++
+		}
+		c.deliver(to, m)
+	}
+	h.asks = (h.asks + share) % len(c.hosts)
+}
+
 // deliver takes one message over the network: it may be lost, come late, come twice. Each message takes
 // as many dice as every other.
 func (c *Cluster) deliver(to *host, m message) {

@@ -17,7 +17,7 @@ type Recording struct {
 	Reason   string    `json:"reason"`
 	Lease    float64   `json:"lease_seconds"`
 	Unpolled float64   `json:"unpolled_seconds"` // as Telegram saw it
-	Gap      float64   `json:"gap_seconds"`      // in which nobody was primary, as the new one knows it
+	Gap      float64   `json:"gap_seconds"`      // time without a primary, as the new one measured it
 	Start    float64   `json:"start_seconds"`    // of the picture
 	End      float64   `json:"end_seconds"`
 	Lost     int64     `json:"lost"`
@@ -77,8 +77,8 @@ func Draw(r Recording) string {
 	height := p.lanes + 2*lane + bottom
 	p.printf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" font-family="sans-serif" font-size="13" fill="#24292f">`, width, height)
 	p.printf(`<rect width="%g" height="%g" fill="#ffffff"/>`, width, height)
-	p.text(left, 24, "start", `font-size="17" font-weight="bold"`, fmt.Sprintf("%s: from %s to %s", r.Reason, cmp.Or(r.From, "nobody"), r.To))
-	p.text(left, 46, "start", "", fmt.Sprintf("LEASE %gs. Nobody was primary for %.2f s, nobody polled for %.2f s. Updates lost: %d, answered twice: %d.",
+	p.text(left, 24, "start", `font-size="17" font-weight="bold"`, fmt.Sprintf("%s: from %s to %s", r.Reason, cmp.Or(r.From, "none"), r.To))
+	p.text(left, 46, "start", "", fmt.Sprintf("LEASE %gs. No primary for %.2f s, Telegram unpolled for %.2f s. Updates lost: %d, answered twice: %d.",
 		r.Lease, r.Gap, r.Unpolled, r.Lost, r.Twice))
 	p.text(width-right, 24, "end", `fill="#57606a"`, r.At.UTC().Format("2006-01-02 15:04:05 UTC"))
 	p.rows()
@@ -138,7 +138,7 @@ func (p *picture) rows() {
 	}
 	p.printf(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="#c4162a" fill-opacity="0.15"/>`,
 		p.x(0), top, p.x(p.r.Unpolled)-p.x(0), p.lanes+2*lane-top)
-	p.text((p.x(0)+p.x(p.r.Unpolled))/2, top-4, "middle", `fill="#c4162a"`, fmt.Sprintf("nobody polls: %.2f s", p.r.Unpolled))
+	p.text((p.x(0)+p.x(p.r.Unpolled))/2, top-4, "middle", `fill="#c4162a"`, fmt.Sprintf("unpolled: %.2f s", p.r.Unpolled))
 }
 
 // updates are two lanes: when users wrote, and when they were answered.

@@ -3,6 +3,7 @@ package clustertest
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"habot/app/election"
@@ -77,9 +78,12 @@ type result[A any] struct {
 	err    error
 }
 
+// errUnacknowledged is a connection that TCP has given up.
+var errUnacknowledged = errors.New("connection timed out")
+
 // exchange takes a request to another replica and its answer back, over a connection to the process that is there when
 // it leaves: no other reads it. What has left arrives, or does not, whatever becomes of the sender; the sender waits
-// until ctx ends.
+// until ctx ends, or TCP gives up because nothing arrives.
 func exchange[A any](ctx context.Context, l link, addr, kind string, ask func(context.Context, *process) (A, error)) (A, error) {
 	var none A
 	p, w := l.from, l.from.w
@@ -87,10 +91,15 @@ func exchange[A any](ctx context.Context, l link, addr, kind string, ask func(co
 		return none, err
 	}
 	from, to := p.host.name, w.at(w.byName(addr))
-	answers := make(chan result[A], 2)
-	for _, t := range w.trips(from + " to " + addr + " " + kind) {
+	trips := w.trips(from + " to " + addr + " " + kind)
+	answers := make(chan result[A], len(trips)+1)
+	var lost atomic.Int64
+	for _, t := range trips {
 		w.wires.Go(func() {
 			if !w.travel(from, addr, t.there, t.lost) {
+				if int(lost.Add(1)) == len(trips) && w.pause(w.opt.lease/2) {
+					answers <- result[A]{err: errUnacknowledged}
+				}
 				return
 			}
 			r := result[A]{err: errNobody}

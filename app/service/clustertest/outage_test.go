@@ -15,7 +15,9 @@ import (
 // stays. It does when Telegram is back, too, and when an operator has moved it right then.
 func TestNothingMovesWhileTelegramIsDown(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{simulator.FaultError500, simulator.FaultHang, simulator.FaultDrop} {
+	for _, kind := range []string{
+		simulator.FaultError500, simulator.FaultHang, simulator.FaultDrop, simulator.FaultToken, simulator.FaultLoggedOut, simulator.FaultNotFound,
+	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(20) {

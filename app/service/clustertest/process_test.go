@@ -311,6 +311,7 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 			t.Report(handled)
 			p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
 		},
+		Notes: t.Notes, Note: t.Note, Noted: t.Noted,
 		Within: p.within,
 	})
 	p.w.termEnds(t0, ctx.Err() != nil)

@@ -15,6 +15,8 @@ func (e edit) path(dir string) string { return filepath.Join(dir, "app", filepat
 
 func machine(rule, from, to string) mutant { return in("election/machine.go", rule, from, to) }
 
+func many(rule, from, to string) mutant { return in("election/many.go", rule, from, to) }
+
 func config(rule, from, to string) mutant { return in("election/config.go", rule, from, to) }
 
 func in(file, rule, from, to string) mutant { return mutant{rule, []edit{{file, from, to}}} }
@@ -91,9 +93,25 @@ var mutants = []mutant{
 	machine("candidate ignores a primary", "	if m.role == Candidate {\n		m.withdraw(ElectionYielded)\n	}\n	if m.role == Looking", "	if m.role == Looking"),
 	machine("candidate does not yield to lower promises", "\t\t\tm.yieldIfHopeless()\n", ""),
 	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.cfg.Lease):", "case false:"),
-	machine("unhealthy standby does not wait", "if !m.health.OK && !m.named {", "if false {"),
+	machine("unhealthy standby does not wait", "	if !m.health.OK {\n		// Let", "	if false {\n		// Let"),
+	machine("named successor waits like the others", "	if m.named {\n		return at\n	}\n", ""),
 	machine("others do not hold back for a successor", "		at = max(at, m.holdUntil)\n", ""),
 	machine("named successor holds back", "req.Successor != \"\" && !m.named && m.stays(", "req.Successor != \"\" && m.stays("),
+
+	// Among many.
+	many("one of many asks all at once", "	return max(1, (m.expected()-1+atOnce-1)/atOnce)\n", "	return 1\n"),
+	many("one of many looks as often as one of few", "return time.Duration(max(2, m.rounds())) * m.cfg.inquiry() / 2", "return m.cfg.inquiry()"),
+	many("one of many is missed before it can have been asked", "	if m.role == Primary {\n		rounds = 1", "	if true {\n		rounds = 1"),
+	many("primary of many misses others as late as a standby", "	if m.role == Primary {\n		rounds = 1", "	if false {\n		rounds = 1"),
+	machine("others count as lost when a primary of many steps down", "	m.hearSeldom()\n", ""),
+	machine("primary that is missed is not asked", "	if missed && !m.last.over {\n", "	if false {\n"),
+	machine("many claim at once", "	return at.Add(m.spread())\n", "	return at\n"),
+	many("few claim one after the other", "	if m.expected() <= few {\n		return 0\n	}\n", ""),
+	many("one of many waits for more than can be gone", "min(before, m.expected()-m.quorum())", "before"),
+	many("one of many does not guess at those it has not heard", "	before += int(float64(max(0, unheard)) * own)\n", ""),
+	many("one of many waits for those that do not claim", "first && id != m.last.claim.Replica && p.status.Role != Leaving && m.reachable(p) {", "first {"),
+	in("node/sender.go", "answer that comes late is given up", "return max(patience, s.n.cfg.Election.QueryTimeout())", "return s.n.cfg.Election.QueryTimeout()"),
+	in("node/sender.go", "below a majority one that hangs is waited for", "time.AfterFunc(s.n.cfg.Election.QueryTimeout(), done)", "time.AfterFunc(s.bound(), done)"),
 
 	// Following.
 	machine("hearsay in requests followed", "	case !direct:\n		return\n", ""),
@@ -128,7 +146,7 @@ var mutants = []mutant{
 	machine("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now {", "p.status.Role != Standby || m.acks[id] < 0 {"),
 	machine("unhealthy primary hands over to anybody", "m.heir(true); id", "m.heir(false); id"),
 	machine("unhealthy primary hands over to a process that has just started", " || m.now.Sub(p.since) < m.cfg.HealthSettles) {", ") {"),
-	machine("unhealthy primary hands over to a process that has just woken", "		if m.now.Sub(p.heard) <= m.cfg.hearing() {\n			since", "		if true {\n			since"),
+	machine("unhealthy primary hands over to a process that has just woken", "		if m.now.Sub(p.heard) <= p.within {\n			since", "		if true {\n			since"),
 	machine("unhealthy primary hands over to nobody that it goes on hearing", "		since = p.since\n", "		_ = p.since\n"),
 	in("bot/health.go", "new primary is judged by what probes said", "func (t *tracker) roleBegan() { t.polling = true }", "func (t *tracker) roleBegan() {}"),
 	machine("unhealthy primary stays", "if !m.health.OK && !m.stopping {", "if false {"),
@@ -178,8 +196,8 @@ var mutants = []mutant{
 
 	// The number of replicas.
 	machine("larger number ignored", "max(m.cfg.Replicas, m.size) }", "m.cfg.Replicas }"),
-	machine("larger number used at once", "n > m.size && m.now.Sub(m.since) >= m.cfg.growth() {", "n > m.size {"),
-	machine("larger number never decays", "m.size != 0 && m.now.Sub(m.sizeSeen) > m.cfg.forget() {", "false {"),
+	machine("larger number used at once", "n > m.size && m.now.Sub(m.since) >= m.growth() {", "n > m.size {"),
+	machine("larger number never decays", "m.size != 0 && m.now.Sub(m.sizeSeen) > m.forget() {", "false {"),
 	machine("joining replicas count", "case m.reachable(p) && p.joined:", "case m.reachable(p):"),
 	machine("deadline stays when the quorum grows", "Configured: m.cfg.Replicas})\n	m.count()\n", "Configured: m.cfg.Replicas})\n"),
 
@@ -196,6 +214,6 @@ var mutants = []mutant{
 
 	// What is told.
 	machine("mismatch told again and again", "			m.mismatchTold[s.Name] = why\n", ""),
-	machine("former primary shown beside its successor", "hearing() && !followed", "hearing() || followed"),
+	machine("former primary shown beside its successor", "within && !followed", "within || followed"),
 	machine("crash and lost lease confused", "return ok && p.heard >= at", "return ok && p.heard < at"),
 }

@@ -1,0 +1,75 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// errNotSent says that a request surely did not leave: no connection was made, or it broke before the body was written.
+var errNotSent = errors.New("the request did not leave")
+
+const (
+	// sendBound bounds one request that sends, unless answers are seen to take longer.
+	sendBound = 10 * time.Second
+	// longestSend bounds it then.
+	longestSend = time.Minute
+	// giveUpAfter bounds the attempts to answer one update while Telegram works: what cannot be sent then is wrong in itself.
+	giveUpAfter = 10 * time.Minute
+	sendBackOff = 2 * time.Second
+	// resendAfter is before the first attempt after one whose fate is unknown; each further wait is resendFactor times as
+	// long, less a random part. So ten minutes have seven attempts at most, the last when they end.
+	resendAfter  = time.Second
+	resendFactor = 5
+)
+
+// attempts keeps account of the attempts to send one message. Its zero value is none. It is pure.
+type attempts struct {
+	n       int           // in a row, without one whose fate is unknown
+	unknown int           // whose fate is unknown: Telegram may have taken the message
+	spent   time.Duration // of giveUpAfter
+	bound   time.Duration // of the next; 0 for what answers take otherwise
+}
+
+// failed takes in an attempt that took so long, and returns how long to wait before the next; false to give up. random is in
+// [0, 1).
+func (a *attempts) failed(v verdict, err error, took, longest time.Duration, random float64) (time.Duration, bool) {
+	a.spent += took
+	var d time.Duration
+	switch {
+	case v == limited:
+		d = retryAfter(err)
+	case v == transient && !errors.Is(err, errNotSent):
+		d = resendWait(a.unknown, random)
+		a.unknown++
+		if left := giveUpAfter - a.spent; d > left && left > 0 {
+			d = left
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			a.bound = min(2*max(took, sendBound), longestSend)
+		}
+	default:
+		d = backOff(a.n, 100*time.Millisecond, longest, random)
+		a.n++
+	}
+	a.spent += d
+	return d, a.spent <= giveUpAfter
+}
+
+// resendWait is the wait after n+1 attempts whose fate is unknown.
+func resendWait(n int, random float64) time.Duration {
+	d := resendAfter
+	for range min(n, 5) {
+		d *= resendFactor
+	}
+	return d - time.Duration(random*float64(d)/2)
+}
+
+// lag is how long Telegram's answers have taken lately, the longest of them, which fades as faster ones come. Its zero
+// value knows nothing. It is pure.
+type lag struct{ seen time.Duration }
+
+func (l *lag) saw(d time.Duration) { l.seen = max(d, l.seen/2) }
+
+// bound is how long to wait for an answer: twice as long as answers take, least and most.
+func (l lag) bound(least, most time.Duration) time.Duration { return min(max(least, 2*l.seen), most) }

@@ -1,0 +1,453 @@
+package lifeline
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"habot/app/election"
+)
+
+// The tests' other replicas are processes of their own: this binary, started again with these variables.
+const (
+	childRole = "LIFELINE_CHILD" // "replica", or "relay"
+	childDir  = "LIFELINE_DIR"
+	childID   = "LIFELINE_ID"
+	childKey  = "LIFELINE_SECRET"
+)
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(childRole) {
+	case "replica":
+		replicaMain()
+	case "relay":
+		relayMain()
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// replicaMain says "open", and for each line on its standard input does what it says.
+func replicaMain() {
+	l, err := Open(Config{
+		Dir: os.Getenv(childDir), Self: election.ReplicaID(os.Getenv(childID)), Secret: []byte(os.Getenv(childKey)),
+		Logger: slog.New(slog.DiscardHandler), Died: func(id election.ReplicaID) { fmt.Println("died", id) },
+	})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		_ = l.Run(ctx)
+		close(ended)
+	}()
+	fmt.Println("open")
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		switch in.Text() {
+		case "stop":
+			stop()
+			<-ended
+			fmt.Println("stopped")
+		case "collect":
+			for range 5 {
+				runtime.GC()
+			}
+			fmt.Println("collected")
+		}
+	}
+	select {} // until it is killed
+}
+
+// relayMain stands between a socket of its own, named after the id in LIFELINE_ID with its first digit changed to f, and
+// that of the replica with that id.
+func relayMain() {
+	dir, id := os.Getenv(childDir), os.Getenv(childID)
+	sock, err := net.Listen("unix", filepath.Join(dir, "f"+id[1:]+suffix))
+	if err != nil {
+		os.Exit(1)
+	}
+	fmt.Println("open")
+	for {
+		a, err := sock.Accept()
+		if err != nil {
+			os.Exit(1)
+		}
+		b, err := net.Dial("unix", filepath.Join(dir, id+suffix))
+		if err != nil {
+			os.Exit(1)
+		}
+		pass := func(to, from net.Conn) {
+			_, _ = io.Copy(to, from)
+			_ = errors.Join(to.Close(), from.Close())
+		}
+		go pass(a, b)
+		go pass(b, a)
+	}
+}
+
+// child is another process.
+type child struct {
+	t    *testing.T
+	id   election.ReplicaID
+	cmd  *exec.Cmd
+	in   io.Writer
+	said *bufio.Scanner
+}
+
+func start(t *testing.T, role, dir string, id election.ReplicaID, secret string) *child {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe)
+	cmd.Env = append(os.Environ(), childRole+"="+role, childDir+"="+dir, childID+"="+string(id), childKey+"="+secret)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &child{t, id, cmd, in, bufio.NewScanner(out)}
+	t.Cleanup(c.kill)
+	c.says("open")
+	return c
+}
+
+func (c *child) says(want string) {
+	c.t.Helper()
+	if !c.said.Scan() || c.said.Text() != want {
+		c.t.Fatalf("%s says %q, not %q", c.id, c.said.Text(), want)
+	}
+}
+
+func (c *child) do(order, answer string) {
+	c.t.Helper()
+	if _, err := fmt.Fprintln(c.in, order); err != nil {
+		c.t.Fatal(err)
+	}
+	c.says(answer)
+}
+
+func (c *child) signal(s syscall.Signal) {
+	c.t.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *child) kill() {
+	if c.cmd.ProcessState == nil {
+		_ = c.cmd.Process.Kill()
+		_ = c.cmd.Wait()
+	}
+}
+
+// replica is this process's lifelines.
+type replica struct {
+	*Lifelines
+	died chan election.ReplicaID
+	stop func()
+}
+
+func id(n int) election.ReplicaID { return election.ReplicaID(fmt.Sprintf("%016x", n)) }
+
+// run opens lifelines in this process. pidfds is whether it uses them where the kernel has them.
+func run(t *testing.T, dir string, self election.ReplicaID, pidfds bool) *replica {
+	t.Helper()
+	r := &replica{died: make(chan election.ReplicaID, 100)}
+	l, err := Open(Config{
+		Dir: dir, Self: self, Secret: []byte("secret"), Logger: slog.New(slog.DiscardHandler),
+		Died: func(id election.ReplicaID) { r.died <- id },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !pidfds {
+		l.processOf = func(*net.UnixConn) (*process, error) { return nil, nil } //nolint:nilnil // as an older kernel
+	}
+	r.Lifelines = l
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	r.stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+		ended <- nil
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+// connected waits until there are lifelines to exactly these replicas.
+func (r *replica) connected(t *testing.T, want ...election.ReplicaID) {
+	t.Helper()
+	for tick := time.NewTicker(time.Millisecond); ; {
+		if slices.Equal(r.Connected(), want) {
+			tick.Stop()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatalf("connected to %v, not %v", r.Connected(), want)
+		}
+	}
+}
+
+func (r *replica) reports(t *testing.T, want election.ReplicaID) {
+	t.Helper()
+	if got := <-r.died; got != want {
+		t.Fatalf("%s is reported dead, not %s", got, want)
+	}
+}
+
+func inBothWays(t *testing.T, f func(t *testing.T, pidfds bool)) {
+	t.Helper()
+	t.Run("pidfd", func(t *testing.T) { f(t, true) })
+	t.Run("end of the connection", func(t *testing.T) { f(t, false) })
+}
+
+// dir is short: a socket's path has 108 bytes at most.
+func dir(t *testing.T) string {
+	t.Helper()
+	d, err := os.MkdirTemp("", "life") //nolint:usetesting // t.TempDir is too long
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(d) })
+	return d
+}
+
+func TestDeath(t *testing.T) {
+	inBothWays(t, func(t *testing.T, pidfds bool) {
+		d := dir(t)
+		older := start(t, "replica", d, id(1), "secret")
+		r := run(t, d, id(2), pidfds)
+		newer := start(t, "replica", d, id(3), "secret")
+		r.connected(t, id(1), id(3))
+		newer.signal(syscall.SIGKILL)
+		r.reports(t, id(3))
+		r.connected(t, id(1))
+		older.says("died " + string(id(3)))
+		older.signal(syscall.SIGKILL)
+		r.reports(t, id(1))
+		r.connected(t)
+		left, err := os.ReadDir(d)
+		if err != nil || len(left) != 1 {
+			t.Errorf("sockets of the dead are left: %v %v", left, err)
+		}
+	})
+}
+
+func TestFrozenIsNotDead(t *testing.T) {
+	inBothWays(t, func(t *testing.T, pidfds bool) {
+		d := dir(t)
+		frozen := start(t, "replica", d, id(1), "secret")
+		killed := start(t, "replica", d, id(2), "secret")
+		r := run(t, d, id(3), pidfds)
+		r.connected(t, id(1), id(2))
+		frozen.signal(syscall.SIGSTOP)
+		killed.signal(syscall.SIGKILL)
+		r.reports(t, id(2)) // and not id(1), before it
+		r.connected(t, id(1))
+		frozen.signal(syscall.SIGKILL)
+		r.reports(t, id(1))
+	})
+}
+
+// A process that stops in order closes its sockets before it has ended; its pidfd tells that it is still there.
+func TestClosedIsNotDead(t *testing.T) {
+	if ownIdentity() == 0 {
+		t.Skip("the kernel has no pidfs")
+	}
+	d := dir(t)
+	closed := start(t, "replica", d, id(1), "secret")
+	killed := start(t, "replica", d, id(2), "secret")
+	r := run(t, d, id(3), true)
+	r.connected(t, id(1), id(2))
+	closed.do("stop", "stopped")
+	killed.signal(syscall.SIGKILL)
+	r.reports(t, id(2))
+	closed.signal(syscall.SIGKILL)
+	r.reports(t, id(1))
+}
+
+// Without pidfds a connection that the garbage collector closed would be a death.
+func TestCollectorClosesNothing(t *testing.T) {
+	d := dir(t)
+	living := start(t, "replica", d, id(1), "secret")
+	killed := start(t, "replica", d, id(2), "secret")
+	r := run(t, d, id(3), false)
+	r.connected(t, id(1), id(2))
+	living.do("collect", "collected")
+	killed.signal(syscall.SIGKILL)
+	r.reports(t, id(2))
+	living.says("died " + string(id(2)))
+	r.connected(t, id(1))
+}
+
+func TestForeignSecret(t *testing.T) {
+	inBothWays(t, func(t *testing.T, pidfds bool) {
+		d := dir(t)
+		foreign := start(t, "replica", d, id(1), "another secret")
+		r := run(t, d, id(2), pidfds)
+		foreignToo := start(t, "replica", d, id(3), "another secret")
+		ours := start(t, "replica", d, id(4), "secret")
+		r.connected(t, id(4))
+		foreign.signal(syscall.SIGKILL)
+		foreignToo.signal(syscall.SIGKILL)
+		ours.signal(syscall.SIGKILL)
+		r.reports(t, id(4))
+	})
+}
+
+// A process that passes the words of a replica on is not that replica.
+func TestRelayedProof(t *testing.T) {
+	if ownIdentity() == 0 {
+		t.Skip("the kernel has no pidfs")
+	}
+	d := dir(t)
+	genuine := start(t, "replica", d, "0000000000000001", "secret")
+	start(t, "relay", d, "0000000000000001", "")
+	r := run(t, d, id(2), true)
+	r.connected(t, id(1)) // over its own socket
+	conn, err := dial(t.Context(), filepath.Join(d, "f000000000000001"+suffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &line{conn: conn}
+	r.add(x)
+	if _, err := r.prove(x, true); err == nil {
+		t.Error("a relayed proof was taken")
+	}
+	r.drop(x)
+	genuine.signal(syscall.SIGKILL)
+	r.reports(t, id(1))
+}
+
+func TestRefusedConnectionProvesNothing(t *testing.T) {
+	d := dir(t)
+	abandon := func(n int, age time.Duration) string {
+		path := filepath.Join(d, string(id(n))+suffix)
+		sock, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sock.SetUnlinkOnClose(false)
+		_ = sock.Close()
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	fresh, old := abandon(1, 0), abandon(2, 25*time.Hour)
+	living := start(t, "replica", d, id(3), "secret")
+	r := run(t, d, id(4), true)
+	r.connected(t, id(3))
+	living.signal(syscall.SIGKILL)
+	r.reports(t, id(3))
+	r.stop() // all that it dialled is over
+	if _, err := os.Lstat(fresh); err != nil {
+		t.Error("a socket that may be another machine's was removed at once")
+	}
+	if _, err := os.Lstat(old); err == nil {
+		t.Error("a socket that was left behind a day ago is still there")
+	}
+}
+
+func TestAllMeetWhoeverStartsFirst(t *testing.T) {
+	d := dir(t)
+	const n = 12
+	all := make([]*replica, n)
+	var ids []election.ReplicaID
+	for i := range all {
+		ids = append(ids, id(i))
+	}
+	for i := range all {
+		all[i] = run(t, d, id(i), true)
+	}
+	for i, r := range all {
+		r.connected(t, slices.DeleteFunc(slices.Clone(ids), func(x election.ReplicaID) bool { return x == id(i) })...)
+	}
+}
+
+// A newcomer that says nothing must not keep those that come after it waiting, nor become a lifeline.
+func TestSilentNewcomer(t *testing.T) {
+	d := dir(t)
+	r := run(t, d, id(1), true)
+	silent, err := dial(t.Context(), filepath.Join(d, string(id(1))+suffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	other := start(t, "replica", d, id(2), "secret")
+	r.connected(t, id(2))
+	other.kill()
+	r.reports(t, id(2))
+}
+
+func TestNoMoreThanTheBound(t *testing.T) {
+	r := run(t, dir(t), id(1), true)
+	r.mu.Lock()
+	for range maxLines {
+		r.lines[&line{}] = ""
+	}
+	r.mu.Unlock()
+	if r.add(&line{}) {
+		t.Errorf("more than %d connections are kept", maxLines)
+	}
+	r.mu.Lock()
+	clear(r.lines)
+	r.mu.Unlock()
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"a folder that does not exist": {Dir: "/does/not/exist", Self: id(1), Secret: []byte("secret")},
+		"an id that is a path":         {Dir: dir(t), Self: "../../../../etc/x", Secret: []byte("secret")},
+	} {
+		if _, err := Open(cfg); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}
+
+// pipe is both directions of a connection as what one side reads and what it writes.
+type pipe struct {
+	io.Reader
+	io.Writer
+}
+
+func FuzzHandshake(f *testing.F) {
+	f.Add(hello{id: id(2), bound: true}.bytes(), true)
+	f.Add(append(hello{id: id(2)}.bytes(), make([]byte, 32)...), false)
+	f.Fuzz(func(t *testing.T, input []byte, dials bool) {
+		who, err := handshake(pipe{strings.NewReader(string(input)), io.Discard}, make([]byte, 32), id(1), dials, 1, 2, func() error { return nil })
+		if err == nil {
+			t.Errorf("a stranger passes for %s", who)
+		}
+	})
+}

@@ -1,0 +1,403 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"habot/app/queues"
+	"habot/app/update"
+)
+
+// DefaultTimeout is how long a backend has to answer an update, as Telegram's own server gives it.
+const DefaultTimeout = time.Minute
+
+// noBackendWait is how long an update waits for a backend at most until it looks again; changes wake it.
+const noBackendWait = time.Minute
+
+// Times of a call that a backend has answered with.
+const (
+	callFirstWait = 100 * time.Millisecond
+	callLastWait  = 2 * time.Second
+	// callBound bounds one attempt to carry out a call without large files.
+	callBound = 30 * time.Second
+	// callGiveUp bounds the attempts to carry out one call while Telegram fails.
+	callGiveUp = 10 * time.Minute
+)
+
+// Call is a call of the Bot API that a backend has answered with.
+type Call struct {
+	// Method is a name of letters, digits and underscores, in whichever case the backend wrote it.
+	Method string
+	// ContentType is the body's: JSON, urlencoded or multipart, with its boundary.
+	ContentType string
+	// Body is sent as it is. It fails if the backend does not deliver the rest of it.
+	Body io.Reader
+	// Size is the body's length in bytes; -1 if it is not known.
+	Size int64
+}
+
+// Verdict is what became of a call.
+type Verdict int
+
+const (
+	// Done means that Telegram has carried it out.
+	Done Verdict = iota
+	// Refused means that Telegram refuses it, and would again.
+	Refused
+	// Again means that Telegram failed, or wants to be asked later.
+	Again
+	// Over means that the lease or the context has ended: nothing left, or what did is not known to have arrived.
+	Over
+)
+
+// Forwarder is the fenced way to Telegram.
+type Forwarder interface {
+	// Forward sends a call and waits for Telegram's answer, within bounds of its own; after is how long Telegram wants
+	// to be left alone, with Again. It MUST send nothing without the lease.
+	Forward(ctx context.Context, c Call) (v Verdict, after time.Duration, err error)
+}
+
+// GivenUp is an update that is not tried any more.
+type GivenUp struct {
+	UpdateID int64
+	Kind     string
+	Chat     int64
+	Outcome  update.Outcome // Poison or Expired
+	Failures int
+	Detail   string // of the last failure
+}
+
+// Config is what a relay is made of.
+type Config struct {
+	Backends []Backend
+	// Secret is sent with each update; empty for none.
+	Secret string
+	// Timeout is how long a backend has to answer; DefaultTimeout if 0.
+	Timeout time.Duration
+	// Parallel is how many updates are sent at a time at most; it sizes the pools of connections.
+	Parallel  int
+	UserAgent string
+	Forwarder Forwarder
+	Logger    *slog.Logger
+	// Registerer takes the relay's metrics.
+	Registerer prometheus.Registerer
+	// Resolver looks names up, Dial makes connections; nil stands for the system's.
+	Resolver Resolver
+	Dial     Dial
+	// OnReady is called on each change of readiness, the first time when it is known, never concurrently. It MUST NOT
+	// call the relay. It may be nil.
+	OnReady func(Readiness)
+	// OnGivenUp is called for each update that is given up, possibly concurrently. It may be nil.
+	OnGivenUp func(GivenUp)
+	// TLS is used for https; nil for the system's roots. It is cloned.
+	TLS *tls.Config
+}
+
+// Relay hands updates to webhook backends. Its methods are safe for concurrent use. It lives as long as the process:
+// what is known of the backends outlives a term.
+type Relay struct {
+	cfg        Config
+	transports []*http.Transport
+	metrics    *metrics
+	poke       chan struct{} // told when a probe may be due
+	started    time.Time
+	failures   sometimes
+	oddities   sometimes
+
+	mu         sync.Mutex
+	fleet      *fleet
+	unresolved []string // by backend, why its name was not resolved the last time; empty if it was
+	came       chan struct{}
+	recovered  chan struct{}
+	waiting    int
+	told       *Readiness // nil until it is known
+}
+
+// Readiness tells whether updates can be handed to backends. Each error is an ErrNoBackend that says why.
+type Readiness struct {
+	// Reachable is nil if a backend takes connections, whatever it answers. A standby knows as much as the primary, so
+	// it is what a change of primary can mend.
+	Reachable error
+	// Ready is nil if a backend takes connections, and does not answer with errors only or not in time. Without
+	// updates, on a standby, it is as Reachable.
+	Ready error
+}
+
+// New returns a relay that knows no addresses yet; Run finds them.
+func New(cfg Config) *Relay {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.Resolver == nil {
+		cfg.Resolver = net.DefaultResolver
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = systemDial()
+	}
+	r := &Relay{
+		cfg: cfg, poke: make(chan struct{}, 1), started: time.Now(), fleet: newFleet(cfg.Backends),
+		unresolved: make([]string, len(cfg.Backends)), came: make(chan struct{}), recovered: make(chan struct{}),
+	}
+	for i, b := range cfg.Backends {
+		r.transports = append(r.transports, newTransport(b, cfg))
+		r.unresolved[i] = "not looked up yet"
+	}
+	r.metrics = newMetrics(r)
+	return r
+}
+
+// Handler handles updates in the term with this timestamp, in nanoseconds.
+func (r *Relay) Handler(term int64) queues.Handler { return handler{r, term} }
+
+// handler is a relay for one term.
+type handler struct {
+	*Relay
+	term int64
+}
+
+// Handle implements queues.Handler: an update is handled when a backend has taken it, or it is given up.
+func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (update.Outcome, bool) {
+	a := newAttempts()
+	expires := time.Now().Add(update.Retention(u.Kind))
+	last := "no backend has been up"
+	for {
+		now := time.Now()
+		next := h.next(now, u.Queue, a)
+		if next.wait > 0 {
+			rest := expires.Sub(now)
+			if rest <= 0 {
+				return h.giveUp(u, update.Expired, a, last), true
+			}
+			if !h.pause(ctx, t, min(next.wait, rest), next.wake) {
+				return "", false
+			}
+			a.notBefore = time.Time{} // it is over, or need not be waited for any longer
+			continue
+		}
+		if ctx.Err() != nil || !t.Held() {
+			return "", false
+		}
+		t.Expect(h.cfg.Timeout)
+		o := h.post(ctx, u, next.choice, t.Held)
+		switch o.result {
+		case answeredWell:
+			switch h.carryOut(ctx, u, t, o) {
+			case carried:
+				return update.Answered, true
+			case left:
+				return "", false
+			case again:
+				o.detail = "the answer broke off while it was sent on"
+			}
+		case aborted:
+			return "", false
+		case unreachable, tooSlow:
+			a.missed(next.to)
+			continue
+		case answeredError, timedOut, brokenOff, stale:
+		}
+		last = o.detail
+		if h.failed(u, next.to, a, o) {
+			return h.giveUp(u, update.Poison, a, last), true
+		}
+	}
+}
+
+// step is what to do next with an update: to wait, at most so long, or to send it.
+type step struct {
+	choice
+	wait time.Duration
+	wake <-chan struct{}
+}
+
+func (r *Relay) next(now time.Time, queue int64, a *attempts) step {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if wait := a.notBefore.Sub(now); wait > 0 {
+		return step{wait: wait, wake: r.recovered}
+	}
+	c, until, ok := r.fleet.choose(now, queue, a)
+	switch {
+	case ok:
+		return step{choice: c}
+	case until.IsZero():
+		return step{wait: noBackendWait, wake: r.came}
+	default:
+		return step{wait: until.Sub(now), wake: r.came}
+	}
+}
+
+// pause waits without a slot; false if the update is to be left to the successor.
+func (r *Relay) pause(ctx context.Context, t queues.Turn, d time.Duration, wake <-chan struct{}) bool {
+	count := func(n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.waiting += n
+	}
+	count(1)
+	defer count(-1)
+	return t.Pause(ctx, d, wake)
+}
+
+// post makes one attempt.
+func (h handler) post(ctx context.Context, u update.Update, c choice, held func() bool) outcome {
+	began := time.Now()
+	h.mu.Lock()
+	h.fleet.began(c.to)
+	h.mu.Unlock()
+	backend := h.cfg.Backends[c.to.backend]
+	o := attempt{
+		backend: backend, addr: c.to.addr.String(), transport: h.transports[c.to.backend], raw: u.Raw, secret: h.cfg.Secret,
+		userAgent: h.cfg.UserAgent, term: h.term, timeout: h.cfg.Timeout, connectBound: c.bound, held: held,
+	}.run(ctx)
+	now := time.Now()
+	h.mu.Lock()
+	if o.connect > 0 {
+		h.fleet.connected(c.to, o.connect)
+	}
+	h.changed(now, h.fleet.ended(now, began, c.to, u.Queue, o.result, o.detail))
+	h.mu.Unlock()
+	if o.result == tooSlow || o.result == stale {
+		h.look()
+	}
+	h.metrics.attempt(backend.Name(), o, now.Sub(began))
+	if o.replyErr != nil {
+		h.metrics.replies.WithLabelValues(replyMalformed).Inc()
+		if omitted, ok := h.oddities.now(now); ok {
+			h.cfg.Logger.Warn("a webhook reply cannot be read; its update counts as handled", "update_id", u.ID, "backend", backend.Name(),
+				"error", o.replyErr, "omitted", omitted)
+		}
+	}
+	return o
+}
+
+// failed takes in a failed attempt, and tells whether the update is to be given up.
+func (r *Relay) failed(u update.Update, m member, a *attempts, o outcome) bool {
+	now := time.Now()
+	a.failed(now, m, o.retryAfter, rand.Float64()) //nolint:gosec // jitter
+	if omitted, ok := r.failures.now(now); ok {
+		r.cfg.Logger.Warn("a backend did not take an update; it will be sent again", "update_id", u.ID, "backend", r.cfg.Backends[m.backend].Name(),
+			"address", m.addr, "detail", o.detail, "failures", a.failures, "omitted", omitted)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return a.spoiled(now, r.fleet.lastWell)
+}
+
+// giveUp gives an update up.
+func (r *Relay) giveUp(u update.Update, o update.Outcome, a *attempts, detail string) update.Outcome {
+	r.cfg.Logger.Error("an update is given up", "update_id", u.ID, "kind", u.Kind, "chat_id", u.Chat, "outcome", o, "failures", a.failures, "detail", detail)
+	r.metrics.givenUp.WithLabelValues(string(o)).Inc()
+	if r.cfg.OnGivenUp != nil {
+		r.cfg.OnGivenUp(GivenUp{UpdateID: u.ID, Kind: u.Kind, Chat: u.Chat, Outcome: o, Failures: a.failures, Detail: detail})
+	}
+	return o
+}
+
+// carrying is how the carrying out of a call ended.
+type carrying int
+
+const (
+	// carried: there is nothing more to do.
+	carried carrying = iota
+	// left: the term has ended, or will too soon. The successor is to send the update again.
+	left
+	// again: the backend has to be asked again.
+	again
+)
+
+// carryOut carries out the call that a backend has answered with, if it has.
+func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o outcome) carrying {
+	defer o.close()
+	r := o.reply
+	if r.method == "" {
+		return carried
+	}
+	if why := forbidden(r.method); why != "" {
+		h.metrics.replies.WithLabelValues(replyForbidden).Inc()
+		if omitted, ok := h.oddities.now(time.Now()); ok {
+			h.cfg.Logger.Warn("a webhook reply names a method that is not allowed", "update_id", u.ID,
+				"method", r.method[:min(len(r.method), 64)], "detail", why, "omitted", omitted)
+		}
+		return carried
+	}
+	bound := callBound
+	if r.rest != nil {
+		bound = replyFor
+		o.extend()
+	}
+	began := time.Now()
+	for n := 0; ; n++ {
+		t.Expect(bound)
+		v, after, err := h.forward(ctx, r, o.size, bound)
+		if ctx.Err() != nil {
+			return left
+		}
+		switch v {
+		case Over:
+			return left
+		case Done:
+			h.metrics.replies.WithLabelValues(replyCarriedOut).Inc()
+			return carried
+		case Again:
+			d := max(after, min(callFirstWait<<min(n, 10), callLastWait))
+			if r.rest != nil {
+				return again // it cannot be read twice
+			}
+			if time.Since(began)+d <= callGiveUp {
+				if !h.pause(ctx, t, d, nil) {
+					return left
+				}
+				continue
+			}
+			h.metrics.replies.WithLabelValues(replyFailed).Inc()
+		default:
+			h.metrics.replies.WithLabelValues(replyRefused).Inc()
+		}
+		h.cfg.Logger.Error("a webhook reply was not carried out", "update_id", u.ID, "method", r.method, "error", err)
+		return carried
+	}
+}
+
+func (r *Relay) forward(ctx context.Context, call reply, size int64, bound time.Duration) (Verdict, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	if call.rest == nil {
+		size = int64(len(call.start))
+	}
+	return r.cfg.Forwarder.Forward(ctx, Call{Method: call.method, ContentType: call.contentType, Body: call.body(), Size: size}) //nolint:wrapcheck // it is logged
+}
+
+// Close closes connections that are not used. Run MUST have returned, and no update be handled any more.
+func (r *Relay) Close() {
+	for _, t := range r.transports {
+		t.CloseIdleConnections()
+	}
+}
+
+// sometimes lets a log line pass at most every ten seconds, and counts the others. It is safe for concurrent use.
+type sometimes struct {
+	mu      sync.Mutex
+	last    time.Time
+	omitted int
+}
+
+func (s *sometimes) now(now time.Time) (omitted int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.last.IsZero() && now.Sub(s.last) < 10*time.Second {
+		s.omitted++
+		return 0, false
+	}
+	omitted, s.omitted, s.last = s.omitted, 0, now
+	return omitted, true
+}

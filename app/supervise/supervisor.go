@@ -1,0 +1,211 @@
+package supervise
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// ErrComponent reports that a component of the replica died or stalled. The process is to exit non-zero, so that it
+// is started afresh.
+var ErrComponent = errors.New("a component of this replica failed")
+
+const (
+	// shutdownBound bounds a shutdown: what the bot has in flight, its confirmation, the release. It is below
+	// Compose's stop_grace_period.
+	shutdownBound = 12 * time.Second
+	// LeaveWithin bounds how long a replica that stops goes on granting because the primary needs it for a quorum:
+	// longer than a primary that stops with it takes, and short enough for shutdownBound.
+	LeaveWithin = shutdownBound - 500*time.Millisecond
+	// stopBound bounds the wait for the components once the replica has left.
+	stopBound = 2 * time.Second
+	// leastPatience keeps a busy machine from passing for a broken one, however short the lease.
+	leastPatience = 300 * time.Millisecond
+)
+
+// Patience is how long a component that is asked for signs of life may give none: so much less than a lease that
+// leaveBound is left of it; 300 ms at least.
+func Patience(lease time.Duration) time.Duration { return max(13*lease/20, leastPatience) }
+
+// leaveBound is how long a replica with a failed component has to leave.
+func leaveBound(lease time.Duration) time.Duration { return 7 * lease / 20 }
+
+// Component is one thing that runs as long as the replica does. Run returns nil once its context has ended.
+type Component struct {
+	Name string
+	Run  func(ctx context.Context) error
+}
+
+// Server is a server of the replica's own, and how to ask it for a sign of life.
+type Server struct {
+	Name string
+	Ask  func(ctx context.Context) error
+}
+
+// Config is what a supervisor is made of.
+type Config struct {
+	Lease  time.Duration
+	Logger *slog.Logger
+	// Exit ends the process at once (os.Exit): the fail-stop of a replica that cannot stop otherwise.
+	Exit func(code int)
+	// ErrFailed is the cause with which the election's context ends when a component failed.
+	ErrFailed error
+	// ErrHalted is what the election returns if the process MUST end at once.
+	ErrHalted error
+}
+
+// Supervisor runs one replica. Run MUST be called once at most; its other methods are safe for concurrent use.
+type Supervisor struct {
+	*Watchdog
+	cfg Config
+}
+
+// New returns a supervisor of nothing yet.
+func New(cfg Config) *Supervisor {
+	return &Supervisor{Watchdog: NewWatchdog(cfg.Lease), cfg: cfg}
+}
+
+// Alive is the sign of life of a loop that comes round again within d.
+func (s *Supervisor) Alive(loop string, d time.Duration) { s.Expect(loop, max(d, leastPatience)) }
+
+// Served is a server's sign of life: it has answered a request.
+func (s *Supervisor) Served(server string) { s.Expect(server, Patience(s.cfg.Lease)) }
+
+// Halt is the fail-stop.
+func (s *Supervisor) Halt(reason string) {
+	s.cfg.Logger.Error("fail-stop: exiting now", "reason", reason)
+	s.cfg.Exit(1)
+}
+
+// Run starts the components, the servers' self-checks and the watchdog, the election last, and stops them, the
+// election first. It ends when ctx does, when the election returns, or when a component fails; nil is an orderly
+// shutdown.
+func (s *Supervisor) Run(ctx context.Context, election func(context.Context) error, components []Component, servers []Server) error {
+	for _, server := range servers {
+		components = append(components, Component{"probe of the " + server.Name, func(ctx context.Context) error { return s.probe(ctx, server) }})
+	}
+	components = append(components, Component{"watchdog", s.Watchdog.Run})
+
+	living, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	failed := make(chan error, len(components))
+	var all sync.WaitGroup
+	for _, c := range components {
+		all.Go(func() {
+			if err := s.run(living, c); living.Err() == nil {
+				failed <- err
+			}
+		})
+	}
+	electing, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	left := make(chan error, 1)
+	go func() { left <- election(electing) }()
+
+	failure := s.untilOver(ctx, left, failed, leave)
+	if s.cfg.ErrHalted != nil && errors.Is(failure, s.cfg.ErrHalted) {
+		s.Halt(failure.Error()) // the work may still be at it
+	}
+	stop()
+	s.awaitComponents(&all, failure != nil)
+	return failure
+}
+
+// run makes a component's panic its failure.
+func (s *Supervisor) run(ctx context.Context, c Component) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %s: panic: %v", ErrComponent, c.Name, r)
+		}
+		if ctx.Err() == nil {
+			s.Died(c.Name)
+		}
+	}()
+	if err = c.Run(ctx); err == nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %s ended", ErrComponent, c.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrComponent, c.Name, err)
+	}
+	return nil
+}
+
+// untilOver waits until the replica has left: because ctx ended, because it failed itself, or because a component
+// failed. Either way it has to be gone in time.
+func (s *Supervisor) untilOver(ctx context.Context, left, failed <-chan error, leave context.CancelCauseFunc) error {
+	var failure error
+	select {
+	case err := <-left:
+		return err
+	case <-ctx.Done():
+		late := time.AfterFunc(shutdownBound, func() { s.Halt("the shutdown takes too long") })
+		defer late.Stop()
+	case failure = <-failed:
+		late := time.AfterFunc(leaveBound(s.cfg.Lease), func() { s.Halt("a failed replica could not leave in time") })
+		defer late.Stop()
+		leave(s.cfg.ErrFailed)
+		s.cfg.Logger.Error("stepping down and exiting", "error", failure)
+	}
+	return cmp.Or(failure, <-left)
+}
+
+// awaitComponents waits until all components have ended, but not for long: the process exits either way.
+func (s *Supervisor) awaitComponents(all *sync.WaitGroup, failed bool) {
+	bound := stopBound
+	if failed {
+		bound = s.cfg.Lease / 10
+	}
+	ended := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(ended)
+	}()
+	t := time.NewTimer(bound)
+	defer t.Stop()
+	select {
+	case <-ended:
+	case <-t.C:
+		s.cfg.Logger.Warn("components did not stop in time, exiting")
+	}
+}
+
+// probe asks one server for a sign of life when no other request has been answered for half of its patience, until
+// ctx ends: that leaves it the other half to answer.
+func (s *Supervisor) probe(ctx context.Context, server Server) error {
+	s.Served(server.Name)
+	defer s.Clear(server.Name)
+	every := Patience(s.cfg.Lease) / 2
+	t := time.NewTimer(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		if idle := s.idle(server.Name); idle < every {
+			t.Reset(every - idle)
+			continue
+		}
+		if s.ask(ctx, server) {
+			t.Reset(every)
+		} else {
+			t.Reset(every / 4)
+		}
+	}
+}
+
+// ask tells whether the server has answered. It is for the watchdog to say that an answer takes too long.
+func (s *Supervisor) ask(ctx context.Context, server Server) bool {
+	ctx, cancel := context.WithTimeout(ctx, Patience(s.cfg.Lease)+s.cfg.Lease)
+	defer cancel()
+	if err := server.Ask(ctx); err != nil {
+		return false
+	}
+	s.Served(server.Name)
+	return true
+}

@@ -1,0 +1,153 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ErrStalled reports a component that gave no sign of life within the time it had promised.
+var ErrStalled = errors.New("a component stalls")
+
+// Watchdog keeps what each component has promised: a sign of life within some time. It is safe for concurrent use.
+type Watchdog struct {
+	lease time.Duration
+
+	mu       sync.Mutex
+	expected map[string]*promise
+	dead     map[string]bool
+}
+
+// NewWatchdog returns a watchdog that expects nothing yet.
+func NewWatchdog(lease time.Duration) *Watchdog {
+	return &Watchdog{lease: lease, expected: map[string]*promise{}, dead: map[string]bool{}}
+}
+
+// Expect is a component's sign of life, and its promise of the next within d; 0 is Clear.
+func (w *Watchdog) Expect(component string, d time.Duration) {
+	if d == 0 {
+		w.Clear(component)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	w.expected[component] = &promise{made: now, due: now.Add(d)}
+}
+
+// Clear ends a component's promise: it has nothing to do now.
+func (w *Watchdog) Clear(component string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.expected, component)
+}
+
+// Died records a component that has ended.
+func (w *Watchdog) Died(component string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dead[component] = true
+}
+
+// Failing names the components that are dead or overdue, sorted.
+func (w *Watchdog) Failing() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.overdue(time.Now())
+}
+
+// Run checks the promises until ctx ends, and returns nil then; ErrStalled if one was broken.
+func (w *Watchdog) Run(ctx context.Context) error {
+	for {
+		planned := w.next(time.Now())
+		t := time.NewTimer(time.Until(planned))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		now := time.Now()
+		if failing := w.check(now, now.Sub(planned)); len(failing) > 0 {
+			return fmt.Errorf("%w: %s", ErrStalled, strings.Join(failing, ", "))
+		}
+	}
+}
+
+// idle is how long ago a component gave its last sign of life. Without a promise there is none to measure from.
+func (w *Watchdog) idle(component string) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.expected[component]; p != nil {
+		return time.Since(p.made)
+	}
+	return time.Since(time.Time{})
+}
+
+// every is how often the watchdog checks at least.
+func (w *Watchdog) every() time.Duration { return w.lease / 5 }
+
+// next is when to check next: when the first promise falls due, but after every at the latest.
+func (w *Watchdog) next(now time.Time) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := now.Add(w.every())
+	for _, p := range w.expected {
+		if due := p.deadline(); due.Before(at) {
+			at = due.Add(time.Millisecond)
+		}
+	}
+	return at
+}
+
+// check returns what is failing at now. The check itself comes late by late.
+func (w *Watchdog) check(now time.Time, late time.Duration) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if late >= w.every()/10 { // less is every scheduler's jitter
+		for _, p := range w.expected {
+			p.excuse(now, late, w.lease)
+		}
+	}
+	return w.overdue(now)
+}
+
+func (w *Watchdog) overdue(now time.Time) []string {
+	var failing []string
+	for component := range w.dead {
+		failing = append(failing, component)
+	}
+	for component, p := range w.expected {
+		if now.After(p.deadline()) && !w.dead[component] {
+			failing = append(failing, component)
+		}
+	}
+	slices.Sort(failing)
+	return failing
+}
+
+// promise is one component's promise of a sign of life. It reads no clock.
+type promise struct {
+	made, due time.Time
+	// grace is added to due on a starved machine, once: the most that one late check has earned, not the sum.
+	grace time.Duration
+}
+
+func (p *promise) deadline() time.Time { return p.due.Add(p.grace) }
+
+// wakeUps is how many goroutines, here and in the kernel, take turns to keep a promise such as a request's round
+// trip. On a starved machine each of them is as late as the watchdog itself.
+const wakeUps = 10
+
+// excuse takes into account that a check at now comes late by late. A process that was frozen, or is starved, is slow,
+// not broken: the time in which the watchdog did not get to run does not count. The component's other wake-ups may each
+// be as late; for them there is grace, a lease at most for all late checks together.
+func (p *promise) excuse(now time.Time, late, lease time.Duration) {
+	late = min(late, now.Sub(p.made)) // what was lost before the promise was made did not delay it
+	p.due = p.due.Add(late)
+	p.grace = max(p.grace, min((wakeUps-1)*late, lease))
+}

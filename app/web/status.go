@@ -1,0 +1,98 @@
+package web
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"habot/app/diagnosis"
+	"habot/app/election"
+)
+
+// Status is what GET /cluster answers: all that a replica knows, and what it means.
+type Status struct {
+	election.View
+	Verdict diagnosis.Verdict `json:"verdict"`
+	// Demo: the bot talks to the simulator.
+	Demo bool `json:"demo"`
+	// LastPoll is how long ago Telegram answered a poll of this replica; 0 if it has not.
+	LastPoll time.Duration `json:"last_poll_ns,omitempty"`
+}
+
+// WriteStatus writes a status for people: the verdict, a line per replica, the last change, what is wrong.
+func WriteStatus(w io.Writer, s Status) {
+	fmt.Fprintf(w, "%s\n\n", s.Verdict.Text)
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "REPLICA\tROLE\tTELEGRAM\tPRIMARY SINCE\tVERSION")
+	for _, p := range diagnosis.Replicas(s.View) {
+		role, telegram, since := string(p.Status.Role), "reachable", ""
+		switch {
+		case !p.Reachable:
+			role, telegram = "not reachable", "unknown"
+		case !p.Status.Health.OK:
+			telegram = "not reachable"
+		}
+		if p.Reachable && p.Status.Role == election.Primary {
+			since = diagnosis.Clock(s.Since(p.Status.Primary))
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Status.Name, role, telegram, since, p.Status.Version)
+	}
+	_ = t.Flush() // w's errors are its owner's to notice
+
+	fmt.Fprintf(w, "\n%s\n", strings.Join(s.facts(), "; "))
+	if n := len(s.History); n > 0 {
+		c := s.History[n-1]
+		fmt.Fprintf(w, "last change: %s. Reason: %s. Downtime: %s\n", change(c), diagnosis.Cause(c), diagnosis.Downtime(c))
+	}
+	for _, p := range s.Verdict.Problems {
+		fmt.Fprintf(w, "problem: %s\n", p)
+	}
+}
+
+// facts are those that fit into one line.
+func (s Status) facts() []string {
+	all := []string{diagnosis.Count(s.View)}
+	if s.Mode == "bot-only" {
+		all = []string{"mode bot-only: no election"}
+	} else {
+		all = append(all, "lease "+s.Self.Lease.String())
+	}
+	telegram := "real Telegram"
+	if s.Demo {
+		telegram = "demo: simulated Telegram"
+	}
+	all = append(all, telegram)
+	switch {
+	case !s.IsPrimary(): // the primary alone polls, and this is not it
+	case s.LastPoll > 0:
+		all = append(all, "last poll answered "+diagnosis.Span(s.LastPoll)+" ago")
+	default:
+		all = append(all, "no poll answered yet")
+	}
+	return all
+}
+
+func change(c election.Change) string {
+	s := fmt.Sprintf("%s became primary at %s", c.Name, diagnosis.Clock(c.Since()))
+	if c.Previous != "" {
+		s += ", replacing " + c.Previous
+	}
+	return s
+}
+
+// WriteHistory writes changes of primary for people, the oldest first.
+func WriteHistory(w io.Writer, changes []election.Change) {
+	if len(changes) == 0 {
+		fmt.Fprintln(w, "no change of primary is known to this replica")
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "PRIMARY SINCE\tPRIMARY\tREPLACING\tDOWNTIME\tREASON")
+	for _, c := range changes {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", diagnosis.Clock(c.Since()), c.Name, cmp.Or(c.Previous, "-"), diagnosis.Downtime(c), diagnosis.Cause(c))
+	}
+	_ = t.Flush() // w's errors are its owner's to notice
+}
