@@ -626,6 +626,11 @@ func TestReplicaThatHasLeftIsCountedOutAtOnce(t *testing.T) {
 		  > no claim
 		5040 size
 		  > expected=3 quorum=2 reachable=3
+		5050 departed b
+		  > b has left
+		  > no claim
+		5050 size
+		  > expected=3 quorum=2 reachable=2
 	`)
 }
 

@@ -15,6 +15,8 @@ func (e edit) path(dir string) string { return filepath.Join(dir, "app", filepat
 
 func machine(rule, from, to string) mutant { return in("election/machine.go", rule, from, to) }
 
+func leave(rule, from, to string) mutant { return in("election/leave.go", rule, from, to) }
+
 func many(rule, from, to string) mutant { return in("election/many.go", rule, from, to) }
 
 func config(rule, from, to string) mutant { return in("election/config.go", rule, from, to) }
@@ -154,45 +156,50 @@ var mutants = []mutant{
 
 	// Leaving.
 	machine("claims while it leaves", "	if m.leave.begun {\n		m.becomeLeaving()\n		return\n	}\n	m.role = Looking", "	m.role = Looking"),
-	machine("leaves as primary", "	case Primary:\n		m.resign(why, \"\", true)\n	default:", "	default:"),
-	machine("does not wait for a successor", "		m.leave.leftAt = m.now.Add(m.cfg.successorWait())\n", ""),
+	leave("leaves as primary", "	case Primary:\n		m.resign(why, \"\", true)\n	default:", "	default:"),
+	leave("does not wait for a successor", "		m.leave.leftAt = m.now.Add(m.cfg.successorWait())\n", ""),
 	machine("standby that leaves does not wait for a successor", "		m.leave.leftAt = max(m.leave.leftAt, min(m.leave.by, m.now.Add(m.cfg.successorWait())))\n", ""),
 	config("waits no longer than the others hold back", "{ return c.HoldBack() + c.Resend() }", "{ return c.HoldBack() }"),
-	machine("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anybodyStays()", "m.now >= m.leave.leftAt"),
-	machine("waits though a part of it has failed", "	if l.urgent {\n		l.by = now\n	}\n", ""),
-	machine("standby leaves though the primary needs it", "by: m.now.Add(m.cfg.LeaveWithin)}", "by: m.now}"),
-	machine("stays for as long as it is needed", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.forsaken():"),
-	machine("waits for a primary that never answers", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.leave.by:"),
-	machine("asks once whether it is needed", "m.now.Add(min(m.cfg.Retry()/4<<min(m.leave.asked, 8), m.cfg.inquiry()))\n", "m.now.Add(time.Hour)\n"),
+	leave("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anybodyStays()", "m.now >= m.leave.leftAt"),
+	leave("waits though a part of it has failed", "	if l.urgent {\n		l.by = now\n	}\n", ""),
+	leave("standby leaves though the primary needs it", "by: m.now.Add(m.cfg.LeaveWithin)}", "by: m.now}"),
+	leave("stays for as long as it is needed", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.forsaken():"),
+	leave("waits for a primary that never answers", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.leave.by:"),
+	leave("asks once whether it is needed", "m.now.Add(min(m.cfg.Retry()/4<<min(m.leave.asked, 8), m.cfg.inquiry()))\n", "m.now.Add(time.Hour)\n"),
 	machine("successor is not asked at once", "			m.leave.askAt = m.now // a candidate", "			_ = m.now // a candidate"),
-	machine("leaving is not said at once", "	m.leave.askAt = m.now // at once", "	_ = m.now // at once"),
+	leave("leaving is not said at once", "	m.leave.askAt = m.now // at once", "	_ = m.now // at once"),
 	machine("a successor that leaves is waited for", "		m.holdFor = \"\" // it never claims\n", ""),
 	machine("a successor known to leave is waited for", " && m.stays(req.Successor) {", " {"),
 	machine("hands over to one that leaves", "	if !m.stays(m.successor) {\n", "	if false {\n"),
 
 	// Having left.
-	machine("says that it has left while its promise is counted", "func (m *Machine) bound() bool { return m.now < m.promise.until }", "func (m *Machine) bound() bool { return false }"),
-	machine("says that it has left before it has joined", "		if m.now >= m.joinedAt { // until then", "		if true { // until then"),
+	leave("says that it has left while its promise is counted", "func (m *Machine) bound() bool { return m.now < m.promise.until }", "func (m *Machine) bound() bool { return false }"),
+	leave("says that it has left before it has joined", "		if m.now >= m.joinedAt { // until then", "		if true { // until then"),
 	machine("grants after it has left", "	case m.leave.left: //", "	case false: //"),
-	machine("grant of one that was dismissed counts on", "	delete(m.acks, id)\n	m.dismissed[id] = true\n", "	m.dismissed[id] = true\n"),
+	leave("grant of one that was dismissed counts on", "	delete(m.acks, id)\n	m.dismissed[id] = true\n", "	m.dismissed[id] = true\n"),
 	machine("later grant of one that was dismissed counts", "			if !m.dismissed[a.From.Replica] {\n", "			if true {\n"),
-	machine("lease is not shortened by a dismissal", "	m.dismissed[id] = true\n	m.extend()\n", "	m.dismissed[id] = true\n"),
-	machine("dismisses though no quorum stays", "!ok || end.Sub(m.now) < m.cfg.Lease/2 {", "false && ok && end == 0 {"),
-	machine("dismisses though its other grants are about to run out", "end.Sub(m.now) < m.cfg.Lease/2 {", "end.Sub(m.now) < 0 {"),
-	machine("candidate dismisses", "	if m.role != Primary || m.hard {\n		return false\n	}\n	if m.dismissed", "	if m.own.IsZero() || m.hard {\n		return false\n	}\n	if m.dismissed"),
-	machine("dismisses while its bot falls silent", "	if m.role != Primary || m.hard {\n		return false\n	}\n	if m.dismissed", "	if m.role != Primary {\n		return false\n	}\n	if m.dismissed"),
-	machine("dismissal from another claim counts", "a.Claim.IsZero() || a.Claim != m.promise.held || ", ""),
-	machine("never dismisses", "		a.Dismissed = m.dismiss(id)\n", ""),
-	machine("one that has left is waited for", "		m.resize(m.size - 1)\n", ""),
-	machine("one that has left is counted out for one that is silent", " && 1+others < m.size {", " {"),
-	machine("one that never counted is counted out", "	if gone.joined && m.size", "	if m.size"),
+	leave("lease is not shortened by a dismissal", "	m.dismissed[id] = true\n	m.extend()\n", "	m.dismissed[id] = true\n"),
+	leave("dismisses though no quorum stays", "!ok || end.Sub(m.now) < m.cfg.Lease/2 {", "false && ok && end == 0 {"),
+	leave("dismisses though its other grants are about to run out", "end.Sub(m.now) < m.cfg.Lease/2 {", "end.Sub(m.now) < 0 {"),
+	leave("candidate dismisses", "	if m.role != Primary || m.hard {\n		return false\n	}\n	if m.dismissed", "	if m.own.IsZero() || m.hard {\n		return false\n	}\n	if m.dismissed"),
+	leave("dismisses while its bot falls silent", "	if m.role != Primary || m.hard {\n		return false\n	}\n	if m.dismissed", "	if m.role != Primary {\n		return false\n	}\n	if m.dismissed"),
+	leave("dismissal from another claim counts", "a.Claim.IsZero() || a.Claim != m.promise.held || ", ""),
+	leave("never dismisses", "		a.Dismissed = m.dismiss(id)\n", ""),
+	leave("one that has left is waited for", "		m.resize(m.size - 1)\n", ""),
+	leave("one that has left is counted out for one that is silent", " && 1+others < m.size {", " && m.size > 0 {"),
+	leave("one that never counted is counted out", "	if gone.joined && 1+others", "	if 1+others"),
 	machine("one that leaves does not count", "		joined = joined || p.joined\n", ""),
 	machine("one that leaves before it has joined counts", "s.Role != Joining && s.Role != Leaving // one", "s.Role != Joining // one"),
 	machine("late message of one that has left counts it again", "	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) {", "	if s.Replica == m.cfg.Self {"),
-	machine("late claim of one that has left binds", "m.promise.hasEnded(c) || m.hasDeparted(c.Replica) }", "m.promise.hasEnded(c) }"),
-	machine("promise to one that has left stands", "	if m.promise.held.Replica == id {\n", "	if false {\n"),
-	machine("primary that has left is followed", "c.Replica == id && !m.last.over {", "c.Replica == id && false {"),
-	machine("refusal of one that has left stands", "	delete(m.refused, id)\n", ""),
+	leave("late claim of one that has left binds", "m.promise.hasEnded(c) || m.hasDeparted(c.Replica) }", "m.promise.hasEnded(c) }"),
+	leave("promise to one that has left stands", "	if m.promise.held.Replica == id {\n", "	if false {\n"),
+	leave("primary that has left is followed", "c.Replica == id && !m.last.over {", "c.Replica == id && false {"),
+	leave("refusal of one that has left stands", "	delete(m.refused, id)\n", ""),
+	leave("departure is not remembered", "	m.departed[id] = m.now\n", ""),
+	{"counted out below REPLICAS", []edit{
+		{"election/machine.go", "{ return max(m.cfg.Replicas, m.size) }", "{\n	if m.size == 0 {\n		return m.cfg.Replicas\n	}\n	return m.size\n}"},
+		{"election/machine.go", "	if n <= m.cfg.Replicas {\n		n = 0\n	}\n", ""},
+	}},
 
 	// The number of replicas.
 	machine("larger number ignored", "max(m.cfg.Replicas, m.size) }", "m.cfg.Replicas }"),
