@@ -1,8 +1,10 @@
 package clustertest
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -100,13 +102,106 @@ func TestAllStoppedAtOnceAnswerNothingTwice(t *testing.T) {
 	}
 }
 
+// Replicas that are too many leave in order while others crash, freeze or are cut off: no process counts fewer than there are,
+// and every guarantee holds. TestWholeReplicasKeepTheirPromises says more of such schedules.
+func TestScalingInAmidTrouble(t *testing.T) {
+	t.Parallel()
+	counts := map[string]int{}
+	first := max(*seed, 1)
+	n := *schedules
+	if *seed != 0 && !given("schedules") {
+		n = 1
+	}
+	for seed := first; seed < first+n && !t.Failed(); seed++ {
+		synctest.Test(t, func(t *testing.T) {
+			w := scalesInAmidTrouble(seed)
+			w.expectUnbroken(t)
+			for k, n := range w.counts {
+				counts[k] += n
+			}
+			if w.recovery > bound(w.opt.lease) {
+				counts["polled only when the larger number was forgotten"]++
+			}
+		})
+	}
+	for _, k := range slices.Sorted(maps.Keys(counts)) {
+		t.Logf("%-50s %d", k, counts[k])
+	}
+	for _, k := range []string{"said that it has left", "crash", "freeze", "partition", "one-way cut", "message lost", "halt"} {
+		if counts[k] == 0 && n >= 300 && !t.Failed() {
+			t.Errorf("%q never occurred", k)
+		}
+	}
+}
+
+// scalesInAmidTrouble runs one schedule: replicas leave at a random time, one after the other or at once, then peace.
+func scalesInAmidTrouble(seed uint64) *world {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	scales := []struct{ from, most, to int }{{3, 6, 3}, {3, 5, 3}, {7, 7, 3}, {3, 4, 3}, {7, 7, 5}}
+	c := scales[rng.IntN(len(scales))]
+	w := growing(seed, options{
+		replicas: min(c.from, c.to), hosts: c.most, lease: []time.Duration{550 * time.Millisecond, time.Second}[rng.IntN(2)],
+		drift: rng.IntN(2) == 0, grown: true, rate: []float64{1, 5}[rng.IntN(2)],
+		noise: noise{delay: time.Millisecond, latency: 2 * time.Millisecond},
+	}, c.from, rng)
+	w.mu.Lock()
+	w.noise.loss = []float64{0, 0, 0.02, 0.2}[rng.IntN(4)]
+	w.noise.delay = []time.Duration{time.Millisecond, 30 * time.Millisecond, 400 * time.Millisecond}[rng.IntN(3)]
+	w.mu.Unlock()
+	writing, stopWriting := context.WithCancel(context.Background())
+	w.aside.Go(func() { w.users(writing) })
+	troubled := time.Now()
+	w.aside.Go(func() { // they are told to stop within some time of each other
+		r := w.draw("leaving")
+		spread := []time.Duration{10 * time.Millisecond, time.Second, 10 * time.Second}[r.IntN(3)]
+		w.pause(time.Duration(r.Int64N(int64(4 * time.Second))))
+		for _, i := range r.Perm(c.most)[:c.most-c.to] {
+			h := w.hosts[i]
+			w.mu.Lock()
+			h.gone = true
+			p := h.process
+			w.mu.Unlock()
+			if p != nil {
+				p.stop()
+			}
+			w.pause(time.Duration(r.Int64N(int64(spread))))
+		}
+	})
+	w.aside.Go(func() { // no more than one crash, or no majority is left and nothing is learnt
+		r := w.draw("crash")
+		if r.IntN(2) == 0 && w.pause(time.Duration(r.Int64N(int64(8*time.Second)))) {
+			if p := w.at(w.hosts[r.IntN(len(w.hosts))]); p != nil {
+				p.die("crash", "kill -9")
+			}
+		}
+	})
+	next := time.Now()
+	for w.verdict() == nil && time.Since(troubled) < 20*time.Second {
+		w.number()
+		time.Sleep(10 * time.Millisecond)
+		if time.Now().After(next) {
+			next = time.Now().Add(time.Duration(w.rng.Int64N(int64(3 * time.Second))))
+			w.misfortune()
+		}
+	}
+	w.peace()
+	stopWriting()
+	w.quiet()
+	w.finish()
+	return w
+}
+
 // grown is a cluster with REPLICAS=from that runs well and has more replicas than that, all of which know of each other.
 func grown(seed uint64, from, most int) *world {
-	rng := rand.New(rand.NewPCG(seed, 2))
-	w := newWorld(seed, options{
+	return growing(seed, options{
 		replicas: min(from, 3), hosts: most, lease: 550 * time.Millisecond, restarts: true,
 		noise: noise{delay: time.Millisecond, latency: 2 * time.Millisecond},
-	}, rng, slog.LevelInfo)
+	}, from, rand.New(rand.NewPCG(seed, 2)))
+}
+
+// growing is a cluster that has grown in calm, and knows it.
+func growing(seed uint64, opt options, from int, rng *rand.Rand) *world {
+	w := newWorld(seed, opt, rng, slog.LevelInfo)
 	for i, h := range w.hosts {
 		if i == from {
 			time.Sleep(10 * time.Second)
@@ -116,8 +211,8 @@ func grown(seed uint64, from, most int) *world {
 	}
 	time.Sleep(20 * time.Second)
 	for _, h := range w.hosts {
-		if v := w.at(h).node.View(); v.Expected != most {
-			w.breaks("%s counts %d replicas, want %d", h.name, v.Expected, most)
+		if v := w.at(h).node.View(); v.Expected != opt.hosts {
+			w.breaks("%s counts %d replicas, want %d", h.name, v.Expected, opt.hosts)
 		}
 	}
 	return w

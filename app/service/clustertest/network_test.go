@@ -153,6 +153,9 @@ func (l link) End(ctx context.Context, addr string, req election.EndRequest) err
 }
 
 func (l link) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	if req.Departed {
+		l.from.w.departs(l.from)
+	}
 	return exchange(ctx, l, addr, "leave", func(ctx context.Context, to *process) (election.LeaveAnswer, error) {
 		return to.node.Leave(ctx, req)
 	})

@@ -32,6 +32,7 @@ type host struct {
 	wall     time.Duration // how far off the wall clock is
 	process  *process      // nil while none runs
 	starting bool
+	gone     bool // for good
 	births   int
 }
 
@@ -65,10 +66,12 @@ type process struct {
 	promises map[string]*time.Timer // to the watcher
 
 	// Guarded by w.mu.
-	dead    bool
-	term    *term             // the one whose work runs
-	heard   election.Progress // and when
-	heardAt time.Time
+	dead bool
+	// departed: it has said that it has left.
+	departed bool
+	term     *term             // the one whose work runs
+	heard    election.Progress // and when
+	heardAt  time.Time
 }
 
 // term is one role as primary, as the world sees it.
@@ -84,7 +87,7 @@ type term struct {
 // begin starts a process on a host that has none.
 func (w *world) begin(h *host) {
 	w.mu.Lock()
-	if h.process != nil || h.starting {
+	if h.process != nil || h.starting || h.gone {
 		w.mu.Unlock()
 		return
 	}
@@ -201,7 +204,7 @@ func (p *process) die(how, why string) {
 	if how == "halt" && !p.disturbed(2*w.opt.lease) {
 		w.breaks("%s halted though nothing held it up: %s", p.host.name, why)
 	}
-	if how == "halt" { // started again, as Docker would
+	if how == "halt" && !w.opt.grown { // started again, as Docker would
 		w.restart(p, time.Second)
 	}
 }

@@ -22,6 +22,9 @@ const (
 type options struct {
 	replicas int // REPLICAS
 	hosts    int // how many there are; 0: replicas
+	// grown: they count more than REPLICAS. What ends starts again in peace alone: a process that does not know the larger
+	// number needs a network that is whole to learn it (SAFETY.md, assumption 3).
+	grown    bool
 	lease    time.Duration
 	drift    bool
 	admins   []int64
