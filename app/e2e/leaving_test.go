@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,9 +36,7 @@ func (s *stack) unpolled(t *testing.T, from int64) time.Duration {
 // scale sets how many replicas run.
 func (s *stack) scale(t *testing.T, n int) {
 	t.Helper()
-	if out, err := s.compose(t.Context(), "up", "--detach", "--no-recreate", "--scale", "bot="+strconv.Itoa(n), "bot"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	s.carryOut(t, "up", "--detach", "--no-recreate", "--scale", "bot="+strconv.Itoa(n), "bot")
 }
 
 // TestScalingIn takes replicas away that are more than REPLICAS: those that stay need no larger quorum any more, and
@@ -53,7 +50,7 @@ func TestScalingIn(t *testing.T) {
 			for range *repetitions {
 				s.scale(t, c.most)
 				s.settled(t, c.most)
-				s.setRate(t, 0) // polls that wait: a gap is one that nobody fills
+				s.setRate(t, 0) // polls that wait: what is measured is then a real gap
 				eventually(t, 30*time.Second, func() error {
 					for _, r := range s.replicas(t) {
 						if v, err := view(t, r); err != nil || v.Expected != c.most {
@@ -136,28 +133,43 @@ func TestAllStoppedAtOnce(t *testing.T) {
 			}
 		}
 	})
-	t.Run("docker compose restart", func(t *testing.T) {
-		s := newStack(t, "habote2e-stop", "SIMULATOR_CHATS=50")
-		var took figures
-		for range *repetitions {
-			s.settled(t, size)
-			s.slowly(t, 500*time.Millisecond)
-			s.setRate(t, 20)
-			time.Sleep(5 * time.Second)
-			before := s.report(t)
-			began := time.Now()
-			if out, err := s.compose(t.Context(), "restart", "bot"); err != nil {
-				t.Fatalf("%v\n%s", err, out)
+	for _, c := range []struct {
+		name string
+		do   func(t *testing.T, s *stack)
+	}{
+		{"docker compose restart", func(t *testing.T, s *stack) { s.carryOut(t, "restart", "bot") }},
+		{"a changed variable", func(t *testing.T, s *stack) {
+			level := "LOG_LEVEL=debug"
+			if slices.Contains(s.env, level) {
+				s.env = slices.DeleteFunc(s.env, func(v string) bool { return v == level })
+			} else {
+				s.env = append(s.env, level)
 			}
-			took = append(took, time.Since(began))
-			s.settled(t, size)
-			time.Sleep(2 * time.Second)
-			after := s.answered(t, 60*time.Second, 20)
-			if n := after.AnsweredTwice - before.AnsweredTwice; n != 0 {
-				t.Errorf("%d updates were answered twice", n)
+			s.carryOut(t, "up", "--detach", "--no-deps", "bot")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStack(t, "habote2e-stop", "SIMULATOR_CHATS=50")
+			var took, gaps figures
+			for range *repetitions {
+				s.settled(t, size)
+				s.slowly(t, 500*time.Millisecond)
+				s.setRate(t, 20)
+				time.Sleep(5 * time.Second)
+				before := s.report(t)
+				began := time.Now()
+				c.do(t, s)
+				took = append(took, time.Since(began))
+				s.settled(t, size)
+				time.Sleep(2 * time.Second)
+				after := s.answered(t, 60*time.Second, 20)
+				if n := after.AnsweredTwice - before.AnsweredTwice; n != 0 {
+					t.Errorf("%d updates were answered twice", n)
+				}
+				gaps = append(gaps, s.unpolled(t, before.Polls))
 			}
-			t.Logf("gaps: %s", strings.TrimSpace(fmt.Sprint(s.unpolled(t, before.Polls))))
-		}
-		took.tell(t, "docker compose restart", 5*time.Second, 5*time.Second)
-	})
+			took.tell(t, c.name, 15*time.Second, 15*time.Second)
+			gaps.tell(t, c.name+", Telegram unpolled", 15*time.Second, 15*time.Second)
+		})
+	}
 }

@@ -442,9 +442,13 @@ func (c *codec) endRequest(from process, req EndRequest) message {
 	return m
 }
 
-// leaveRequest: what the leaver says of itself is noted, and no more.
+// leaveRequest: what the leaver says of itself is noted, the floor of one that has departed, and no more.
 func (c *codec) leaveRequest(from process, req LeaveRequest) message {
-	return message{kind: leaveRequest, from: from, departed: req.Departed, says: says{role: Leaving, healthy: req.From.Health.OK}}
+	a := says{role: Leaving, healthy: req.From.Health.OK}
+	if req.Departed {
+		a.floor = req.From.Floor.Timestamp
+	}
+	return message{kind: leaveRequest, from: from, departed: req.Departed, says: a}
 }
 
 func (c *codec) leaveAnswer(from process, to message, a LeaveAnswer) message {

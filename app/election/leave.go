@@ -126,6 +126,7 @@ func (m *Machine) onLeave(req LeaveRequest) LeaveAnswer {
 	case id == m.cfg.Self || m.mismatched(req.From) || m.hasDeparted(id):
 	case req.Departed:
 		m.meet(req.From)
+		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER: it may have been the last to know
 		m.countOut(id)
 	default:
 		m.meet(req.From)

@@ -634,6 +634,18 @@ func TestReplicaThatHasLeftIsCountedOutAtOnce(t *testing.T) {
 	`)
 }
 
+// The last to know how high timestamps are may be the one that leaves.
+func TestReplicaThatHasLeftHandsOnTheHighestTimestamp(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		900 departed b floor=p/9000
+		  > b has left
+		  > no claim
+		1010 tick
+		  > claim m/9001 as candidate, round 1
+	`)
+}
+
 // Those that are silent may be there, and have promised something: they are waited for.
 func TestReplicaThatHasLeftIsNotCountedOutForOneThatIsSilent(t *testing.T) {
 	t.Parallel()

@@ -195,6 +195,7 @@ var mutants = []mutant{
 	leave("promise to one that has left stands", "	if m.promise.held.Replica == id {\n", "	if false {\n"),
 	leave("primary that has left is followed", "c.Replica == id && !m.last.over {", "c.Replica == id && false {"),
 	leave("refusal of one that has left stands", "	delete(m.refused, id)\n", ""),
+	leave("the highest timestamp leaves with a replica", "		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER", "		// ORDER"),
 	leave("departure is not remembered", "	m.departed[id] = m.now\n", ""),
 	{"counted out below REPLICAS", []edit{
 		{"election/machine.go", "{ return max(m.cfg.Replicas, m.size) }", "{\n	if m.size == 0 {\n		return m.cfg.Replicas\n	}\n	return m.size\n}"},
