@@ -165,7 +165,7 @@ var mutants = []mutant{
 	leave("standby leaves though the primary needs it", "by: m.now.Add(m.cfg.LeaveWithin)}", "by: m.now}"),
 	leave("stays for as long as it is needed", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.forsaken():"),
 	leave("waits for a primary that never answers", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.leave.by:"),
-	leave("asks once whether it is needed", "m.now.Add(min(m.cfg.Retry()/4<<min(m.leave.asked, 8), m.cfg.inquiry()))\n", "m.now.Add(time.Hour)\n"),
+	leave("asks once whether it is needed", "m.now.Add(min(m.cfg.Retry()/4<<min(m.leave.asked, 8), m.cfg.inquiry()))\n", "m.now.Add(99 * m.cfg.Lease)\n"),
 	machine("successor is not asked at once", "			m.leave.askAt = m.now // a candidate", "			_ = m.now // a candidate"),
 	leave("leaving is not said at once", "	m.leave.askAt = m.now // at once", "	_ = m.now // at once"),
 	machine("a successor that leaves is waited for", "		m.holdFor = \"\" // it never claims\n", ""),
