@@ -19,8 +19,9 @@ const (
 	// Compose's stop_grace_period.
 	shutdownBound = 12 * time.Second
 	// LeaveWithin bounds how long a replica that stops goes on granting because the primary needs it for a quorum:
-	// longer than a primary that stops with it takes, and short enough for shutdownBound.
-	LeaveWithin = shutdownBound - 500*time.Millisecond
+	// longer than a primary that stops with it takes, and so much less than shutdownBound that what it sent last, for
+	// which the election waits up to a second, does not make the shutdown a fail-stop.
+	LeaveWithin = shutdownBound - 1500*time.Millisecond
 	// stopBound bounds the wait for the components once the replica has left.
 	stopBound = 2 * time.Second
 	// leastPatience keeps a busy machine from passing for a broken one, however short the lease.

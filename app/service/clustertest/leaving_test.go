@@ -102,6 +102,39 @@ func TestAllStoppedAtOnceAnswerNothingTwice(t *testing.T) {
 	}
 }
 
+// A standby that the primary needs, since the third is cut off, goes on granting for as long as it may, and then ends in order.
+func TestNeededStandbyEndsWithinTheBoundOfAShutdown(t *testing.T) {
+	t.Parallel()
+	for _, lease := range []time.Duration{550 * time.Millisecond, 3 * time.Second} {
+		t.Run(lease.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := growing(1, options{replicas: 3, hosts: 3, lease: lease, restarts: true, noise: noise{delay: time.Millisecond, latency: 2 * time.Millisecond}},
+					3, rand.New(rand.NewPCG(1, 4)))
+				var standbys []*host
+				for _, h := range w.hosts {
+					if !w.at(h).node.View().IsPrimary() {
+						standbys = append(standbys, h)
+					}
+				}
+				w.isolate("cut off", time.Minute, func(from, to string) bool { return from == standbys[0].name || to == standbys[0].name })
+				time.Sleep(2 * lease) // the grants of the third have run out
+				p := w.at(standbys[1])
+				p.stop()
+				time.Sleep(leaveWithin - time.Millisecond)
+				if v := p.node.View(); p.isDead() || !v.Known() {
+					w.breaks("it has left: %t, and knows a primary: %t", p.isDead(), v.Known())
+				}
+				<-p.ended
+				w.begin(p.host)
+				time.Sleep(time.Minute)
+				w.finish()
+				w.expectUnbroken(t)
+			})
+		})
+	}
+}
+
 // Replicas that are too many leave in order while others crash, freeze or are cut off: no process counts fewer than there are,
 // and every guarantee holds. TestWholeReplicasKeepTheirPromises says more of such schedules.
 func TestScalingInAmidTrouble(t *testing.T) {

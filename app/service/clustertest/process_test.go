@@ -159,7 +159,7 @@ func (p *process) run() {
 // shutdownBound is the service's on an orderly stop.
 const (
 	shutdownBound = 12 * time.Second
-	leaveWithin   = shutdownBound - 500*time.Millisecond
+	leaveWithin   = shutdownBound - 1500*time.Millisecond
 )
 
 // stop tells the process to end in order, as SIGTERM does.
