@@ -97,6 +97,8 @@ type peer struct {
 	status Status
 	heard  Instant
 	since  Instant // when it was heard first, without a break since then
+	// joined: it has taken part, and so may have promised something. Only such a replica counts.
+	joined bool
 	// within is how long after heard it counts as reachable.
 	within time.Duration
 }
@@ -111,10 +113,12 @@ type Machine struct {
 
 	role     Role
 	joinedAt Instant
-	leaving  bool
-	leftAt   Instant // when to stop waiting for a successor
-	left     bool
 	health   Health
+
+	leave leave
+	// departed are replicas that have left in order, and when that was heard: a late message of theirs must neither
+	// count them again nor bind anybody.
+	departed map[ReplicaID]Instant
 
 	promise promise
 	last    term
@@ -126,6 +130,9 @@ type Machine struct {
 	floorSeen, lastOwn int64
 	// claimAt is when this replica may claim at the earliest; lookingSince when it began to look.
 	claimAt, lookingSince Instant
+	// holdFor is the successor that the last primary named, which alone may claim until holdUntil.
+	holdFor   ReplicaID
+	holdUntil Instant
 	// named: the last primary named this replica its successor.
 	named   bool
 	queryAt Instant // when to ask the others; see askAt
@@ -135,11 +142,13 @@ type Machine struct {
 	own      Claim
 	ownSince Instant // candidate: when it claimed; primary: when it won
 	acks     map[ReplicaID]Instant
-	refused  map[ReplicaID]refusal
-	round    uint64
-	roundWas bool    // the current round is complete
-	roundAt  Instant // when it began
-	sendAt   Instant
+	// dismissed are replicas that leave: their grants of own were given back and never count again.
+	dismissed map[ReplicaID]bool
+	refused   map[ReplicaID]refusal
+	round     uint64
+	roundWas  bool    // the current round is complete
+	roundAt   Instant // when it began
+	sendAt    Instant
 
 	// The primary's.
 	leaseEnd  Instant
@@ -184,6 +193,7 @@ func New(cfg Config, r Reading) *Machine {
 		health:       Health{OK: true},
 		wonAt:        map[Claim]int64{},
 		peers:        map[ReplicaID]*peer{},
+		departed:     map[ReplicaID]Instant{},
 		mismatchTold: map[string]Refusal{},
 		misfits:      map[string]misfit{},
 	}
@@ -204,6 +214,10 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 		m.emit(Reply{m.answer(in.Request)})
 	case EndReceived:
 		m.onEnd(in.Request)
+	case LeaveReceived:
+		m.emit(LeaveReply{m.onLeave(in.Request)})
+	case LeaveAnswerReceived:
+		m.onLeaveAnswer(in.Answer, in.SentAt)
 	case AnswerReceived:
 		m.onAnswer(in.Answer, in.SentAt)
 	case StatusReceived:
@@ -218,7 +232,7 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 	case Resign:
 		m.resign(in.Reason, in.Successor, true)
 	case Leave:
-		m.leave(in.Reason)
+		m.beginLeave(in.Reason)
 	}
 	m.advance()
 	return m.out
@@ -248,8 +262,8 @@ func (m *Machine) Next() Instant {
 	case Looking:
 		next = min(next, m.mayClaimAt())
 	case Leaving:
-		if !m.left {
-			next = min(next, m.leftAt)
+		if !m.leave.left {
+			next = min(next, m.leaveDue())
 		}
 	}
 	return next
@@ -278,9 +292,8 @@ func (m *Machine) advance() {
 	if m.role == Looking && m.now >= m.mayClaimAt() {
 		m.claim()
 	}
-	if m.role == Leaving && !m.left && m.now >= m.leftAt {
-		m.left = true
-		m.emit(Left{})
+	if m.role == Leaving && !m.leave.left {
+		m.advanceLeaving()
 	}
 	if m.now >= m.askAt() {
 		m.query()
@@ -290,8 +303,8 @@ func (m *Machine) advance() {
 // --- looking ------------------------------------------------------------------------------------
 
 func (m *Machine) look() {
-	if m.leaving {
-		m.role = Leaving
+	if m.leave.begun {
+		m.becomeLeaving()
 		return
 	}
 	m.role = Looking
@@ -302,6 +315,9 @@ func (m *Machine) look() {
 // mayClaimAt is when a looking replica becomes candidate if nothing else happens.
 func (m *Machine) mayClaimAt() Instant {
 	at := max(m.claimAt, m.promise.until)
+	if m.holdFor != "" {
+		at = max(at, m.holdUntil)
+	}
 	if !m.last.over {
 		at = max(at, m.last.until)
 	}
@@ -350,7 +366,7 @@ type heardIn struct {
 
 // hear takes in what another replica says of itself.
 func (m *Machine) hear(s Status, in heardIn) {
-	if s.Replica == m.cfg.Self {
+	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) {
 		return
 	}
 	if m.mismatched(s) {
@@ -359,7 +375,7 @@ func (m *Machine) hear(s Status, in heardIn) {
 	}
 	m.meet(s)
 	m.floorSeen = max(m.floorSeen, s.Floor.Timestamp, s.Primary.Timestamp)
-	if s.Primary.IsZero() || s.Remaining <= 0 || m.promise.hasEnded(s.Primary) {
+	if s.Primary.IsZero() || s.Remaining <= 0 || m.hasEnded(s.Primary) {
 		return
 	}
 	direct := s.Role == Primary && s.Primary.Replica == s.Replica
@@ -424,11 +440,17 @@ func (m *Machine) meet(s Status) {
 			delete(m.peers, id)
 		}
 	}
-	since := m.now
-	if p, ok := m.peers[s.Replica]; ok && m.now.Sub(p.heard) <= p.within {
-		since = p.since
+	since, joined := m.now, s.Role != Joining && s.Role != Leaving // one that leaves may never have joined
+	if p, ok := m.peers[s.Replica]; ok {
+		joined = joined || p.joined
+		if m.now.Sub(p.heard) <= p.within {
+			since = p.since
+		}
 	}
-	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.hearing()}
+	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.hearing(), joined: joined}
+	if s.Role == Leaving && s.Replica == m.holdFor {
+		m.holdFor = "" // it never claims
+	}
 }
 
 // mismatched reports a replica that cannot take part with this one, once until it changes, and keeps it for
@@ -542,7 +564,9 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		a.Refusal = RefusedLease
 	case m.now < m.joinedAt: // also when it leaves before it has joined
 		a.Refusal, a.Remaining = RefusedJoining, m.joinedAt.Sub(m.now)
-	case m.promise.hasEnded(c):
+	case m.leave.left: // it may have been counted out
+		a.Refusal = RefusedJoining
+	case m.hasEnded(c):
 		a.Refusal = RefusedEnded
 	case !above(c, m.promise.base) && !renews:
 		a.Refusal = RefusedFloor
@@ -559,11 +583,14 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		a.Granted = true
 	}
 	if a.Granted {
+		if m.leave.begun && m.promise.held != c {
+			m.leave.heldBy(m.now, m.cfg)
+		}
+		if m.leave.begun && m.leave.asked == 0 && req.From.Role == Primary {
+			m.leave.askAt = m.now // a candidate dismisses nobody
+		}
 		m.promise.give(c, m.now.Add(m.cfg.Lease))
 		m.floorSeen = max(m.floorSeen, c.Timestamp)
-		if m.leaving {
-			m.leftAt = m.now // a successor is on its way
-		}
 	}
 	// What the claimant says of itself comes second: a claim is judged by promises alone.
 	m.hear(req.From, heardIn{})
@@ -580,8 +607,10 @@ func (m *Machine) onEnd(req EndRequest) {
 	if m.mismatched(req.From) || c.Replica == m.cfg.Self || c.Replica != req.From.Replica {
 		return
 	}
-	m.meet(req.From)
-	fresh := !m.promise.hasEnded(c)
+	if !m.hasDeparted(c.Replica) {
+		m.meet(req.From)
+	}
+	fresh := !m.hasEnded(c)
 	m.promise.end(c, req.Released)
 	m.floorSeen = max(m.floorSeen, c.Timestamp)
 	if !req.Released || !fresh {
@@ -598,10 +627,14 @@ func (m *Machine) onEnd(req EndRequest) {
 			m.look()
 		}
 	}
-	m.claimAt = m.now
+	m.claimAt, m.holdFor = m.now, ""
 	m.named = req.Successor == m.cfg.Self
-	if req.Successor != "" && !m.named {
-		m.claimAt = m.now.Add(m.cfg.HoldBack())
+	if req.Successor != "" && !m.named && m.stays(req.Successor) {
+		m.holdFor, m.holdUntil = req.Successor, m.now.Add(m.cfg.HoldBack())
+	}
+	if m.role == Leaving {
+		// A successor may need its grant.
+		m.leave.leftAt = max(m.leave.leftAt, min(m.leave.by, m.now.Add(m.cfg.successorWait())))
 	}
 }
 
@@ -615,7 +648,7 @@ func (m *Machine) claim() {
 	m.role, m.named = Candidate, false
 	m.own = Claim{ts, m.cfg.Self}
 	m.ownSince = m.now
-	m.acks = map[ReplicaID]Instant{}
+	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}
 	m.sendClaim(m.cfg.Retry())
 }
 
@@ -636,7 +669,7 @@ func (m *Machine) sendClaim(again time.Duration) {
 
 // onAnswer counts an answer to the current claim, by replica, from the instant its request left.
 func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
-	if a.From.Replica == m.cfg.Self {
+	if a.From.Replica == m.cfg.Self || m.hasDeparted(a.From.Replica) {
 		return
 	}
 	if m.mismatched(a.From) {
@@ -649,7 +682,9 @@ func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
 	if a.Claim == m.own && !m.own.IsZero() {
 		if a.Granted {
 			delete(m.refused, a.From.Replica)
-			m.acks[a.From.Replica] = max(m.acks[a.From.Replica], sentAt.Add(m.cfg.GrantedFor()))
+			if !m.dismissed[a.From.Replica] {
+				m.acks[a.From.Replica] = max(m.acks[a.From.Replica], sentAt.Add(m.cfg.GrantedFor()))
+			}
 			m.count()
 		} else if m.role == Candidate {
 			m.onRefusal(a)
@@ -668,7 +703,7 @@ func (m *Machine) onRefusal(a ClaimAnswer) {
 		m.refused[a.From.Replica] = refusal{until: m.now.Add(min(a.Remaining, m.cfg.JoinSilence()))}
 	case RefusedHeld:
 		switch {
-		case m.promise.hasEnded(a.Holder):
+		case m.hasEnded(a.Holder):
 			// It has not heard yet what is known here.
 			m.sendAt = min(m.sendAt, m.now.Add(m.cfg.Retry()/4))
 		case a.Holder.Compare(m.own) > 0:
@@ -725,7 +760,7 @@ func (m *Machine) timeOut() {
 func (m *Machine) withdraw(result ElectionResult) {
 	c := m.own
 	m.promise.end(c, false)
-	m.own, m.acks, m.refused = Claim{}, nil, nil
+	m.own, m.acks, m.dismissed, m.refused = Claim{}, nil, nil, nil
 	m.emit(ElectionEnded{Claim: c, Result: result, Took: m.now.Sub(m.ownSince)})
 	m.look()
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c}})
@@ -750,12 +785,21 @@ func (m *Machine) count() {
 }
 
 // supportedUntil is the q-th latest expiry of all acknowledgements.
-func (m *Machine) supportedUntil() (Instant, bool) {
+func (m *Machine) supportedUntil() (Instant, bool) { return m.supportedWithout("") }
+
+// supportedWithout is supportedUntil if a replica's grant did not count.
+func (m *Machine) supportedWithout(id ReplicaID) (Instant, bool) {
 	q := m.quorum()
-	if len(m.acks) < q {
+	ends := make([]Instant, 0, len(m.acks))
+	for by, end := range m.acks {
+		if by != id {
+			ends = append(ends, end)
+		}
+	}
+	if len(ends) < q {
 		return 0, false
 	}
-	ends := slices.Sorted(maps.Values(m.acks))
+	slices.Sort(ends)
 	return ends[len(ends)-q], true
 }
 
@@ -880,14 +924,16 @@ func (m *Machine) onBotStopped() {
 		m.stopping, m.reason = true, ReasonPartFailed
 	}
 	c := m.own
+	if !m.stays(m.successor) {
+		m.successor = "" // it leaves itself, since it was chosen
+	}
 	if m.successor == "" && m.reason != ReasonLowerPrimary && m.rival.IsZero() {
 		m.successor = m.heir(false)
 	}
 	m.promise.end(c, true)
 	m.last = term{claim: c, name: m.cfg.Name, sign: m.now, until: m.now, over: true, reason: m.reason}
-	m.own, m.acks, m.refused = Claim{}, nil, nil
+	m.own, m.acks, m.dismissed, m.refused = Claim{}, nil, nil, nil
 	m.claimAt = m.now.Add(m.cfg.HoldBack())
-	m.leftAt = m.now.Add(m.cfg.HoldBack())
 	m.emit(SteppedDown{Claim: c, Reason: m.reason})
 	m.look()
 	m.hearSeldom()
@@ -927,22 +973,6 @@ func byName(a, b Status) int {
 		return d
 	}
 	return strings.Compare(string(a.Replica), string(b.Replica))
-}
-
-func (m *Machine) leave(why Reason) {
-	if m.leaving {
-		return
-	}
-	m.leaving = true
-	m.leftAt = m.now
-	switch m.role {
-	case Candidate:
-		m.withdraw(ElectionAbandoned)
-	case Primary:
-		m.resign(why, "", true)
-	default:
-		m.role = Leaving
-	}
 }
 
 // --- the number of replicas ---------------------------------------------------------------------
@@ -991,7 +1021,7 @@ func (m *Machine) reachable(p *peer) bool {
 
 // measure keeps the number of replicas in force: the configured one, or a larger one that has been
 // heard together for a while. Replicas that join do not count yet, so that one that restarts under
-// another name is not counted twice.
+// another name is not counted twice. One that has left in order counts no more (countOut).
 func (m *Machine) measure() {
 	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > m.forget() })
 	n := 1
@@ -999,10 +1029,11 @@ func (m *Machine) measure() {
 		switch {
 		case m.now.Sub(p.heard) > m.forget():
 			delete(m.peers, id)
-		case m.reachable(p) && p.status.Role != Joining && p.status.Role != Leaving:
+		case m.reachable(p) && p.joined:
 			n++
 		}
 	}
+	maps.DeleteFunc(m.departed, func(_ ReplicaID, at Instant) bool { return m.now.Sub(at) > m.forget() })
 	if n <= m.cfg.Replicas {
 		m.growing = false
 		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.forget() {
@@ -1020,6 +1051,9 @@ func (m *Machine) measure() {
 }
 
 func (m *Machine) resize(n int) {
+	if n <= m.cfg.Replicas {
+		n = 0
+	}
 	m.size = n
 	m.emit(SizeChanged{Expected: m.expected(), Configured: m.cfg.Replicas})
 	m.count()

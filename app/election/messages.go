@@ -243,6 +243,23 @@ type Settled struct {
 	Sequence uint64 `json:"sequence"`
 }
 
+// LeaveRequest says that its sender shuts down (POST /v1/leave). A replica of version 1.0.0 does not know it.
+type LeaveRequest struct {
+	From Status `json:"from"`
+	// Departed: it has left, grants nothing any more, and none of its grants is counted. Until then it goes on
+	// granting and asks the claimant that has its promise to give it back.
+	Departed bool `json:"departed"`
+}
+
+// LeaveAnswer answers a LeaveRequest.
+type LeaveAnswer struct {
+	From Status `json:"from"`
+	// Claim is the answerer's own, zero if it has none.
+	Claim Claim `json:"claim"`
+	// Dismissed: the primary that answers does not count the leaver's grants of Claim any more, nor ever again.
+	Dismissed bool `json:"dismissed"`
+}
+
 // Progress is what the primary tells standbys of the updates it has handled, so that a successor
 // skips what its predecessor finished. The election carries it and never looks inside Handled.
 type Progress struct {

@@ -21,6 +21,13 @@ type (
 	ClaimReceived struct{ Request ClaimRequest }
 	// EndReceived is another replica's withdrawal or release.
 	EndReceived struct{ Request EndRequest }
+	// LeaveReceived says that another replica leaves, or has left. Exactly one output is a LeaveReply.
+	LeaveReceived struct{ Request LeaveRequest }
+	// LeaveAnswerReceived answers a SendLeave of our own, sent at SentAt.
+	LeaveAnswerReceived struct {
+		Answer LeaveAnswer
+		SentAt Instant
+	}
 	// AnswerReceived answers a claim of our own, sent at SentAt.
 	AnswerReceived struct {
 		Answer ClaimAnswer
@@ -46,16 +53,18 @@ type (
 	Leave struct{ Reason Reason }
 )
 
-func (Tick) input()           {}
-func (ClaimReceived) input()  {}
-func (EndReceived) input()    {}
-func (AnswerReceived) input() {}
-func (StatusReceived) input() {}
-func (RoundDone) input()      {}
-func (BotStopped) input()     {}
-func (HealthChanged) input()  {}
-func (Resign) input()         {}
-func (Leave) input()          {}
+func (Tick) input()                {}
+func (ClaimReceived) input()       {}
+func (EndReceived) input()         {}
+func (LeaveReceived) input()       {}
+func (LeaveAnswerReceived) input() {}
+func (AnswerReceived) input()      {}
+func (StatusReceived) input()      {}
+func (RoundDone) input()           {}
+func (BotStopped) input()          {}
+func (HealthChanged) input()       {}
+func (Resign) input()              {}
+func (Leave) input()               {}
 
 // Output is something to do, or to tell. The set is closed. Outputs MUST be carried out in order.
 type Output interface{ output() }
@@ -92,8 +101,18 @@ type (
 	}
 	// Halt is fail-stop: the bot did not stop in time.
 	Halt struct{ Reason Reason }
-	// Left ends a Leave: the process may exit.
+	// LeaveReply answers the LeaveReceived of this step. It MUST NOT be sent before the outputs ahead of it are
+	// carried out: a lease that it shortens comes first.
+	LeaveReply struct{ Answer LeaveAnswer }
+	// SendLeave says to every instance that this replica leaves, or has left.
+	SendLeave struct{ Request LeaveRequest }
+	// Left ends a Leave: the process may exit, and grants nothing any more.
 	Left struct{}
+	// Departed tells that another replica has left in order.
+	Departed struct {
+		Name    string
+		Replica ReplicaID
+	}
 	// PrimaryChanged tells of a new primary, this replica or another.
 	PrimaryChanged struct{ Change Change }
 	// SteppedDown tells that this replica's role has ended; the bot is silent.
@@ -125,7 +144,10 @@ func (StartBot) output()       {}
 func (ExtendLease) output()    {}
 func (StopBot) output()        {}
 func (Halt) output()           {}
+func (LeaveReply) output()     {}
+func (SendLeave) output()      {}
 func (Left) output()           {}
+func (Departed) output()       {}
 func (PrimaryChanged) output() {}
 func (SteppedDown) output()    {}
 func (ElectionEnded) output()  {}

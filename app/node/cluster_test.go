@@ -127,7 +127,7 @@ func (c *cluster) start(name string, opts ...option) *member {
 	m := &member{c: c, reg: prometheus.NewRegistry(), exited: make(chan struct{}), halts: make(chan string, 8)}
 	m.clock.origin = time.Now().Add(-time.Duration(len(c.all())+1) * time.Hour)
 	m.cfg = node.Config{
-		Election:  election.Config{Self: election.ReplicaID("id-" + name), Name: name, Version: "test", Lease: lease, Replicas: 3},
+		Election:  election.Config{Self: election.ReplicaID("id-" + name), Name: name, Version: "test", Lease: lease, Replicas: 3, LeaveWithin: 5 * lease},
 		Transport: link{c, name}, Work: untilTold, Logger: slog.New(slog.DiscardHandler), Registerer: m.reg,
 		Within: func(time.Duration) {},
 		Halt:   func(reason string) { m.halts <- reason },
@@ -329,6 +329,10 @@ func (l link) Claim(ctx context.Context, addr string, req election.ClaimRequest)
 func (l link) End(ctx context.Context, addr string, req election.EndRequest) error {
 	_, err := reach(ctx, l, addr, func(m *member) (struct{}, error) { return struct{}{}, m.node.End(ctx, req) })
 	return err
+}
+
+func (l link) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	return reach(ctx, l, addr, func(m *member) (election.LeaveAnswer, error) { return m.node.Leave(ctx, req) })
 }
 
 func (l link) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {

@@ -26,7 +26,11 @@ func calls(n *node.Node) map[string]func(ctx context.Context) error {
 			_, err := n.Claim(ctx, election.ClaimRequest{From: from, Claim: claim})
 			return err
 		},
-		"End":            func(ctx context.Context) error { return n.End(ctx, election.EndRequest{From: from, Claim: claim}) },
+		"End": func(ctx context.Context) error { return n.End(ctx, election.EndRequest{From: from, Claim: claim}) },
+		"Leave": func(ctx context.Context) error {
+			_, err := n.Leave(ctx, election.LeaveRequest{From: election.Status{Protocol: election.Protocol, Replica: "x", Lease: lease}})
+			return err
+		},
 		"SwitchoverHere": func(ctx context.Context) error { return n.SwitchoverHere(ctx, "") },
 		"Switchover":     func(ctx context.Context) error { return n.Switchover(ctx, "") },
 	}

@@ -52,6 +52,7 @@ type Transport interface {
 	Status(ctx context.Context, addr string) (election.Status, error)
 	Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error)
 	End(ctx context.Context, addr string, req election.EndRequest) error
+	Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error)
 	Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error)
 	Switchover(ctx context.Context, addr, successor string) error
 }
@@ -199,7 +200,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	if !errors.Is(n.failure, ErrHalted) {
 		// What was sent last, a release perhaps, is worth a moment.
-		n.sender.settle(n.cfg.Election.HoldBack())
+		n.sender.settle(max(min(n.cfg.Election.HoldBack(), time.Second), lastWord))
 	}
 	return n.failure
 }
@@ -218,13 +219,15 @@ func (n *Node) step(in election.Input) {
 func (n *Node) carryOut(outs []election.Output) {
 	for _, out := range outs {
 		switch out := out.(type) {
-		case election.Reply: // taken by the caller that asked
+		case election.Reply, election.LeaveReply: // taken by the caller that asked
 		case election.SendQuery:
 			n.sender.query(out)
 		case election.SendClaim:
 			n.sender.claim(out)
 		case election.SendEnd:
 			n.sender.end(out.Request)
+		case election.SendLeave:
+			n.sender.leave(out.Request)
 		case election.ExtendLease:
 			n.extend(out)
 		case election.StartBot:
@@ -418,17 +421,41 @@ func (n *Node) Status(ctx context.Context) (election.Status, error) {
 
 // Claim answers another replica's claim.
 func (n *Node) Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error) {
-	return ask(ctx, n, func(r election.Reading) (answer election.ClaimAnswer) {
-		outs := n.machine.Step(r, election.ClaimReceived{Request: req})
+	reply, err := stepFor[election.Reply](ctx, n, election.ClaimReceived{Request: req})
+	return reply.Answer, err
+}
+
+// stepFor has the machine take one input and returns the one output of a kind, once the others are carried out. One that
+// has left answers nothing: to another it is gone, and not one that refuses.
+func stepFor[O election.Output](ctx context.Context, n *Node, in election.Input) (reply O, err error) {
+	type result struct {
+		reply O
+		left  bool
+	}
+	r, err := ask(ctx, n, func(r election.Reading) (a result) {
+		if a.left = n.left; a.left {
+			return a
+		}
+		outs := n.machine.Step(r, in)
 		n.carryOut(outs)
 		n.tellRole(r.Now)
 		for _, out := range outs {
-			if reply, ok := out.(election.Reply); ok {
-				answer = reply.Answer
+			if reply, ok := out.(O); ok {
+				a.reply = reply
 			}
 		}
-		return answer
+		return a
 	})
+	if err == nil && r.left {
+		err = errLeft
+	}
+	return r.reply, err
+}
+
+// Leave takes in that another replica leaves, or has left.
+func (n *Node) Leave(ctx context.Context, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	reply, err := stepFor[election.LeaveReply](ctx, n, election.LeaveReceived{Request: req})
+	return reply.Answer, err
 }
 
 // End takes in that another replica withdrew a claim or released its lease.

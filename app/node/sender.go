@@ -17,7 +17,11 @@ const (
 	maxClaims  = 4
 	maxQueries = 1
 	maxEnds    = 4
+	maxLeaves  = 2
 )
+
+// lastWord bounds the wait for answers to saying that this replica has left: it is worth more than an answer that is late for an election.
+const lastWord = 500 * time.Millisecond
 
 // patience bounds a request to another replica, or the election's QueryTimeout if that is longer. It is much longer
 // than most answers are of use, because a request that is given up takes its connection with it: where many replicas
@@ -41,6 +45,7 @@ type sender struct {
 	underway map[slot][]election.Instant   // since when, the oldest first
 	granted  map[string]election.Claim     // by address: what was granted there last
 	address  map[election.ReplicaID]string // where each replica answered last
+	left     map[string]bool               // addresses whose replica has left: nobody answers there
 	latest   election.Progress
 	version  uint64
 	noted    uint64                      // the version with which the notes came that are the latest
@@ -62,6 +67,7 @@ func newSender(n *Node) *sender {
 		underway: map[slot][]election.Instant{},
 		granted:  map[string]election.Claim{},
 		address:  map[election.ReplicaID]string{},
+		left:     map[string]bool{},
 		telling:  map[string]election.Instant{},
 		knows:    map[string]uint64{},
 	}
@@ -266,6 +272,28 @@ func (s *sender) end(req election.EndRequest) {
 	}})
 }
 
+// leave says that this replica leaves, or has left; the latter to nobody where a replica has left: none answers there.
+func (s *sender) leave(req election.LeaveRequest) {
+	addrs, kind := s.n.cfg.Transport.Addresses(), byte('l')
+	if req.Departed {
+		kind = 'd'
+		s.mu.Lock()
+		addrs = slices.DeleteFunc(addrs, func(addr string) bool { return s.left[addr] })
+		s.mu.Unlock()
+	}
+	s.each(addrs, false, message{kind: kind, limit: maxLeaves, send: func(ctx context.Context, addr string) error {
+		sentAt := s.n.cfg.Clock.Read().Now
+		a, err := s.n.cfg.Transport.Leave(ctx, addr, req)
+		if err != nil {
+			return err
+		}
+		s.n.post(func(election.Reading) {
+			s.n.step(election.LeaveAnswerReceived{Answer: a, SentAt: sentAt})
+		})
+		return nil
+	}})
+}
+
 // progress tells every standby the latest, one message at a time per address: what came meanwhile
 // is told by the next. It returns what is told, with its place in the sequence. notes says that there are new ones. Of more
 // updates than others take in one message the lowest are told, which Telegram gives a successor first: it answers the
@@ -416,20 +444,33 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 		}
 	}
 	s.address[id] = addr
+	delete(s.left, addr)
 	s.forget()
 }
 
 // maxRemembered is about how many addresses are remembered: as many as are asked at most.
 const maxRemembered = 64
 
+// hasLeft notes that nobody answers where a replica did.
+func (s *sender) hasLeft(id election.ReplicaID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if addr, known := s.address[id]; known {
+		delete(s.address, id)
+		s.left[addr] = true
+		s.forget()
+	}
+}
+
 // forget forgets addresses that are not there any more, once there are many: a replica that starts again may have another
 // each time. It MUST be called with mu held.
 func (s *sender) forget() {
-	if max(len(s.address), len(s.granted)) <= maxRemembered {
+	if max(len(s.address), len(s.granted), len(s.left)) <= maxRemembered {
 		return
 	}
 	addrs := s.n.cfg.Transport.Addresses()
 	maps.DeleteFunc(s.address, func(_ election.ReplicaID, addr string) bool { return !slices.Contains(addrs, addr) })
+	maps.DeleteFunc(s.left, func(addr string, _ bool) bool { return !slices.Contains(addrs, addr) })
 	maps.DeleteFunc(s.granted, func(addr string, _ election.Claim) bool { return !slices.Contains(addrs, addr) })
 }
 

@@ -35,6 +35,9 @@ func (*listed) Claim(context.Context, string, election.ClaimRequest) (election.C
 	return election.ClaimAnswer{}, errUnreachable
 }
 func (*listed) End(context.Context, string, election.EndRequest) error { return errUnreachable }
+func (*listed) Leave(context.Context, string, election.LeaveRequest) (election.LeaveAnswer, error) {
+	return election.LeaveAnswer{}, errUnreachable
+}
 func (*listed) Progress(context.Context, string, election.Progress) (election.ProgressAnswer, error) {
 	return election.ProgressAnswer{}, errUnreachable
 }

@@ -153,6 +153,9 @@ func (n *Node) tell(out election.Output) {
 		log.Warn("a replica cannot take part: its configuration differs", "peer", out.Peer, "reason", out.Refusal,
 			"theirs", out.Theirs, "our_lease", n.cfg.Election.Lease.String())
 		n.metrics.mismatches.WithLabelValues(string(out.Refusal)).Inc()
+	case election.Departed:
+		n.sender.hasLeft(out.Replica)
+		log.Info("replica has left", "peer", out.Name, "id", out.Replica)
 	case election.SizeChanged:
 		if out.Expected > out.Configured {
 			log.Warn("more replicas answer than REPLICAS says: the larger number counts", "heard", out.Expected, "configured", out.Configured)

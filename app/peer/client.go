@@ -115,12 +115,13 @@ const (
 	requestStatus     = "status"
 	requestClaim      = "claim"
 	requestEnd        = "end"
+	requestLeave      = "leave"
 	requestProgress   = "progress"
 	requestSwitchover = "switchover"
 )
 
 func requests() []string {
-	return []string{requestStatus, requestClaim, requestEnd, requestProgress, requestSwitchover}
+	return []string{requestStatus, requestClaim, requestEnd, requestLeave, requestProgress, requestSwitchover}
 }
 
 // Close drops idle connections.
@@ -165,6 +166,17 @@ func (c *Client) End(ctx context.Context, addr string, req election.EndRequest) 
 		return fmt.Errorf("end a claim at %s: %w", addr, err)
 	}
 	return nil
+}
+
+// Leave tells a replica that this one leaves, or has left. A replica of version 1.0.0 knows no such request and
+// refuses it.
+func (c *Client) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	a, err := call(ctx, c, requestLeave, http.MethodPost, addr, pathLeave, req, checkLeaveAnswer)
+	if err != nil {
+		return a, fmt.Errorf("leave %s: %w", addr, err)
+	}
+	c.recognise(addr, a.From.Replica)
+	return a, nil
 }
 
 // Progress tells a replica what has been handled, and returns what it knows beyond that.

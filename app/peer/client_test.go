@@ -32,6 +32,10 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 		if err != nil || a != claimAnswer() {
 			t.Errorf("answer %+v, %v", a, err)
 		}
+		l, err := c.Leave(ctx, "b:7175", leaveRequest("a"))
+		if err != nil || l != leaveAnswer() {
+			t.Errorf("answer %+v, %v", l, err)
+		}
 		if err := c.End(ctx, "b:7175", endRequest("a")); err != nil {
 			t.Error(err)
 		}
@@ -41,7 +45,7 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 		if err := c.Switchover(ctx, "b:7175", "habot-bot-3"); err != nil {
 			t.Error(err)
 		}
-		want := []any{"status", claimRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
+		want := []any{"status", claimRequest("a"), leaveRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
 		if !reflect.DeepEqual(s.replica.took, want) {
 			t.Errorf("took %+v, want %+v", s.replica.took, want)
 		}

@@ -126,6 +126,8 @@ func TestEveryBodyIsChecked(t *testing.T) {
 	for name, test := range map[string]struct{ method, path, body string }{
 		"an end of somebody else's claim": {http.MethodDelete, pathClaims, encode(t, other)},
 		"a claim as an end":               {http.MethodDelete, pathClaims, `{"grant":true}`},
+		"a claim as a leaving":            {http.MethodPost, pathLeave, encode(t, claimRequest("a"))},
+		"a leaving of nobody":             {http.MethodPost, pathLeave, `{"departed":true}`},
 		"progress of nobody":              {http.MethodPost, pathProgress, `{"handled":[1]}`},
 		"too much progress":               {http.MethodPost, pathProgress, encode(t, much)},
 		"too many notes":                  {http.MethodPost, pathProgress, encode(t, notes)},
@@ -184,6 +186,7 @@ func TestOtherMethodsAndPathsAreRefused(t *testing.T) {
 		{http.MethodDelete, pathPrimary, http.StatusMethodNotAllowed},
 		{http.MethodOptions, pathPrimary, http.StatusMethodNotAllowed},
 		{http.MethodGet, pathSwitchover, http.StatusMethodNotAllowed},
+		{http.MethodDelete, pathLeave, http.StatusMethodNotAllowed},
 		{http.MethodGet, "/", http.StatusNotFound},
 		{http.MethodGet, "/metrics", http.StatusNotFound},
 		{http.MethodGet, "/debug/pprof/", http.StatusNotFound},

@@ -51,6 +51,7 @@ func refusals() []refusal {
 const (
 	pathPrimary    = "/v1/primary"
 	pathClaims     = "/v1/claims"
+	pathLeave      = "/v1/leave"
 	pathProgress   = "/v1/progress"
 	pathSwitchover = "/v1/switchover"
 )
@@ -170,6 +171,12 @@ func checkEndRequest(r election.EndRequest) error {
 	}
 	return errors.Join(checkStatus(r.From), checkClaim("claim", r.Claim, false),
 		checkOneOf("reason", r.Reason, append(election.Reasons(), "")), checkText("successor", string(r.Successor)))
+}
+
+func checkLeaveRequest(r election.LeaveRequest) error { return checkStatus(r.From) }
+
+func checkLeaveAnswer(a election.LeaveAnswer) error {
+	return errors.Join(checkStatus(a.From), checkClaim("claim", a.Claim, true))
 }
 
 func checkProgress(p election.Progress) error {

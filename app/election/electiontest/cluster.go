@@ -71,7 +71,9 @@ type host struct {
 	stranger Stranger
 	// replicas and quorum are its own configuration where that differs from the cluster's; 0 if not.
 	replicas, quorum int
-	lists            []int // the hosts that it sends requests to; nil for all
+	lists            []int         // the hosts that it sends requests to; nil for all
+	started          int           // REPLICAS of its process
+	bornAt           time.Duration // true time at which its process started
 
 	machine *election.Machine // nil while it is down
 	id      election.ReplicaID
@@ -88,7 +90,8 @@ type host struct {
 	timerAt     time.Duration // when its next timer fires; never if none is set
 	health      election.Health
 	leaving     bool
-	asks        int // the host it asks next
+	gone        bool // for good: it left and does not start again
+	asks        int  // the host it asks next
 
 	botRunning bool
 	botUntil   election.Instant
@@ -239,7 +242,7 @@ func (c *Cluster) Start(i int) {
 	h.epoch++
 	c.restarted = c.restarted || h.epoch > 1
 	h.id = election.ReplicaID(fmt.Sprintf("%04x-%s.%d", h.dice.next()&0xffff, h.name, h.epoch))
-	h.leaving, h.late, h.frozenUntil, h.timerAt = false, false, 0, never
+	h.leaving, h.gone, h.late, h.frozenUntil, h.timerAt = false, false, false, 0, never
 	h.account = account{}
 	lease := c.opt.Lease
 	if h.stranger == StrangerLease {
@@ -249,7 +252,8 @@ func (c *Cluster) Start(i int) {
 	if h.replicas != 0 {
 		replicas, quorum = h.replicas, h.quorum
 	}
-	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum, HealthSettles: lease}
+	h.started, h.bornAt = replicas, c.now
+	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum, HealthSettles: lease, LeaveWithin: LeaveWithin * lease}
 	began := c.reading(h)
 	if c.hasty {
 		began.Now = began.Now.Add(-cfg.JoinSilence())
@@ -275,12 +279,13 @@ func (c *Cluster) kill(h *host, why election.Reason) {
 	h.machine = nil
 	h.epoch++
 	h.frozenUntil = 0
+	h.gone = h.gone && h.account.departed // otherwise it is missed
 }
 
 // ended is the end of a process by its own will.
 func (c *Cluster) ended(h *host, why election.Reason) {
 	c.kill(h, why)
-	if c.reviving {
+	if c.reviving && !h.gone {
 		c.At(c.now+1, func() { c.Start(h.index) })
 	}
 }
@@ -547,19 +552,29 @@ func (c *Cluster) happens(t thing) {
 	}
 }
 
-// step gives a host's machine one input and does what it wants done. It returns the answer to a claim.
-func (c *Cluster) step(h *host, in election.Input) (answer *election.ClaimAnswer) {
+// reply is the answer that a step gave, if it was asked something.
+type reply struct {
+	claim   *election.ClaimAnswer
+	leaving *election.LeaveAnswer
+}
+
+// step gives a host's machine one input and does what it wants done.
+func (c *Cluster) step(h *host, in election.Input) (answer reply) {
 	epoch := h.epoch
 	for _, out := range h.machine.Step(c.reading(h), in) {
 		if h.machine == nil || h.epoch != epoch {
 			return answer // a process that has ended does nothing more
 		}
-		if r, ok := out.(election.Reply); ok {
-			c.replied(h, in.(election.ClaimReceived).Request, r.Answer)
-			answer = &r.Answer
-			continue
+		switch out := out.(type) {
+		case election.Reply:
+			c.replied(h, in.(election.ClaimReceived).Request, out.Answer)
+			answer.claim = &out.Answer
+		case election.LeaveReply:
+			c.dismisses(h, in.(election.LeaveReceived).Request, out.Answer)
+			answer.leaving = &out.Answer
+		default:
+			c.carryOut(h, in, out)
 		}
-		c.carryOut(h, in, out)
 	}
 	if h.machine == nil || h.epoch != epoch {
 		return answer
@@ -614,10 +629,15 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 			c.breaks(Duty, "%s halts and never told its bot to stop", h.name)
 		}
 		c.ended(h, out.Reason)
+	case election.SendLeave:
+		c.leaves(h, out.Request)
+		c.broadcast(h, message{kind: aLeaving, input: election.LeaveReceived{Request: out.Request}}, nil)
 	case election.Left:
-		counts["left"]++
-		c.trace("%s has left", h.name)
+		c.left(h)
 		c.ended(h, election.ReasonShutdown)
+	case election.Departed:
+		counts["departed"]++
+		c.trace("%s knows that %s has left", h.name, out.Name)
 	case election.PrimaryChanged:
 		counts["primary changed, "+string(out.Change.Reason)]++
 	case election.SteppedDown:
@@ -630,6 +650,7 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 	case election.SizeChanged:
 		counts["size changed"]++
 		c.trace("%s counts %d replicas (configured %d)", h.name, out.Expected, out.Configured)
+		c.resized(h, in, out.Expected)
 	}
 }
 

@@ -13,7 +13,8 @@ const (
 	aQuestion messageKind = iota
 	aClaim
 	anEnd
-	anAnswer // of either a question or a claim
+	aLeaving
+	anAnswer // of a question, a claim or a leaving
 )
 
 // message is one message on its way. An answer goes back to the process that asked.
@@ -123,6 +124,12 @@ func ofAnotherProtocol(in election.Input) election.Input {
 	case election.AnswerReceived:
 		in.Answer.From.Protocol = another
 		return in
+	case election.LeaveReceived:
+		in.Request.From.Protocol = another
+		return in
+	case election.LeaveAnswerReceived:
+		in.Answer.From.Protocol = another
+		return in
 	case election.StatusReceived:
 		in.Status.Protocol = another
 		return in
@@ -137,11 +144,18 @@ func (c *Cluster) arrives(h *host, m message) {
 	case aQuestion:
 		back.input = election.StatusReceived{Status: h.machine.Status(h.local(c.now)), SentAt: m.sentAt}
 	case aClaim:
-		answer := c.step(h, m.input)
+		answer := c.step(h, m.input).claim
 		if answer == nil {
 			return // it ended before it answered
 		}
 		back.input = election.AnswerReceived{Answer: *answer, SentAt: m.sentAt}
+	case aLeaving:
+		c.hearsLeaving(h, m.input.(election.LeaveReceived).Request)
+		answer := c.step(h, m.input).leaving
+		if answer == nil {
+			return
+		}
+		back.input = election.LeaveAnswerReceived{Answer: *answer, SentAt: m.sentAt}
 	case anEnd:
 		c.hearsEnd(h, m.input.(election.EndReceived).Request)
 		c.step(h, m.input)
@@ -160,8 +174,11 @@ func (c *Cluster) isAnswered(h *host, m message) {
 		return
 	}
 	epoch := h.epoch
-	if a, ok := m.input.(election.AnswerReceived); ok {
-		c.acknowledged(h, a)
+	switch in := m.input.(type) {
+	case election.AnswerReceived:
+		c.acknowledged(h, in)
+	case election.LeaveAnswerReceived:
+		c.isDismissed(h, in.Answer)
 	}
 	claim := h.account.own
 	c.step(h, m.input)

@@ -111,7 +111,7 @@ func (k FaultKind) needs() needs {
 func allFaults() []FaultKind {
 	return []FaultKind{
 		DoStart, DoCrash, DoStop, DoFreeze, DoCut, DoPartition, DoHeal, DoWall, DoDrift, DoAil, DoRecover,
-		DoResign, DoDie, DoResize, DoConfigure,
+		DoResign, DoDie, DoResize, DoConfigure, DoLeave,
 	}
 }
 

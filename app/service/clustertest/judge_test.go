@@ -45,12 +45,45 @@ func (w *world) granted(by *process, c election.Claim) {
 	until := clock{by}.Read().Now.Add(w.opt.lease)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if by.departed {
+		defer w.breaks("NUMBER: %s grants though it said that it has left", by.host.name)
+	}
 	of := w.judge.grants[c]
 	if of == nil {
 		of = map[election.ReplicaID]grant{}
 		w.judge.grants[c] = of
 	}
 	of[by.id] = grant{by, max(until, of[by.id].until)}
+}
+
+// departs takes note that a process says that it has left.
+func (w *world) departs(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !p.departed {
+		p.departed = true
+		defer w.count("said that it has left")
+	}
+}
+
+// number judges how many replicas each process counts, once all have counted all: as many as run and have not said that they
+// have left.
+func (w *world) number() {
+	run := 0
+	var all []*process
+	w.mu.Lock()
+	for _, h := range w.hosts {
+		if p := h.process; p != nil && !p.departed {
+			run++
+			all = append(all, p)
+		}
+	}
+	w.mu.Unlock()
+	for _, p := range all {
+		if v := p.node.View(); v.Expected < run {
+			w.breaks("NUMBER: %s counts %d replicas, and %d run", p.host.name, v.Expected, run)
+		}
+	}
 }
 
 // hears takes note of what a process knows of progress: the latest of the highest claim.

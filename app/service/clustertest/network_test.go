@@ -152,6 +152,15 @@ func (l link) End(ctx context.Context, addr string, req election.EndRequest) err
 	return err
 }
 
+func (l link) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	if req.Departed {
+		l.from.w.departs(l.from)
+	}
+	return exchange(ctx, l, addr, "leave", func(ctx context.Context, to *process) (election.LeaveAnswer, error) {
+		return to.node.Leave(ctx, req)
+	})
+}
+
 func (l link) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
 	return exchange(ctx, l, addr, "progress", func(ctx context.Context, to *process) (election.ProgressAnswer, error) {
 		a, err := to.node.Progress(ctx, p)

@@ -33,6 +33,7 @@ type host struct {
 	wall     time.Duration // how far off the wall clock is
 	process  *process      // nil while none runs
 	starting bool
+	gone     bool // for good
 	births   int
 }
 
@@ -66,12 +67,14 @@ type process struct {
 	promises map[string]*time.Timer // to the watcher
 
 	// Guarded by w.mu.
-	dead    bool
-	diedAt  time.Time
-	alone   bool              // with it a majority was gone
-	term    *term             // the one whose work runs
-	heard   election.Progress // and when
-	heardAt time.Time
+	dead bool
+	// departed: it has said that it has left.
+	departed bool
+	diedAt   time.Time
+	alone    bool              // with it a majority was gone
+	term     *term             // the one whose work runs
+	heard    election.Progress // and when
+	heardAt  time.Time
 }
 
 // term is one role as primary, as the world sees it.
@@ -87,7 +90,7 @@ type term struct {
 // begin starts a process on a host that has none.
 func (w *world) begin(h *host) {
 	w.mu.Lock()
-	if h.process != nil || h.starting {
+	if h.process != nil || h.starting || h.gone {
 		w.mu.Unlock()
 		return
 	}
@@ -105,7 +108,7 @@ func (w *world) begin(h *host) {
 
 	logger := slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{Level: w.level, ReplaceAttr: bare}))
 	p.node = node.New(node.Config{
-		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles},
+		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles, LeaveWithin: leaveWithin},
 		Clock:     clock{p},
 		Transport: link{p},
 		Work:      p.work,
@@ -157,7 +160,10 @@ func (p *process) run() {
 }
 
 // shutdownBound is the service's on an orderly stop.
-const shutdownBound = 12 * time.Second
+const (
+	shutdownBound = 12 * time.Second
+	leaveWithin   = shutdownBound - 1500*time.Millisecond
+)
 
 // stop tells the process to end in order, as SIGTERM does.
 func (p *process) stop() {
@@ -208,7 +214,7 @@ func (p *process) die(how, why string) {
 	if how == "halt" && !p.disturbed(2*w.opt.lease) {
 		w.breaks("%s halted though nothing held it up: %s", p.host.name, why)
 	}
-	if how == "halt" { // started again, as Docker would
+	if how == "halt" && !w.opt.grown { // started again, as Docker would
 		w.restart(p, time.Second)
 	}
 }

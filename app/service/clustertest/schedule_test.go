@@ -296,7 +296,7 @@ func (w *world) peace() {
 	mended := time.Now()
 	w.tell("all is mended")
 	for !w.polling(mended) {
-		if time.Since(mended) > bound(w.opt.lease) {
+		if time.Since(mended) > bound(w.opt.lease)+w.numberDecay() {
 			w.breaks("LIVENESS: nobody polls %v after all was mended", time.Since(mended))
 			return
 		}
@@ -304,6 +304,14 @@ func (w *world) peace() {
 	}
 	w.recovery = time.Since(mended)
 	w.tell("somebody polls again, %v after all was mended", w.recovery)
+}
+
+// numberDecay is how long a larger number than REPLICAS stays in force after the last of those has gone without a word.
+func (w *world) numberDecay() time.Duration {
+	if w.opt.grown {
+		return time.Minute
+	}
+	return 0
 }
 
 // quiet waits until all is answered. Then, in every other schedule, ids start again lower, as they may after a week in which

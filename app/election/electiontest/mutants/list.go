@@ -15,6 +15,8 @@ func (e edit) path(dir string) string { return filepath.Join(dir, "app", filepat
 
 func machine(rule, from, to string) mutant { return in("election/machine.go", rule, from, to) }
 
+func leave(rule, from, to string) mutant { return in("election/leave.go", rule, from, to) }
+
 func many(rule, from, to string) mutant { return in("election/many.go", rule, from, to) }
 
 func config(rule, from, to string) mutant { return in("election/config.go", rule, from, to) }
@@ -95,8 +97,8 @@ var mutants = []mutant{
 	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.patience()):", "case false:"),
 	machine("unhealthy standby does not wait", "	if !m.health.OK {\n		// Let", "	if false {\n		// Let"),
 	machine("named successor waits like the others", "	if m.named {\n		return at\n	}\n", ""),
-	machine("others do not hold back for a successor", "		m.claimAt = m.now.Add(m.cfg.HoldBack())\n	}\n}", "	}\n}"),
-	machine("named successor holds back", "req.Successor != \"\" && !m.named {", "req.Successor != \"\" {"),
+	machine("others do not hold back for a successor", "		at = max(at, m.holdUntil)\n", ""),
+	machine("named successor holds back", "req.Successor != \"\" && !m.named && m.stays(", "req.Successor != \"\" && m.stays("),
 
 	// Among many.
 	many("one of many asks all at once", "	return max(1, (m.expected()-1+atOnce-1)/atOnce)\n", "	return 1\n"),
@@ -116,7 +118,7 @@ var mutants = []mutant{
 	// Following.
 	machine("hearsay in requests followed", "	case !direct:\n		return\n", ""),
 	machine("answer counts from its receipt", "		remaining -= m.now.Sub(in.sentAt)\n", ""),
-	machine("released primary followed again", "s.Remaining <= 0 || m.promise.hasEnded(s.Primary) {", "s.Remaining <= 0 {"),
+	machine("released primary followed again", "s.Remaining <= 0 || m.hasEnded(s.Primary) {", "s.Remaining <= 0 {"),
 	machine("older primary followed", "		return a.Compare(b) > 0\n", "		return false\n"),
 
 	// Being primary.
@@ -146,23 +148,65 @@ var mutants = []mutant{
 	machine("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now {", "p.status.Role != Standby || m.acks[id] < 0 {"),
 	machine("unhealthy primary hands over to anybody", "m.heir(true); id", "m.heir(false); id"),
 	machine("unhealthy primary hands over to a process that has just started", " || m.now.Sub(p.since) < m.cfg.HealthSettles) {", ") {"),
-	machine("unhealthy primary hands over to a process that has just woken", "; ok && m.now.Sub(p.heard) <= p.within {", "; ok {"),
+	machine("unhealthy primary hands over to a process that has just woken", "		if m.now.Sub(p.heard) <= p.within {\n			since", "		if true {\n			since"),
 	machine("unhealthy primary hands over to nobody that it goes on hearing", "		since = p.since\n", "		_ = p.since\n"),
 	in("bot/health.go", "new primary is judged by what probes said", "func (t *tracker) roleBegan() { t.polling = true }", "func (t *tracker) roleBegan() {}"),
 	machine("unhealthy primary stays", "if !m.health.OK && !m.stopping {", "if false {"),
 	machine("healthy heir not preferred", "		return a.Health.OK\n", "		return !a.Health.OK\n"),
 
 	// Leaving.
-	machine("claims while it leaves", "	if m.leaving {\n		m.role = Leaving\n		return\n	}\n	m.role = Looking", "	m.role = Looking"),
-	machine("leaves as primary", "	case Primary:\n		m.resign(why, \"\", true)\n	default:", "	default:"),
-	machine("does not wait for a successor", "	m.leftAt = m.now.Add(m.cfg.HoldBack())\n", ""),
-	machine("waits though a successor has claimed", "			m.leftAt = m.now // a successor is on its way\n", ""),
+	machine("claims while it leaves", "	if m.leave.begun {\n		m.becomeLeaving()\n		return\n	}\n	m.role = Looking", "	m.role = Looking"),
+	leave("leaves as primary", "	case Primary:\n		m.resign(why, \"\", true)\n	default:", "	default:"),
+	leave("does not wait for a successor", "		m.leave.leftAt = m.now.Add(m.cfg.successorWait())\n", ""),
+	machine("standby that leaves does not wait for a successor", "		m.leave.leftAt = max(m.leave.leftAt, min(m.leave.by, m.now.Add(m.cfg.successorWait())))\n", ""),
+	config("waits no longer than the others hold back", "{ return c.HoldBack() + c.Resend() }", "{ return c.HoldBack() }"),
+	leave("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anybodyStays()", "m.now >= m.leave.leftAt"),
+	leave("waits though a part of it has failed", "	if l.urgent {\n		l.by = now\n	}\n", ""),
+	leave("standby leaves though the primary needs it", "by: m.now.Add(m.cfg.LeaveWithin)}", "by: m.now}"),
+	leave("stays for as long as it is needed", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.forsaken():"),
+	leave("waits for a primary that never answers", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.leave.by:"),
+	leave("asks once whether it is needed", "m.now.Add(min(m.cfg.Retry()/4<<min(m.leave.asked, 8), m.cfg.inquiry()))\n", "m.now.Add(99 * m.cfg.Lease)\n"),
+	machine("successor is not asked at once", "			m.leave.askAt = m.now // a candidate", "			_ = m.now // a candidate"),
+	leave("leaving is not said at once", "	m.leave.askAt = m.now // at once", "	_ = m.now // at once"),
+	machine("a successor that leaves is waited for", "		m.holdFor = \"\" // it never claims\n", ""),
+	machine("a successor known to leave is waited for", " && m.stays(req.Successor) {", " {"),
+	machine("hands over to one that leaves", "	if !m.stays(m.successor) {\n", "	if false {\n"),
+
+	// Having left.
+	leave("says that it has left while its promise is counted", "func (m *Machine) bound() bool { return m.now < m.promise.until }", "func (m *Machine) bound() bool { return false }"),
+	leave("says that it has left before it has joined", "		if m.now >= m.joinedAt { // until then", "		if true { // until then"),
+	machine("grants after it has left", "	case m.leave.left: //", "	case false: //"),
+	leave("grant of one that was dismissed counts on", "	delete(m.acks, id)\n	m.dismissed[id] = true\n", "	m.dismissed[id] = true\n"),
+	machine("later grant of one that was dismissed counts", "			if !m.dismissed[a.From.Replica] {\n", "			if true {\n"),
+	leave("lease is not shortened by a dismissal", "	m.dismissed[id] = true\n	m.extend()\n", "	m.dismissed[id] = true\n"),
+	leave("dismisses though no quorum stays", "!ok || end.Sub(m.now) < m.cfg.Lease/2 {", "false && ok && end == 0 {"),
+	leave("dismisses though its other grants are about to run out", "end.Sub(m.now) < m.cfg.Lease/2 {", "end.Sub(m.now) < 0 {"),
+	leave("candidate dismisses", "	if m.role != Primary || m.hard {\n		return false\n	}\n	if m.dismissed", "	if m.own.IsZero() || m.hard {\n		return false\n	}\n	if m.dismissed"),
+	leave("dismisses while its bot falls silent", "	if m.role != Primary || m.hard {\n		return false\n	}\n	if m.dismissed", "	if m.role != Primary {\n		return false\n	}\n	if m.dismissed"),
+	leave("dismissal from another claim counts", "a.Claim.IsZero() || a.Claim != m.promise.held || ", ""),
+	leave("never dismisses", "		a.Dismissed = m.dismiss(id)\n", ""),
+	leave("one that has left is waited for", "		m.resize(m.size - 1)\n", ""),
+	leave("one that has left is counted out for one that is silent", " && 1+others < m.size {", " && m.size > 0 {"),
+	leave("one that never counted is counted out", "	if gone.joined && 1+others", "	if 1+others"),
+	machine("one that leaves does not count", "		joined = joined || p.joined\n", ""),
+	machine("one that leaves before it has joined counts", "s.Role != Joining && s.Role != Leaving // one", "s.Role != Joining // one"),
+	machine("late message of one that has left counts it again", "	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) {", "	if s.Replica == m.cfg.Self {"),
+	leave("late claim of one that has left binds", "m.promise.hasEnded(c) || m.hasDeparted(c.Replica) }", "m.promise.hasEnded(c) }"),
+	leave("promise to one that has left stands", "	if m.promise.held.Replica == id {\n", "	if false {\n"),
+	leave("primary that has left is followed", "c.Replica == id && !m.last.over {", "c.Replica == id && false {"),
+	leave("refusal of one that has left stands", "	delete(m.refused, id)\n", ""),
+	leave("the highest timestamp leaves with a replica", "		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER", "		// ORDER"),
+	leave("departure is not remembered", "	m.departed[id] = m.now\n", ""),
+	{"counted out below REPLICAS", []edit{
+		{"election/machine.go", "{ return max(m.cfg.Replicas, m.size) }", "{\n	if m.size == 0 {\n		return m.cfg.Replicas\n	}\n	return m.size\n}"},
+		{"election/machine.go", "	if n <= m.cfg.Replicas {\n		n = 0\n	}\n", ""},
+	}},
 
 	// The number of replicas.
 	machine("larger number ignored", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.cfg.Replicas\n	if m.role == Candidate"),
 	machine("larger number used at once", "n > m.size && m.now.Sub(m.since) >= m.growth() {", "n > m.size {"),
 	machine("larger number never decays", "m.size != 0 && m.now.Sub(m.sizeSeen) > m.forget() {", "false {"),
-	machine("joining replicas count", "p.status.Role != Joining && p.status.Role != Leaving:", "true:"),
+	machine("joining replicas count", "case m.reachable(p) && p.joined:", "case m.reachable(p):"),
 	machine("deadline stays when the quorum grows", "Configured: m.cfg.Replicas})\n	m.count()\n", "Configured: m.cfg.Replicas})\n"),
 
 	// More replicas than REPLICAS, and two primaries all the same.
