@@ -198,7 +198,7 @@ var mutants = []mutant{
 	leave("the highest timestamp leaves with a replica", "		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER", "		// ORDER"),
 	leave("departure is not remembered", "	m.departed[id] = m.now\n", ""),
 	{"counted out below REPLICAS", []edit{
-		{"election/machine.go", "{ return max(m.cfg.Replicas, m.size) }", "{\n	if m.size == 0 {\n		return m.cfg.Replicas\n	}\n	return m.size\n}"},
+		{"election/machine.go", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.size\n	if n == 0 {\n		n = m.cfg.Replicas\n	}\n	if m.role == Candidate"},
 		{"election/machine.go", "	if n <= m.cfg.Replicas {\n		n = 0\n	}\n", ""},
 	}},
 
