@@ -99,7 +99,7 @@ func (c *coder) machine(m *Machine) {
 	}
 	if c.health {
 		c.flag(&m.health.OK)
-		c.flag(&m.named)
+		c.flag(&m.nominated)
 		if m.role == Looking {
 			c.ago(&m.lookingSince, m.cfg.Lease/2)
 		}
@@ -192,7 +192,7 @@ func (c *coder) leaving(m *Machine) {
 	if c.reading {
 		l.askAt = c.now
 		if waits {
-			l.askAt = c.now.Add(c.cfg.inquiry())
+			l.askAt = c.now.Add(c.cfg.pollInterval())
 		}
 		if asked {
 			l.asked = 1
@@ -215,7 +215,7 @@ func (c *coder) peer(m *Machine, p **peer) {
 		c.flag(&q.status.Health.OK)
 	}
 	if c.restarts {
-		c.ago(&q.heard, c.cfg.inquiry()/2+1)
+		c.ago(&q.heard, c.cfg.pollInterval()/2+1)
 	}
 	switch {
 	case !c.reading:
@@ -581,7 +581,7 @@ var leftOut = map[string]string{
 	"Machine.since":        "of N hosts no more than N are heard together for as long as growth, and a candidate counts each host once",
 	"Machine.growing":      "as since",
 	"Machine.sizeSeen":     "as since",
-	"Machine.misfits":      "all have one configuration",
+	"Machine.incompatible": "all have one configuration",
 	"Machine.mismatchTold": "all have one configuration: nothing is ever told",
 	"peer.since":           "here health settles at once",
 	"peer.within":          "goes with heard",
@@ -600,7 +600,7 @@ var leftOut = map[string]string{
 func TestEnumerationKnowsEveryField(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	for _, v := range []any{Machine{}, promise{}, term{}, peer{}, refusal{}, leave{}, Status{}, ClaimRequest{}, ClaimAnswer{}, EndRequest{}, LeaveRequest{}, LeaveAnswer{}} {
+	for _, v := range []any{Machine{}, promise{}, followed{}, peer{}, refusal{}, leave{}, Status{}, ClaimRequest{}, ClaimAnswer{}, EndRequest{}, LeaveRequest{}, LeaveAnswer{}} {
 		typ := reflect.TypeOf(v)
 		for i := range typ.NumField() {
 			field := typ.Name() + "." + typ.Field(i).Name

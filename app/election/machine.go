@@ -74,8 +74,8 @@ func (p *promise) hasEnded(c Claim) bool { return c.Timestamp <= p.ended[c.Repli
 // above tells whether c may be granted over the floor f: it is higher, or it is f itself, renewed.
 func above(c, f Claim) bool { return c.Timestamp > f.Timestamp || c == f }
 
-// term is the last primary this replica knows of.
-type term struct {
+// followed is the last primary this replica knows of.
+type followed struct {
 	claim Claim
 	name  string
 	// sign is when it last showed itself primary; until is when its lease must have run out, as far
@@ -121,7 +121,7 @@ type Machine struct {
 	departed map[ReplicaID]Instant
 
 	promise promise
-	last    term
+	last    followed
 	history []Change
 	wonAt   map[Claim]int64 // by the wall clock, for people; of what is in history
 	peers   map[ReplicaID]*peer
@@ -133,10 +133,10 @@ type Machine struct {
 	// holdFor is the successor that the last primary named, which alone may claim until holdUntil.
 	holdFor   ReplicaID
 	holdUntil Instant
-	// named: the last primary named this replica its successor.
-	named   bool
-	queryAt Instant // when to ask the others; see askAt
-	askedAt Instant
+	// nominated: the last primary nominated this replica its successor.
+	nominated bool
+	queryAt   Instant // when to ask the others; see askAt
+	askedAt   Instant
 
 	// The candidacy or the role: own is zero if there is none.
 	own      Claim
@@ -153,9 +153,9 @@ type Machine struct {
 	// The primary's.
 	leaseEnd  Instant
 	change    Change
-	stopping  bool // StopBot was given
+	stopping  bool // StopWork was given
 	silentBy  Instant
-	hard      bool // StopBot without Drain was given
+	hard      bool // StopWork without Drain was given
 	halted    bool
 	reason    Reason
 	successor ReplicaID
@@ -171,11 +171,11 @@ type Machine struct {
 	growing      bool
 	sizeSeen     Instant
 	mismatchTold map[string]Refusal
-	misfits      map[string]misfit // by name, heard last
+	incompatible map[string]incompatiblePeer // by name, heard last
 }
 
-// misfit is a replica that cannot take part with this one.
-type misfit struct {
+// incompatiblePeer is a replica that cannot take part with this one.
+type incompatiblePeer struct {
 	why    Refusal
 	theirs string
 	heard  Instant
@@ -195,7 +195,7 @@ func New(cfg Config, r Reading) *Machine {
 		peers:        map[ReplicaID]*peer{},
 		departed:     map[ReplicaID]Instant{},
 		mismatchTold: map[string]Refusal{},
-		misfits:      map[string]misfit{},
+		incompatible: map[string]incompatiblePeer{},
 	}
 	m.promise.ended = map[ReplicaID]int64{}
 	return m
@@ -227,8 +227,8 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 			m.roundWas = true
 			m.count()
 		}
-	case BotStopped:
-		m.onBotStopped()
+	case WorkStopped:
+		m.onWorkStopped()
 	case Resign:
 		m.resign(in.Reason, in.Successor, true)
 	case Leave:
@@ -255,7 +255,7 @@ func (m *Machine) Next() Instant {
 		if m.hard {
 			next = min(next, m.haltAt())
 		} else {
-			next = min(next, m.sendAt, m.botUntil())
+			next = min(next, m.sendAt, m.workUntil())
 		}
 	case Standby:
 		next = min(next, m.last.until)
@@ -321,7 +321,7 @@ func (m *Machine) mayClaimAt() Instant {
 	if !m.last.over {
 		at = max(at, m.last.until)
 	}
-	if m.named {
+	if m.nominated {
 		return at
 	}
 	at = max(at, m.lookingSince)
@@ -335,10 +335,10 @@ func (m *Machine) mayClaimAt() Instant {
 // query asks the others, a few at a time: often while no primary shows itself, seldom otherwise. A primary needs no
 // questions: its renewals are answered by everybody.
 func (m *Machine) query() {
-	every := m.cfg.acquaintance()
+	every := m.cfg.seekInterval()
 	ask, missed := SendQuery{Rounds: m.rounds()}, m.now.Sub(m.last.sign) > m.cfg.Lease/2
 	if m.role == Joining || m.role == Looking || (m.role == Standby && missed) {
-		every = m.inquiry()
+		every = m.pollInterval()
 	}
 	if missed && !m.last.over {
 		ask.Missed = m.last.claim.Replica
@@ -355,7 +355,7 @@ func (m *Machine) askAt() Instant {
 	if m.role != Standby {
 		return m.queryAt
 	}
-	return min(m.queryAt, max(m.last.sign.Add(m.cfg.Lease/2+1), m.askedAt.Add(m.inquiry())))
+	return min(m.queryAt, max(m.last.sign.Add(m.cfg.Lease/2+1), m.askedAt.Add(m.pollInterval())))
 }
 
 // heardIn is what a status came in: an answer to a request that left at sentAt, or a request.
@@ -370,10 +370,10 @@ func (m *Machine) hear(s Status, in heardIn) {
 		return
 	}
 	if m.mismatched(s) {
-		m.spare(s)
+		m.deferTo(s)
 		return
 	}
-	m.meet(s)
+	m.observe(s)
 	m.floorSeen = max(m.floorSeen, s.Floor.Timestamp, s.Primary.Timestamp)
 	if s.Primary.IsZero() || s.Remaining <= 0 || m.hasEnded(s.Primary) {
 		return
@@ -424,19 +424,19 @@ func (m *Machine) meetPrimary(c Claim, in heardIn) {
 	}
 }
 
-// spare leaves a primary alone that runs under another lease: it cannot take part, but it is there, by
+// deferTo leaves a primary alone that runs under another lease: it cannot take part, but it is there, by
 // a promise that a shorter silence than its own may not have outlasted.
-func (m *Machine) spare(s Status) {
+func (m *Machine) deferTo(s Status) {
 	if s.Protocol == Protocol && s.Role == Primary && s.Primary.Replica == s.Replica && s.Remaining > 0 {
 		m.claimAt = max(m.claimAt, m.now.Add(min(s.Remaining, sparing)))
 	}
 }
 
-// meet keeps what was heard last of each replica. One that starts again has the same name and
+// observe keeps what was heard last of each replica. One that starts again has the same name and
 // another id: the old one is gone.
-func (m *Machine) meet(s Status) {
+func (m *Machine) observe(s Status) {
 	for id, p := range m.peers {
-		if id != s.Replica && p.status.Name == s.Name && m.now.Sub(p.heard) > m.cfg.inquiry()/2 {
+		if id != s.Replica && p.status.Name == s.Name && m.now.Sub(p.heard) > m.cfg.pollInterval()/2 {
 			delete(m.peers, id)
 		}
 	}
@@ -447,7 +447,7 @@ func (m *Machine) meet(s Status) {
 			since = p.since
 		}
 	}
-	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.hearing(), joined: joined}
+	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.livenessWindow(), joined: joined}
 	if s.Role == Leaving && s.Replica == m.holdFor {
 		m.holdFor = "" // it never claims
 	}
@@ -464,11 +464,11 @@ func (m *Machine) mismatched(s Status) bool {
 	case s.Lease != m.cfg.Lease:
 		why, theirs = RefusedLease, s.Lease.String()
 	}
-	switch _, known := m.misfits[s.Name]; {
+	switch _, known := m.incompatible[s.Name]; {
 	case why == "":
-		delete(m.misfits, s.Name)
-	case known || len(m.misfits) < endedLength:
-		m.misfits[s.Name] = misfit{why, theirs, m.now}
+		delete(m.incompatible, s.Name)
+	case known || len(m.incompatible) < endedLength:
+		m.incompatible[s.Name] = incompatiblePeer{why, theirs, m.now}
 	}
 	if m.mismatchTold[s.Name] != why {
 		if why == "" {
@@ -491,7 +491,7 @@ func (m *Machine) follow(s Status, remaining time.Duration) {
 		if !m.last.over && m.now < m.last.until && m.prefers(m.last.claim, c) {
 			return
 		}
-		m.last = term{claim: c}
+		m.last = followed{claim: c}
 		m.remember(changeOf(s))
 	}
 	if s.PrimaryName != "" {
@@ -608,7 +608,7 @@ func (m *Machine) onEnd(req EndRequest) {
 		return
 	}
 	if !m.hasDeparted(c.Replica) {
-		m.meet(req.From)
+		m.observe(req.From)
 	}
 	fresh := !m.hasEnded(c)
 	m.promise.end(c, req.Released)
@@ -619,7 +619,7 @@ func (m *Machine) onEnd(req EndRequest) {
 	later := c.Compare(m.last.claim) > 0 && (m.safe() || !m.following())
 	if (c == m.last.claim || later) && m.role != Primary {
 		if c != m.last.claim {
-			m.last = term{claim: c}
+			m.last = followed{claim: c}
 		}
 		m.last.name, m.last.sign, m.last.until = req.From.Name, m.now, m.now
 		m.last.over, m.last.reason = true, req.Reason
@@ -628,8 +628,8 @@ func (m *Machine) onEnd(req EndRequest) {
 		}
 	}
 	m.claimAt, m.holdFor = m.now, ""
-	m.named = req.Successor == m.cfg.Self
-	if req.Successor != "" && !m.named && m.stays(req.Successor) {
+	m.nominated = req.Successor == m.cfg.Self
+	if req.Successor != "" && !m.nominated && m.stays(req.Successor) {
 		m.holdFor, m.holdUntil = req.Successor, m.now.Add(m.cfg.HoldBack())
 	}
 	if m.role == Leaving {
@@ -645,7 +645,7 @@ func (m *Machine) claim() {
 	m.floorSeen = max(m.floorSeen, m.promise.floor().Timestamp)
 	ts := max(m.wall, m.floorSeen+1, m.lastOwn+1)
 	m.lastOwn = ts
-	m.role, m.named = Candidate, false
+	m.role, m.nominated = Candidate, false
 	m.own = Claim{ts, m.cfg.Self}
 	m.ownSince = m.now
 	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}
@@ -673,7 +673,7 @@ func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
 		return
 	}
 	if m.mismatched(a.From) {
-		m.spare(a.From)
+		m.deferTo(a.From)
 		if m.role == Candidate {
 			m.refused[a.From.Replica] = refusal{until: m.now.Add(m.cfg.Lease)}
 		}
@@ -727,15 +727,15 @@ func (m *Machine) yieldIfHopeless() {
 			ends = append(ends, r.until)
 		}
 	}
-	spare := m.expected() - m.quorum()
+	dispensable := m.expected() - m.quorum()
 	if !m.safe() {
-		spare = 0 // all that answer must grant
+		dispensable = 0 // all that answer must grant
 	}
-	if len(ends) <= spare {
+	if len(ends) <= dispensable {
 		return
 	}
 	slices.Sort(ends)
-	m.claimAt = max(m.claimAt, ends[len(ends)-1-spare])
+	m.claimAt = max(m.claimAt, ends[len(ends)-1-dispensable])
 	m.withdraw(ElectionYielded)
 }
 
@@ -818,10 +818,10 @@ func (m *Machine) win(end Instant) {
 	m.stopping, m.hard, m.halted, m.reason, m.successor = false, false, false, "", ""
 	m.leaseEnd = end
 	m.change = m.changeToSelf()
-	m.last = term{claim: m.own, name: m.cfg.Name, sign: m.now, until: end}
+	m.last = followed{claim: m.own, name: m.cfg.Name, sign: m.now, until: end}
 	m.remember(m.change)
-	m.emit(ExtendLease{BotUntil: m.botUntil(), LeaseEnd: m.leaseEnd})
-	m.emit(StartBot{m.change})
+	m.emit(ExtendLease{WorkUntil: m.workUntil(), LeaseEnd: m.leaseEnd})
+	m.emit(StartWork{m.change})
 	// Tell the others at once whom to follow.
 	m.sendClaim(m.cfg.Resend())
 }
@@ -852,7 +852,7 @@ func (m *Machine) heardSince(id ReplicaID, at Instant) bool {
 
 // --- being primary ------------------------------------------------------------------------------
 
-func (m *Machine) botUntil() Instant { return m.leaseEnd.Add(-m.cfg.StopMargin()) }
+func (m *Machine) workUntil() Instant { return m.leaseEnd.Add(-m.cfg.StopMargin()) }
 
 // haltAt is when a bot that was told to fall silent must have done so: at the end of the lease, or a
 // stop margin after it was told if the process was frozen beyond the lease and could not be told in
@@ -867,7 +867,7 @@ func (m *Machine) advancePrimary() {
 			m.emit(Halt{m.reason})
 		}
 		return
-	case m.now >= m.botUntil():
+	case m.now >= m.workUntil():
 		m.resign(ReasonLeaseLost, "", false)
 		return
 	}
@@ -875,7 +875,7 @@ func (m *Machine) advancePrimary() {
 		m.sendClaim(m.cfg.Resend())
 	}
 	if !m.health.OK && !m.stopping {
-		if id := m.heir(true); id != "" {
+		if id := m.chooseSuccessor(true); id != "" {
 			m.resign(ReasonUnhealthy, id, true)
 		}
 	}
@@ -896,10 +896,10 @@ func (m *Machine) extend() {
 	}
 	m.leaseEnd = end
 	m.last.sign, m.last.until = m.now, end
-	m.emit(ExtendLease{BotUntil: m.botUntil(), LeaseEnd: m.leaseEnd})
+	m.emit(ExtendLease{WorkUntil: m.workUntil(), LeaseEnd: m.leaseEnd})
 }
 
-// resign starts the way out of the role: first the bot stops. While it drains the lease is renewed.
+// resign starts the way out of the role: first the work stops. While it drains the lease is renewed.
 func (m *Machine) resign(why Reason, to ReplicaID, drain bool) {
 	if m.role != Primary || m.hard || (m.stopping && drain) {
 		return
@@ -912,11 +912,11 @@ func (m *Machine) resign(why Reason, to ReplicaID, drain bool) {
 		m.hard = true
 		m.silentBy = m.now.Add(m.cfg.StopMargin())
 	}
-	m.emit(StopBot{Drain: drain, Reason: why})
+	m.emit(StopWork{Drain: drain, Reason: why})
 }
 
-// onBotStopped releases the lease, now that the bot is silent.
-func (m *Machine) onBotStopped() {
+// onWorkStopped releases the lease, now that the work is silent.
+func (m *Machine) onWorkStopped() {
 	if m.role != Primary {
 		return
 	}
@@ -928,10 +928,10 @@ func (m *Machine) onBotStopped() {
 		m.successor = "" // it leaves itself, since it was chosen
 	}
 	if m.successor == "" && m.reason != ReasonLowerPrimary && m.rival.IsZero() {
-		m.successor = m.heir(false)
+		m.successor = m.chooseSuccessor(false)
 	}
 	m.promise.end(c, true)
-	m.last = term{claim: c, name: m.cfg.Name, sign: m.now, until: m.now, over: true, reason: m.reason}
+	m.last = followed{claim: c, name: m.cfg.Name, sign: m.now, until: m.now, over: true, reason: m.reason}
 	m.own, m.acks, m.dismissed, m.refused = Claim{}, nil, nil, nil
 	m.claimAt = m.now.Add(m.cfg.HoldBack())
 	m.emit(SteppedDown{Claim: c, Reason: m.reason})
@@ -940,9 +940,9 @@ func (m *Machine) onBotStopped() {
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c, Released: true, Reason: m.reason, Successor: m.successor}})
 }
 
-// heir is the standby to hand over to: one that has granted and was heard, a healthy one if there
+// chooseSuccessor is the standby to hand over to: one that has granted and was heard, a healthy one if there
 // is one; only one that is surely healthy if it must be. Of several the first by name.
-func (m *Machine) heir(healthy bool) ReplicaID {
+func (m *Machine) chooseSuccessor(healthy bool) ReplicaID {
 	var best *peer
 	for id, p := range m.peers {
 		if p.status.Role != Standby || m.acks[id] <= m.now {
@@ -951,7 +951,7 @@ func (m *Machine) heir(healthy bool) ReplicaID {
 		if healthy && (!p.status.Health.OK || m.now.Sub(p.since) < m.cfg.HealthSettles) {
 			continue
 		}
-		if best == nil || heirBefore(p.status, best.status) {
+		if best == nil || betterSuccessor(p.status, best.status) {
 			best = p
 		}
 	}
@@ -961,7 +961,7 @@ func (m *Machine) heir(healthy bool) ReplicaID {
 	return best.status.Replica
 }
 
-func heirBefore(a, b Status) bool {
+func betterSuccessor(a, b Status) bool {
 	if a.Health.OK != b.Health.OK {
 		return a.Health.OK
 	}
@@ -1023,20 +1023,20 @@ func (m *Machine) reachable(p *peer) bool {
 // heard together for a while. Replicas that join do not count yet, so that one that restarts under
 // another name is not counted twice. One that has left in order counts no more (countOut).
 func (m *Machine) measure() {
-	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > m.forget() })
+	maps.DeleteFunc(m.incompatible, func(_ string, x incompatiblePeer) bool { return m.now.Sub(x.heard) > m.retention() })
 	n := 1
 	for id, p := range m.peers {
 		switch {
-		case m.now.Sub(p.heard) > m.forget():
+		case m.now.Sub(p.heard) > m.retention():
 			delete(m.peers, id)
 		case m.reachable(p) && p.joined:
 			n++
 		}
 	}
-	maps.DeleteFunc(m.departed, func(_ ReplicaID, at Instant) bool { return m.now.Sub(at) > m.forget() })
+	maps.DeleteFunc(m.departed, func(_ ReplicaID, at Instant) bool { return m.now.Sub(at) > m.retention() })
 	if n <= m.cfg.Replicas {
 		m.growing = false
-		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.forget() {
+		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.retention() {
 			m.resize(0)
 		}
 		return
@@ -1045,7 +1045,7 @@ func (m *Machine) measure() {
 	if !m.growing {
 		m.growing, m.since = true, m.now
 	}
-	if n > m.size && m.now.Sub(m.since) >= m.growth() {
+	if n > m.size && m.now.Sub(m.since) >= m.growthDelay() {
 		m.resize(n)
 	}
 }

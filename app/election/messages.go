@@ -226,7 +226,7 @@ type ClaimAnswer struct {
 }
 
 // EndRequest withdraws a candidacy or releases a lease (DELETE /v1/claims). A release MUST be sent
-// only after the bot has stopped.
+// only after the work has stopped.
 type EndRequest struct {
 	From  Status `json:"from"`
 	Claim Claim  `json:"claim"`

@@ -129,7 +129,7 @@ func (c *cluster) start(name string, opts ...option) *member {
 	m.cfg = node.Config{
 		Election:  election.Config{Self: election.ReplicaID("id-" + name), Name: name, Version: "test", Lease: lease, Replicas: 3, LeaveWithin: 5 * lease},
 		Transport: link{c, name}, Work: untilTold, Logger: slog.New(slog.DiscardHandler), Registerer: m.reg,
-		Within: func(time.Duration) {},
+		Expect: func(time.Duration) {},
 		Halt:   func(reason string) { m.halts <- reason },
 	}
 	for _, o := range opts {

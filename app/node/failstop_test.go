@@ -71,7 +71,7 @@ func newStickable(t *testing.T) *stickable {
 }
 
 func (s *stickable) option(m *member) {
-	m.cfg.Within = func(time.Duration) {
+	m.cfg.Expect = func(time.Duration) {
 		if s.who.Load() == m {
 			<-s.until
 		}

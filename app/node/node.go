@@ -96,8 +96,8 @@ type Config struct {
 	Logger    *slog.Logger
 	// Registerer takes the node's metrics.
 	Registerer prometheus.Registerer
-	// Within promises the watcher that the loop comes round again within d; it is called often.
-	Within func(d time.Duration)
+	// Expect promises the watcher that the loop comes round again within d; it is called often.
+	Expect func(d time.Duration)
 	// Halt ends the process at once. It is called when the loop itself cannot see that the work
 	// outlived its lease.
 	Halt func(reason string)
@@ -113,10 +113,10 @@ type Node struct {
 	metrics *metrics
 	sender  *sender
 
-	// botUntil is the local clock's instant at which the lease of the running work ends for it; 0
+	// workUntil is the local clock's instant at which the lease of the running work ends for it; 0
 	// without work.
-	botUntil atomic.Int64
-	working  atomic.Int64 // number of the term whose work runs, 0 if none
+	workUntil atomic.Int64
+	working   atomic.Int64 // number of the term whose work runs, 0 if none
 
 	// Owned by the loop.
 	machine *election.Machine
@@ -125,7 +125,7 @@ type Node struct {
 	left    bool
 	failure error
 	lease   election.ExtendLease // of the running work, or of that which is about to start
-	said    said
+	logged  logged
 
 	mu       sync.Mutex
 	progress [2]election.Progress // of the last two terms heard of, the newer first
@@ -158,7 +158,7 @@ func New(cfg Config) *Node {
 		done:    make(chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
-	n.said.role, n.said.roster, n.said.roles = election.Joining, roster{}, newQuota()
+	n.logged.role, n.logged.roster, n.logged.roles = election.Joining, roster{}, newQuota()
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
 	n.metrics = newMetrics(n, cfg.Registerer)
@@ -177,7 +177,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer timer.Stop()
 	ending := ctx.Done()
 	for !n.over() {
-		n.cfg.Within(n.cfg.Election.Lease / 2)
+		n.cfg.Expect(n.cfg.Election.Lease / 2)
 		select {
 		case <-timer.C:
 			n.step(election.Tick{})
@@ -194,7 +194,7 @@ func (n *Node) Run(ctx context.Context) error {
 			n.cfg.Logger.Info("leaving", "role", n.machine.Status(n.cfg.Clock.Read().Now).Role, "reason", reason)
 			n.step(election.Leave{Reason: reason})
 		}
-		n.tellPeers(n.cfg.Clock.Read().Now)
+		n.logMembership(n.cfg.Clock.Read().Now)
 		wait := n.machine.Next().Sub(n.cfg.Clock.Read().Now)
 		timer.Reset(min(max(wait, 0), n.cfg.Election.Lease/4)) // often enough for the promise above
 	}
@@ -212,7 +212,7 @@ func (n *Node) over() bool { return n.left || errors.Is(n.failure, ErrHalted) }
 func (n *Node) step(in election.Input) {
 	r := n.cfg.Clock.Read()
 	n.carryOut(n.machine.Step(r, in))
-	n.tellRole(r.Now)
+	n.logRole(r.Now)
 }
 
 // carryOut does what the machine wants done, in order.
@@ -230,9 +230,9 @@ func (n *Node) carryOut(outs []election.Output) {
 			n.sender.leave(out.Request)
 		case election.ExtendLease:
 			n.extend(out)
-		case election.StartBot:
+		case election.StartWork:
 			n.startWork(out.Change)
-		case election.StopBot:
+		case election.StopWork:
 			n.stopWork(out)
 		case election.Halt:
 			n.failure = fmt.Errorf("step down (%s): %w", out.Reason, ErrHalted)
@@ -240,7 +240,7 @@ func (n *Node) carryOut(outs []election.Output) {
 		case election.Left:
 			n.left = true
 		default:
-			n.tell(out)
+			n.logOutput(out)
 		}
 	}
 }
@@ -248,7 +248,7 @@ func (n *Node) carryOut(outs []election.Output) {
 // --- the work -----------------------------------------------------------------------------------
 
 func (n *Node) extend(out election.ExtendLease) {
-	n.botUntil.Store(int64(out.BotUntil))
+	n.workUntil.Store(int64(out.WorkUntil))
 	n.lease = out
 	if n.term != nil {
 		n.arm(n.term)
@@ -269,7 +269,7 @@ func (t *runningTerm) disarm() {
 func (n *Node) arm(t *runningTerm) {
 	now := n.cfg.Clock.Read().Now
 	t.disarm()
-	t.cutOff = time.AfterFunc(n.lease.BotUntil.Sub(now), func() { n.cutTerm(t) })
+	t.cutOff = time.AfterFunc(n.lease.WorkUntil.Sub(now), func() { n.cutTerm(t) })
 	end := n.lease.LeaseEnd
 	if end <= now { // a larger quorum has just ended it: the election allows a stop margin
 		t.guard = time.AfterFunc(n.cfg.Election.StopMargin(), func() { n.haltTerm(t, end) })
@@ -298,7 +298,7 @@ func (n *Node) guardTerm(t *runningTerm, end election.Instant) {
 
 func (n *Node) haltTerm(t *runningTerm, end election.Instant) {
 	now := n.cfg.Clock.Read().Now
-	if n.working.Load() == t.number && now >= end && now >= election.Instant(n.botUntil.Load()) {
+	if n.working.Load() == t.number && now >= end && now >= election.Instant(n.workUntil.Load()) {
 		n.cfg.Halt("the work outlived its lease, and the election loop did not stop it")
 	}
 }
@@ -343,10 +343,10 @@ func runWork(ctx context.Context, work Work, t Term) (err error) {
 }
 
 func (n *Node) held(number int64) bool {
-	return n.working.Load() == number && n.cfg.Clock.Read().Now < election.Instant(n.botUntil.Load())
+	return n.working.Load() == number && n.cfg.Clock.Read().Now < election.Instant(n.workUntil.Load())
 }
 
-func (n *Node) stopWork(out election.StopBot) {
+func (n *Node) stopWork(out election.StopWork) {
 	t := n.term
 	if t == nil {
 		return
@@ -376,7 +376,7 @@ func (n *Node) workEnded(t *runningTerm, err error) {
 	case err != nil:
 		n.cfg.Logger.Warn("primary work returned an error", "error", err)
 	}
-	n.step(election.BotStopped{})
+	n.step(election.WorkStopped{})
 }
 
 // --- into the loop ------------------------------------------------------------------------------
@@ -438,7 +438,7 @@ func stepFor[O election.Output](ctx context.Context, n *Node, in election.Input)
 		}
 		outs := n.machine.Step(r, in)
 		n.carryOut(outs)
-		n.tellRole(r.Now)
+		n.logRole(r.Now)
 		for _, out := range outs {
 			if reply, ok := out.(O); ok {
 				a.reply = reply

@@ -194,7 +194,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	})
 	n := node.New(node.Config{
 		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
-		Within: func(d time.Duration) { s.supervisor.Alive("election", d) },
+		Expect: func(d time.Duration) { s.supervisor.Alive("election", d) },
 		Halt:   s.supervisor.Halt,
 	})
 	server := peer.NewServer(peer.ServerConfig{

@@ -100,7 +100,7 @@ func (c *Cluster) deliver(to *host, m message) {
 
 func (c *Cluster) carry(to *host, m message, way float64) {
 	at := c.now + hop + time.Duration(way*float64(c.opt.Noise.MaxDelay))
-	if (m.from.stranger == StrangerProtocol) != (to.stranger == StrangerProtocol) {
+	if (m.from.incompatible == OtherProtocol) != (to.incompatible == OtherProtocol) {
 		m.input = ofAnotherProtocol(m.input)
 	}
 	process := anyProcess // a late request may reach a process that was not there when it left
@@ -110,8 +110,8 @@ func (c *Cluster) carry(to *host, m message, way float64) {
 	c.queue.push(at, thing{what: anArrival, host: to, epoch: process, msg: m})
 }
 
-// ofAnotherProtocol is what a message of another version of the protocol looks like. A stranger's own
-// machine is one of ours, so to it the others are the strangers.
+// ofAnotherProtocol is what a message of another version of the protocol looks like. A incompatible's own
+// machine is one of ours, so to it the others are the incompatible hosts.
 func ofAnotherProtocol(in election.Input) election.Input {
 	const another = election.Protocol + 1
 	switch in := in.(type) {

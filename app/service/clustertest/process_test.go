@@ -113,7 +113,7 @@ func (w *world) begin(h *host) {
 		Transport: link{p},
 		Work:      p.work,
 		Logger:    logger, Registerer: p.reg,
-		Within: func(d time.Duration) { p.within("election", max(d, 500*time.Millisecond)) }, // as the service does
+		Expect: func(d time.Duration) { p.within("election", max(d, 500*time.Millisecond)) }, // as the service does
 		Halt:   func(reason string) { p.die("halt", reason) },
 	})
 	var err error
