@@ -12,13 +12,14 @@ import (
 // said is what the log has been told, so that it is told of changes alone.
 type said struct {
 	role    election.Role
+	settled bool // whether a role came of the start
 	roles   *logging.Quota
 	roster  roster
 	peersAt election.Instant // when the roster was looked at last
 }
 
 // tellRole logs a change of this replica's role. Candidacies are for debugging: without a quorum there is one
-// after the other.
+// after the other. So is everything on the way to the first role after a start: the line of that one is enough.
 func (n *Node) tellRole(now election.Instant) {
 	st := n.machine.Status(now)
 	was := n.said.role
@@ -27,9 +28,14 @@ func (n *Node) tellRole(now election.Instant) {
 	}
 	n.said.role = st.Role
 	level, omitted, ok := slog.LevelInfo, 0, true
-	if st.Role == election.Candidate && was == election.Looking || st.Role == election.Looking && was == election.Candidate {
+	inElection := st.Role == election.Candidate || st.Role == election.Looking
+	switch {
+	case inElection && (!n.said.settled || was == election.Candidate || was == election.Looking):
 		level = slog.LevelDebug
-	} else {
+	case !n.said.settled:
+		n.said.settled, was = true, election.Joining
+		fallthrough
+	default:
 		omitted, ok = n.said.roles.Take(clock(now))
 	}
 	if ok {
