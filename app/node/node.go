@@ -151,7 +151,8 @@ func New(cfg Config) *Node {
 		done:    make(chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
-	n.said.role, n.said.roster, n.said.roles = election.Joining, roster{}, newQuota()
+	n.said.roles = roleStory{patience: cfg.Election.Lease, role: election.Joining}
+	n.said.roster, n.said.quota = roster{}, newQuota()
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
 	n.metrics = newMetrics(n, cfg.Registerer)

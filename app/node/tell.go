@@ -11,36 +11,86 @@ import (
 
 // said is what the log has been told, so that it is told of changes alone.
 type said struct {
-	role    election.Role
-	settled bool // whether a role came of the start
-	roles   *logging.Quota
+	roles   roleStory
+	quota   *logging.Quota // of lines about roles
 	roster  roster
 	peersAt election.Instant // when the roster was looked at last
 }
 
-// tellRole logs a change of this replica's role. Candidacies are for debugging: without a quorum there is one
-// after the other. So is everything on the way to the first role after a start: the line of that one is enough.
-func (n *Node) tellRole(now election.Instant) {
-	st := n.machine.Status(now)
-	was := n.said.role
+// roleStory decides which changes of this replica's role are worth a line for operators: those that something comes of.
+// It is pure.
+type roleStory struct {
+	// patience is how long a standby may look for a primary before that is worth a line of its own.
+	patience time.Duration
+	role     election.Role
+	settled  bool // whether a role came of the start
+	// held is a standby's that lost its primary: if it finds the same one again, that was nothing.
+	held *roleChange
+}
+
+// roleChange is one line.
+type roleChange struct {
+	was   election.Role
+	st    election.Status
+	at    election.Instant
+	debug bool
+}
+
+// see takes in the status at now and returns what is to be logged, in order. On the way to the first role after a start,
+// and from one candidacy to the next, changes are for debugging.
+func (s *roleStory) see(now election.Instant, st election.Status) []roleChange {
+	was := s.role
 	if st.Role == was {
-		return
+		if s.held != nil && now.Sub(s.held.at) >= s.patience {
+			return s.tellHeld()
+		}
+		return nil
 	}
-	n.said.role = st.Role
-	level, omitted, ok := slog.LevelInfo, 0, true
-	inElection := st.Role == election.Candidate || st.Role == election.Looking
+	s.role = st.Role
+	c := roleChange{was: was, st: st, at: now}
+	inElection := func(r election.Role) bool { return r == election.Candidate || r == election.Looking }
 	switch {
-	case inElection && (!n.said.settled || was == election.Candidate || was == election.Looking):
-		level = slog.LevelDebug
-	case !n.said.settled:
-		n.said.settled, was = true, election.Joining
-		fallthrough
-	default:
-		omitted, ok = n.said.roles.Take(clock(now))
+	case inElection(st.Role) && (!s.settled || inElection(was)):
+		c.debug = true
+		return []roleChange{c}
+	case inElection(st.Role) && was == election.Standby:
+		s.held = &c
+		return nil
+	case !s.settled:
+		s.settled, c.was = true, election.Joining
+	case st.Role == election.Standby && s.held != nil:
+		s.held = nil
+		return nil
 	}
-	if ok {
-		n.cfg.Logger.Log(context.Background(), level, "role changed", "role", st.Role, "was", was, "primary", st.PrimaryName,
-			"timestamp_ns", st.Primary.Timestamp, "omitted", omitted)
+	return append(s.tellHeld(), c)
+}
+
+// tellHeld returns what was held back. It MUST be called when the primary has changed.
+func (s *roleStory) tellHeld() []roleChange {
+	if s.held == nil {
+		return nil
+	}
+	c := *s.held
+	s.held = nil
+	return []roleChange{c}
+}
+
+// tellRole logs changes of this replica's role.
+func (n *Node) tellRole(now election.Instant) {
+	n.tellRoles(now, n.said.roles.see(now, n.machine.Status(now)))
+}
+
+func (n *Node) tellRoles(now election.Instant, changes []roleChange) {
+	for _, c := range changes {
+		level, omitted, ok := slog.LevelDebug, 0, true
+		if !c.debug {
+			level = slog.LevelInfo
+			omitted, ok = n.said.quota.Take(clock(now))
+		}
+		if ok {
+			n.cfg.Logger.Log(context.Background(), level, "role changed", "role", c.st.Role, "was", c.was, "primary", c.st.PrimaryName,
+				"timestamp_ns", c.st.Primary.Timestamp, "omitted", omitted)
+		}
 	}
 }
 
@@ -127,6 +177,8 @@ func (r roster) look(now election.Instant, peers []election.Peer) []coming {
 // tellChange logs a new primary, and the time without one if that was measured.
 func (n *Node) tellChange(c election.Change) {
 	self := c.Claim.Replica == n.cfg.Election.Self
+	now := n.cfg.Clock.Read().Now
+	n.tellRoles(now, n.said.roles.tellHeld())
 	if !c.GapMeasured() {
 		n.cfg.Logger.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason, "timestamp_ns", c.Claim.Timestamp, "self", self)
 		return
