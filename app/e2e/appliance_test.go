@@ -114,7 +114,7 @@ func TestACloneThatOthersCannotReadIsMended(t *testing.T) {
 		t.Fatalf("%s: %v: %s", command[1], err, out)
 	}
 	eventually(t, 60*time.Second, func() error {
-		answer, err := http.Get("http://" + s.address(t, "prometheus") + ":9090/-/ready") //nolint:noctx // bounded by what it is part of
+		answer, err := http.Get("http://" + s.address(t, "prometheus") + ":9090/-/ready")
 		if err != nil {
 			return err
 		}

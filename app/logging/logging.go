@@ -94,7 +94,7 @@ func New(w io.Writer, level slog.Level, json bool) *slog.Logger {
 	if json {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(tint.NewHandler(w, &tint.Options{Level: level, NoColor: true, TimeFormat: "2006-01-02T15:04:05.000Z07:00", ReplaceAttr: readable}))
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, NoColor: true, TimeFormat: "2006-01-02T15:04:05.000Z07:00", ReplaceAttr: readable}))
 }
 
 // readable makes of an attribute what people read: nothing if it is empty, 0 or false.

@@ -61,7 +61,7 @@ as habot-bot-1 sees it: 1 of 3 replicas reachable, 2 needed; lease 550ms; simula
 problem: 2 of 3 replicas missing, no contact for a minute or ever
 `},
 		{"the first primary", judged(started, func(s *Status) {
-			s.LastPoll, s.At = 430*time.Millisecond, time.Unix(0, int64(started.Self.Primary.Timestamp)).Add(31*time.Second)
+			s.LastPoll, s.At = 430*time.Millisecond, time.Unix(0, started.Self.Primary.Timestamp).Add(31*time.Second)
 		}), `
 the bot answers: habot-bot-1 is primary
 
