@@ -41,9 +41,9 @@ type Config struct {
 	Cluster      Cluster
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer
-	// Strangers are instances met lately that cannot even be asked who they are, a line each, for people;
+	// IncompatiblePeers are instances met lately that cannot even be asked who they are, a line each, for people;
 	// nil for none.
-	Strangers func() []string
+	IncompatiblePeers func() []string
 	// OnHealth is called on each change of health, never concurrently: of its detail alone once in detailEvery.
 	OnHealth func(election.Health)
 	// Transport is the way to Telegram; nil stands for the real one.

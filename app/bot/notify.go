@@ -60,8 +60,8 @@ func (b *Bot) tookOver() {
 // snapshot is all that can be seen from here now.
 func (b *Bot) snapshot(busy bool) notify.Snapshot {
 	s := notify.Snapshot{View: b.cfg.Cluster.View()}
-	if b.cfg.Strangers != nil {
-		s.Incompatible = b.cfg.Strangers()
+	if b.cfg.IncompatiblePeers != nil {
+		s.Incompatible = b.cfg.IncompatiblePeers()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

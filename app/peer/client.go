@@ -58,13 +58,13 @@ type Client struct {
 
 	refused *prometheus.CounterVec
 
-	mu        sync.Mutex
-	reports   *logging.Quotas     // of addresses that do not fit: one a minute
-	strangers map[string]stranger // by address
+	mu           sync.Mutex
+	reports      *logging.Quotas             // of addresses that do not fit: one a minute
+	incompatible map[string]incompatiblePeer // by address
 }
 
-// stranger is an instance that does not fit.
-type stranger struct {
+// incompatiblePeer is an instance that cannot take part with this replica.
+type incompatiblePeer struct {
 	what string
 	met  time.Time
 }
@@ -79,9 +79,9 @@ func NewClient(cfg ClientConfig) *Client {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3},
 	}
 	c := &Client{
-		cfg:       cfg,
-		reports:   logging.NewQuotas(1, time.Minute),
-		strangers: map[string]stranger{},
+		cfg:          cfg,
+		reports:      logging.NewQuotas(1, time.Minute),
+		incompatible: map[string]incompatiblePeer{},
 		http: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport: &http.Transport{
@@ -273,23 +273,23 @@ func (c *Client) report(addr, what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if len(c.strangers) >= maxStrangers {
-		clear(c.strangers)
+	if len(c.incompatible) >= maxRemembered {
+		clear(c.incompatible)
 	}
-	c.strangers[addr] = stranger{what, now}
+	c.incompatible[addr] = incompatiblePeer{what, now}
 	if _, ok := c.reports.Take(now, addr); !ok {
 		return
 	}
 	c.cfg.Logger.Warn(what, "addr", addr)
 }
 
-// Strangers are the instances met within the last time that do not fit, a line each for people, by address:
+// IncompatiblePeers are the instances met within the last time that do not fit, a line each for people, by address:
 // of another bot, or of another version of the protocol.
-func (c *Client) Strangers(within time.Duration) []string {
+func (c *Client) IncompatiblePeers(within time.Duration) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var lines []string
-	for addr, s := range c.strangers {
+	for addr, s := range c.incompatible {
 		if time.Since(s.met) <= within {
 			lines = append(lines, addr+": "+s.what)
 		}

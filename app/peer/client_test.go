@@ -118,11 +118,11 @@ func TestReplicaOfAnotherVersionIsReportedOnceAMinute(t *testing.T) {
 					t.Errorf("reported %d times", n)
 				}
 				want := []string{"b:7175: a replica speaks another version of the protocol"}
-				if got := c.Strangers(time.Minute); !slices.Equal(got, want) {
-					t.Errorf("strangers are %q, want %q", got, want)
+				if got := c.IncompatiblePeers(time.Minute); !slices.Equal(got, want) {
+					t.Errorf("incompatible are %q, want %q", got, want)
 				}
 				time.Sleep(time.Minute + 1)
-				if got := c.Strangers(time.Minute); len(got) != 0 {
+				if got := c.IncompatiblePeers(time.Minute); len(got) != 0 {
 					t.Errorf("%q were met lately", got)
 				}
 			})
@@ -195,10 +195,10 @@ func TestOnlySuccessIsSuccess(t *testing.T) {
 func TestReportsAreRememberedWithinBounds(t *testing.T) {
 	t.Parallel()
 	c := NewClient(ClientConfig{Identity: identity(t, "ours"), Logger: slog.New(slog.DiscardHandler)})
-	for i := range 3 * maxStrangers {
+	for i := range 3 * maxRemembered {
 		c.report(strings.Repeat("x", i), "it does not fit")
 	}
-	if n := len(c.strangers); n > maxStrangers {
+	if n := len(c.incompatible); n > maxRemembered {
 		t.Errorf("%d addresses are remembered", n)
 	}
 }

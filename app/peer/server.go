@@ -60,7 +60,7 @@ type Server struct {
 // NewServer returns a server that does not listen yet.
 func NewServer(cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg, refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "habot_peer_refusals_total", Help: "Requests of other replicas, or of strangers, that were refused, by reason.",
+		Name: "habot_peer_refusals_total", Help: "Requests of other replicas, or of incompatible, that were refused, by reason.",
 	}, []string{"reason"})}
 	for _, r := range []string{reasonTLS, reasonProtocol, reasonRequest} {
 		s.refusals.WithLabelValues(r)
@@ -209,7 +209,7 @@ func (s *Server) refuse(c *gin.Context, code int, reason string, err error) {
 	c.AbortWithStatusJSON(code, complaint{err.Error()})
 }
 
-// refusedHandshakes takes what net/http has to say of connections, all of it strangers' doing, counts
+// refusedHandshakes takes what net/http has to say of connections, which is about clients that do not belong, counts
 // it, and tells it once a minute per address at debug.
 type refusedHandshakes struct {
 	slog.Handler
@@ -217,8 +217,8 @@ type refusedHandshakes struct {
 	lines *logging.Quotas
 }
 
-// maxStrangers bounds the addresses remembered.
-const maxStrangers = 256
+// maxRemembered bounds the addresses remembered.
+const maxRemembered = 256
 
 // Enabled implements slog.Handler.
 func (*refusedHandshakes) Enabled(context.Context, slog.Level) bool { return true }

@@ -425,10 +425,10 @@ func TestRefusedHandshakesAreToldOncePerAddressAndRememberedWithinBounds(t *test
 		if n := told(); n != 3 {
 			t.Errorf("told %d times, want once for each of two addresses and the unknown", n)
 		}
-		for i := range 3 * maxStrangers {
+		for i := range 3 * maxRemembered {
 			handle("http: TLS handshake error from 10.0.%d.%d:1: EOF", i/256+1, i%256)
 		}
-		if n := testutil.ToFloat64(s.server.refusals.WithLabelValues(reasonTLS)); n != 5+3*maxStrangers {
+		if n := testutil.ToFloat64(s.server.refusals.WithLabelValues(reasonTLS)); n != 5+3*maxRemembered {
 			t.Errorf("%v counted", n)
 		}
 	})
