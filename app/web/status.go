@@ -34,7 +34,7 @@ func WriteStatus(w io.Writer, s Status) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "REPLICA\tROLE\tTELEGRAM\tPRIMARY SINCE\tVERSION")
 	for _, p := range diagnosis.Replicas(s.View) {
-		role, telegram, since := string(p.Status.Role), "reachable", "-"
+		role, telegram, since := string(p.Status.Role), "reachable", ""
 		switch {
 		case !p.Reachable:
 			role, telegram = "not reachable", "unknown"
@@ -44,7 +44,7 @@ func WriteStatus(w io.Writer, s Status) {
 		if p.Reachable && p.Status.Role == election.Primary {
 			since = diagnosis.Clock(s.Since(p.Status.Primary))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Status.Name, role, telegram, since, p.Status.Version)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Status.Name, role, telegram, cmp.Or(since, "-"), p.Status.Version)
 	}
 	_ = t.Flush() // w's errors are its owner's to notice
 
