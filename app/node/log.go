@@ -9,32 +9,30 @@ import (
 	"habot/app/logging"
 )
 
-// logged is what the log has been told, so that it is told of changes alone.
+// logged is what the log has already, so that it gets changes alone.
 type logged struct {
-	role    election.Role
-	roles   *logging.Quota
+	roles   roleStory
+	quota   *logging.Quota // of lines about roles
 	roster  roster
 	peersAt election.Instant // when the roster was looked at last
 }
 
-// logRole logs a change of this replica's role. Candidacies are for debugging: without a quorum there is one
-// after the other.
+// logRole logs changes of this replica's role.
 func (n *Node) logRole(now election.Instant) {
-	st := n.machine.Status(now)
-	was := n.logged.role
-	if st.Role == was {
-		return
-	}
-	n.logged.role = st.Role
-	level, omitted, ok := slog.LevelInfo, 0, true
-	if st.Role == election.Candidate && was == election.Looking || st.Role == election.Looking && was == election.Candidate {
-		level = slog.LevelDebug
-	} else {
-		omitted, ok = n.logged.roles.Take(clock(now))
-	}
-	if ok {
-		n.cfg.Logger.Log(context.Background(), level, "role changed", "role", st.Role, "was", was, "primary", st.PrimaryName,
-			"timestamp_ns", st.Primary.Timestamp, "omitted", omitted)
+	n.logRoles(now, n.logged.roles.see(now, n.machine.Status(now)))
+}
+
+func (n *Node) logRoles(now election.Instant, changes []roleChange) {
+	for _, c := range changes {
+		level, omitted, ok := slog.LevelDebug, 0, true
+		if !c.debug {
+			level = slog.LevelInfo
+			omitted, ok = n.logged.quota.Take(clock(now))
+		}
+		if ok {
+			n.cfg.Logger.Log(context.Background(), level, "role changed", "role", c.st.Role, "was", c.was, "primary", c.st.PrimaryName,
+				"timestamp_ns", c.st.Primary.Timestamp, "omitted", omitted)
+		}
 	}
 }
 
@@ -66,6 +64,8 @@ const rosterLength = 256
 // logChange logs a new primary, and the time without one if that was measured.
 func (n *Node) logChange(c election.Change) {
 	self := c.Claim.Replica == n.cfg.Election.Self
+	now := n.cfg.Clock.Read().Now
+	n.logRoles(now, n.logged.roles.takeHeld())
 	if !c.GapMeasured() {
 		n.cfg.Logger.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason, "timestamp_ns", c.Claim.Timestamp, "self", self)
 		return

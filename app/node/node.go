@@ -145,7 +145,8 @@ func New(cfg Config) *Node {
 		done:    make(chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
-	n.logged.role, n.logged.roster, n.logged.roles = election.Joining, roster{}, newQuota()
+	n.logged.roles = roleStory{patience: cfg.Election.Lease, role: election.Joining}
+	n.logged.roster, n.logged.quota = roster{}, newQuota()
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
 	n.metrics = newMetrics(n, cfg.Registerer)
