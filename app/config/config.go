@@ -26,7 +26,7 @@ const (
 	MaxReplicas = 50
 
 	// calmLease: with a longer lease standbys may not have reported an outage of Telegram before the primary looks for a
-	// healthy one (bot/health.go).
+	// healthy one (reach/tracker.go).
 	calmLease = 4500 * time.Millisecond
 
 	maxInstances = 64

@@ -158,9 +158,7 @@ func (s *service) build() error {
 	} else if err := s.buildElection(voter, registry); err != nil {
 		return err
 	}
-	if err := s.buildBot(name, registry); err != nil {
-		return err
-	}
+	s.buildBot(name, registry)
 	if err := s.buildWeb(registry); err != nil {
 		return err
 	}
@@ -215,16 +213,12 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	return nil
 }
 
-func (s *service) buildBot(name string, registry *prometheus.Registry) (err error) {
-	s.bot, err = bot.New(bot.Config{
+func (s *service) buildBot(name string, registry *prometheus.Registry) {
+	s.bot = bot.New(bot.Config{
 		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Proxy: s.cfg.Proxy, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
 		Cluster: s.replica, Strangers: s.strangers, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
 	})
-	if err != nil {
-		return fmt.Errorf("make the bot: %w", err)
-	}
 	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
-	return nil
 }
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
@@ -255,9 +249,6 @@ func (s *service) facts() diagnosis.Facts {
 // work is what only the primary does.
 func (s *service) work(ctx context.Context, t node.Term) error {
 	defer s.supervisor.Clear("poller")
-	return s.bot.RunAsPrimary(ctx, bot.Term{ //nolint:wrapcheck // the node says what it was
-		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled, Report: t.Report,
-		Notes: t.Notes, Note: t.Note, Noted: t.Noted,
-		Within: s.supervisor.Expect,
-	})
+	t.Within = s.supervisor.Expect
+	return s.bot.RunAsPrimary(ctx, t) //nolint:wrapcheck // the node says what it was
 }

@@ -110,14 +110,10 @@ func (w *world) begin(h *host) {
 		Within: func(d time.Duration) { p.within("election", max(d, 500*time.Millisecond)) }, // as the service does
 		Halt:   func(reason string) { p.die("halt", reason) },
 	})
-	var err error
-	p.bot, err = bot.New(bot.Config{
+	p.bot = bot.New(bot.Config{
 		Token: token, APIURL: "http://telegram", Name: h.name, Version: "test", AdminChatIDs: w.opt.admins, Cluster: p.node,
 		Logger: logger, Registerer: p.reg, OnHealth: p.setHealth, Transport: wire{p},
 	})
-	if err != nil {
-		panic(err) // nothing of it depends on the schedule
-	}
 	w.count("start")
 	w.tell("%s starts as %s", h.name, p.id)
 	w.mu.Lock()
@@ -302,15 +298,13 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 	defer context.AfterFunc(p.life, stop)()
 	t0 := p.w.termBegins(p, t)
 	defer p.excuse("poller")
-	err := p.bot.RunAsPrimary(ctx, bot.Term{
-		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled,
-		Report: func(handled []int64) {
-			t.Report(handled)
-			p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
-		},
-		Notes: t.Notes, Note: t.Note, Noted: t.Noted,
-		Within: p.within,
-	})
+	report := t.Report
+	t.Report = func(handled []int64) {
+		report(handled)
+		p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
+	}
+	t.Within = p.within
+	err := p.bot.RunAsPrimary(ctx, t)
 	p.w.termEnds(t0, ctx.Err() != nil)
 	return err
 }
