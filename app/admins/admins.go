@@ -28,8 +28,10 @@ type Config struct {
 	Name    string  // of this replica, for people
 	Cluster Cluster
 	// Facts are what this replica knows now. Reaches tells whether the way to Telegram works.
-	Facts   func() diagnosis.Facts
-	Reaches func() bool
+	Facts func() diagnosis.Facts
+	// Backends is what is known of webhook backends, a line each; nil for none.
+	Backends func() []string
+	Reaches  func() bool
 	// Locate has Telegram show where a chat is, and tells of it by Moved or Stays.
 	Locate     func(ctx context.Context, chat int64)
 	Sender     *message.Sender

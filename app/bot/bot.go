@@ -4,7 +4,7 @@
 // It owns no rule of its own: which room is given what stands here, so that the product and the tests of whole replicas
 // have the same. It never decides who is primary: it is told when to run, and stops when told.
 //
-// It may import admins, builtin, diagnosis, election, intake, message, queues, reach, telegram, term and client_golang.
+// It may import admins, builtin, diagnosis, election, intake, message, queues, reach, relay, telegram, term and client_golang.
 package bot
 
 import (
@@ -26,6 +26,7 @@ import (
 	"habot/app/message"
 	"habot/app/queues"
 	"habot/app/reach"
+	"habot/app/relay"
 	"habot/app/telegram"
 	"habot/app/term"
 )
@@ -54,6 +55,16 @@ type Config struct {
 	OnHealth func(election.Health)
 	// Transport is the way to Telegram; nil stands for the real one.
 	Transport http.RoundTripper
+	// Backend is who handles updates; nil for the bot that comes along.
+	Backend *Backend
+}
+
+// Backend is webhook backends that handle updates.
+type Backend struct {
+	// Relay is what the relay is made of: backends, secret, bounds. What belongs to the bot is filled in.
+	Relay relay.Config
+	// Updates are the kinds of updates that are asked for; nil for Telegram's default set.
+	Updates []string
 }
 
 // Bot is one replica's side towards Telegram. Its methods are safe for concurrent use, but
@@ -65,6 +76,7 @@ type Bot struct {
 	sender  *message.Sender
 	admins  *admins.Admins
 	builtin *builtin.Bot
+	relay   *relay.Relay // nil for the bot that comes along
 	intake  *intake.Intake
 }
 
@@ -79,19 +91,28 @@ func New(cfg Config) *Bot {
 	b.sender = message.New(b.client, func(from, to int64) { b.admins.Moved(from, to) })
 	b.admins = admins.New(admins.Config{
 		Chats: cfg.AdminChatIDs, Name: cfg.Name, Cluster: cfg.Cluster, Facts: b.facts, Reaches: b.reach.Works,
-		Locate: func(ctx context.Context, chat int64) { b.builtin.SetAdminCommands(ctx, chat) },
+		Locate: b.locate, Backends: b.backendLines,
 		Sender: b.sender, Logger: cfg.Logger, Registerer: cfg.Registerer,
 	})
 	b.builtin = builtin.New(builtin.Config{
 		ID: ownID(cfg.Token), Name: cfg.Name, Admins: b.admins, Sender: b.sender, Caller: b.client, Username: b.reach.Username, Ask: b.reach.GetMe,
 		Redact: b.client.Redact, Facts: b.facts, Logger: cfg.Logger,
 	})
-	b.intake = intake.New(intake.Config{
-		Caller: b.client, Reach: b.reach, Allowed: builtin.Allowed(), Greet: b.builtin.SetCommands, Logger: cfg.Logger, Registerer: cfg.Registerer,
-		Consumer: func(t *intake.Task) intake.Consumer {
-			return b.queues(t, b.builtin.Handler(t), builtin.Slots, builtin.Patience)
-		},
-	})
+	handled := intake.Config{Caller: b.client, Reach: b.reach, Logger: cfg.Logger, Registerer: cfg.Registerer}
+	if cfg.Backend == nil {
+		handled.Allowed, handled.Greet = builtin.Allowed(), b.builtin.SetCommands
+		handled.Consumer = func(t *intake.Task) intake.Consumer {
+			return b.queues(t, b.admins.Handler(b.builtin.Handler(t), t.Through), builtin.Slots, builtin.Patience)
+		}
+	} else {
+		b.relay = b.newRelay(cfg.Backend.Relay)
+		handled.Allowed = cfg.Backend.Updates
+		handled.Consumer = func(t *intake.Task) intake.Consumer {
+			r := cfg.Backend.Relay
+			return b.queues(t, b.admins.Handler(b.relay.Handler(t.Change.Claim.Timestamp), t.Through), r.Parallel, r.Timeout)
+		}
+	}
+	b.intake = intake.New(handled)
 	return b
 }
 
@@ -104,7 +125,7 @@ func (b *Bot) queues(t *intake.Task, h queues.Handler, slots int, patience time.
 
 // facts are what this replica knows now.
 func (b *Bot) facts() diagnosis.Facts {
-	f := diagnosis.Facts{View: b.cfg.Cluster.View(), Trouble: b.reach.Trouble()}
+	f := diagnosis.Facts{View: b.cfg.Cluster.View(), Trouble: b.reach.Trouble(), NoBackend: b.NoBackend()}
 	if b.cfg.Strangers != nil {
 		f.Incompatible = b.cfg.Strangers()
 	}
@@ -127,6 +148,36 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t term.Term) error {
 	b.admins.TookOver()
 	b.intake.Run(ctx, t)
 	return nil
+}
+
+// NoBackend is why no webhook backend takes updates; empty if one does, or if none is configured.
+func (b *Bot) NoBackend() string {
+	if b.relay == nil {
+		return ""
+	}
+	if err := b.relay.Readiness().Ready; err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// Backends is what is known of webhook backends; nil if none is configured.
+func (b *Bot) Backends() *relay.Snapshot {
+	if b.relay == nil {
+		return nil
+	}
+	s := b.relay.Snapshot()
+	return &s
+}
+
+// RunBackends watches webhook backends until ctx ends; then it returns nil. It runs on every replica, primary or not.
+func (b *Bot) RunBackends(ctx context.Context) error {
+	if b.relay == nil {
+		<-ctx.Done()
+		return nil
+	}
+	defer b.relay.Close()
+	return b.relay.Run(ctx) //nolint:wrapcheck // it has none
 }
 
 // RunProbe watches the way to Telegram while this replica is not primary, until ctx ends; then it returns nil.

@@ -389,10 +389,15 @@ func newFixtureOn(t *testing.T, way http.RoundTripper, admins ...int64) *fixture
 
 func newFixtureNamed(t *testing.T, name string, way http.RoundTripper, admins ...int64) *fixture {
 	t.Helper()
+	return newFixtureConfigured(t, func(cfg *Config) { cfg.Name, cfg.Transport, cfg.AdminChatIDs = name, way, admins })
+}
+
+func newFixtureConfigured(t *testing.T, configure func(*Config)) *fixture {
+	t.Helper()
 	f := &fixture{t: t, cluster: &cluster{}, logs: &logBuffer{}, reg: prometheus.NewRegistry()}
-	b := New(Config{
-		Token: testToken, APIURL: "https://api.telegram.org", Name: name, Version: "1.2.3",
-		AdminChatIDs: admins, Cluster: f.cluster, Registerer: f.reg, Transport: way,
+	cfg := Config{
+		Token: testToken, APIURL: "https://api.telegram.org", Name: "habot-bot-1", Version: "1.2.3",
+		Cluster: f.cluster, Registerer: f.reg,
 		Logger: slog.New(slog.NewTextHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnHealth: func(h election.Health) {
 			f.mu.Lock()
@@ -402,8 +407,9 @@ func newFixtureNamed(t *testing.T, name string, way http.RoundTripper, admins ..
 				f.health = append(f.health, healthChange{h, time.Now()})
 			}
 		},
-	})
-	f.bot = b
+	}
+	configure(&cfg)
+	f.bot = New(cfg)
 	t.Cleanup(f.expectNoToken)
 	return f
 }

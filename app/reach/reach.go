@@ -96,6 +96,11 @@ func (r *Reach) inTerm() bool {
 	return r.polling
 }
 
+// Backends takes in whether a webhook backend takes connections; why is empty if one does.
+func (r *Reach) Backends(why string) {
+	r.note(func(t *tracker, now time.Time) { t.backends.seen(now, t.polling, why) })
+}
+
 // Polled takes in that Telegram has answered a poll well.
 func (r *Reach) Polled() {
 	r.note(func(t *tracker, now time.Time) {
@@ -232,11 +237,10 @@ func (r *Reach) note(f func(*tracker, time.Time)) {
 	if r.later != nil {
 		r.later.Stop()
 	}
-	if at := r.tracker.turnsBad(); at.After(now) {
+	if at := r.tracker.changes(now); !at.IsZero() {
 		r.later = time.AfterFunc(at.Sub(now), func() { r.note(func(*tracker, time.Time) {}) })
 	}
-	h := r.tracker.health(now)
-	switch {
+	switch h := r.tracker.telegram(now); {
 	case !h.OK && !r.lost:
 		r.lost = true
 		r.cfg.Logger.Warn("Telegram unreachable", "detail", h.Detail)
@@ -244,7 +248,7 @@ func (r *Reach) note(f func(*tracker, time.Time)) {
 		r.lost = false
 		r.cfg.Logger.Info("Telegram reachable again")
 	}
-	r.tell(now, h)
+	r.tell(now, r.tracker.health(now))
 }
 
 // tell passes on a health that has changed. One that is good names the trouble in its detail: standbys do not poll, and

@@ -54,6 +54,53 @@ type tracker struct {
 	probesFailed int
 	probesSince  time.Time // when the first of these failed
 	wellSince    time.Time // since when probes succeed again; zero if they do not, or it is no matter
+	backends     backends
+}
+
+// backends is what is known of webhook backends: whether one takes connections. Replicas know equally much of that, whether
+// they are primary or not, so a takeover mends only what is wrong between this replica and all backends. When all backends
+// are gone nothing may move, for which the times are as above: a standby's probe notices within six seconds, and it says so
+// at once; a primary says so after failingFor. Once a backend is back a primary says so at once, a standby after wellFor.
+type backends struct {
+	goneSince time.Time // zero while one takes connections
+	backSince time.Time // since when one does again; zero if none does, or it is no matter
+	detail    string
+}
+
+// seen takes in, at now, whether a backend takes connections; why is empty if one does.
+func (b *backends) seen(now time.Time, polling bool, why string) {
+	switch {
+	case why != "":
+		if b.goneSince.IsZero() || !b.backSince.IsZero() && !b.missing(now, polling) { // otherwise the same absence goes on
+			b.goneSince = now
+		}
+		b.backSince, b.detail = time.Time{}, why
+	case !b.goneSince.IsZero() && b.backSince.IsZero():
+		b.backSince = now
+	}
+}
+
+// bad is from when to when health is bad for want of backends; zero times if it is not, or without an end yet.
+func (b *backends) bad(polling bool) (from, until time.Time) {
+	if b.goneSince.IsZero() {
+		return from, until
+	}
+	from = b.goneSince
+	if polling {
+		from = from.Add(failingFor)
+	}
+	if !b.backSince.IsZero() {
+		if until = b.backSince; !polling {
+			until = until.Add(wellFor)
+		}
+	}
+	return from, until
+}
+
+// missing tells whether health is bad for want of backends.
+func (b *backends) missing(now time.Time, polling bool) bool {
+	from, until := b.bad(polling)
+	return !from.IsZero() && !now.Before(from) && (until.IsZero() || now.Before(until))
 }
 
 // roleBegan puts what was seen before aside until a poll tells: it may be old, and a role that is given back unused
@@ -62,7 +109,7 @@ func (t *tracker) roleBegan() { t.polling = true }
 
 // reached takes in that Telegram answered a poll, if only that it does not want to be polled now: polls that failed
 // before and those that fail later are not one failure.
-func (t *tracker) reached() { *t = tracker{polling: t.polling, slow: t.slow} }
+func (t *tracker) reached() { *t = tracker{polling: t.polling, slow: t.slow, backends: t.backends} }
 
 // patience is failingFor, or longer where answers are slow: an outage that short is over before the next poll can tell.
 func (t *tracker) patience() time.Duration { return failingFor + t.slow }
@@ -126,7 +173,30 @@ func (t *tracker) turnsBad() time.Time {
 	return t.failingSince.Add(t.patience())
 }
 
+// changes is when health changes next by itself; zero if it does not.
+func (t *tracker) changes(now time.Time) (next time.Time) {
+	from, until := t.backends.bad(t.polling)
+	if !until.IsZero() && until.Before(from) {
+		from, until = time.Time{}, time.Time{} // one was back before it mattered
+	}
+	for _, at := range []time.Time{t.turnsBad(), from, until} {
+		if at.After(now) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+// health is that of the way to Telegram, and of the ways to the backends.
 func (t *tracker) health(now time.Time) election.Health {
+	if h := t.telegram(now); !h.OK || !t.backends.missing(now, t.polling) {
+		return h
+	}
+	return election.Health{Detail: t.backends.detail}
+}
+
+// telegram is the health of the way to Telegram alone.
+func (t *tracker) telegram(now time.Time) election.Health {
 	switch {
 	case t.failing(now), !t.polling && now.Before(t.coolUntil):
 		return election.Health{Detail: "polling Telegram fails: " + t.detail}

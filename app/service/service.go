@@ -22,6 +22,7 @@ import (
 	"habot/app/listener"
 	"habot/app/node"
 	"habot/app/peer"
+	"habot/app/relay"
 	"habot/app/supervise"
 	"habot/app/web"
 )
@@ -217,8 +218,25 @@ func (s *service) buildBot(name string, registry *prometheus.Registry) {
 	s.bot = bot.New(bot.Config{
 		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Proxy: s.cfg.Proxy, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
 		Cluster: s.replica, Strangers: s.strangers, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
+		Backend: s.backend(),
 	})
 	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
+	if len(s.cfg.Backends) > 0 {
+		s.components = append(s.components, supervise.Component{Name: "backends", Run: s.bot.RunBackends})
+	}
+}
+
+// backend is who handles updates; nil for the bot that comes along.
+func (s *service) backend() *bot.Backend {
+	if len(s.cfg.Backends) == 0 {
+		return nil
+	}
+	return &bot.Backend{
+		Relay: relay.Config{
+			Backends: s.cfg.Backends, Secret: s.cfg.BackendSecret, Timeout: s.cfg.BackendTimeout, Parallel: s.cfg.BackendParallel,
+		},
+		Updates: s.cfg.BackendUpdates,
+	}
 }
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
@@ -239,7 +257,7 @@ func (s *service) buildWeb(registry *prometheus.Registry) error {
 
 // facts are what this replica knows now.
 func (s *service) facts() diagnosis.Facts {
-	f := diagnosis.Facts{View: s.replica.View(), Trouble: s.bot.Trouble(), Failing: s.supervisor.Failing()}
+	f := diagnosis.Facts{View: s.replica.View(), Trouble: s.bot.Trouble(), NoBackend: s.bot.NoBackend(), Failing: s.supervisor.Failing()}
 	if s.strangers != nil {
 		f.Incompatible = s.strangers()
 	}

@@ -41,7 +41,7 @@ func New(cfg Config) *Client {
 	}
 	c := &Client{api: cfg.APIURL, redact: redaction(cfg.Token, cfg.Proxy), metrics: newMetrics(cfg.Registerer)}
 	c.http = &http.Client{Transport: &transport{
-		base: cfg.Transport, token: cfg.Token, redact: c.redact, userAgent: userAgent(cfg.Version, cfg.Name), metrics: c.metrics,
+		base: cfg.Transport, token: cfg.Token, redact: c.redact, userAgent: UserAgent(cfg.Version, cfg.Name), metrics: c.metrics,
 		isAdmin: cfg.IsAdmin,
 	}}
 	return c

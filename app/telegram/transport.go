@@ -250,8 +250,8 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err //nolint:wrapcheck // io.EOF must stay what it is
 }
 
-// userAgent names the replica to whoever keeps account on the other side.
-func userAgent(version, name string) string {
+// UserAgent names the replica to whoever keeps account on the other side.
+func UserAgent(version, name string) string {
 	ascii := strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' || r == '(' || r == ')' {
 			return -1

@@ -45,7 +45,7 @@ func TestUserAgentNamesVersionAndReplica(t *testing.T) {
 		"a)(b":        "habot/1 (ab)",
 		"käse":        "habot/1 (kse)",
 	} {
-		if got := userAgent("1", name); got != want {
+		if got := UserAgent("1", name); got != want {
 			t.Errorf("userAgent for %q is %q, want %q", name, got, want)
 		}
 	}
