@@ -63,7 +63,7 @@ func (a *Admins) TookOver() {
 func (a *Admins) snapshot(busy bool) notify.Snapshot {
 	f := a.cfg.Facts()
 	return notify.Snapshot{
-		View: f.View, Incompatible: f.Incompatible, Trouble: f.Trouble,
+		View: f.View, Incompatible: f.Incompatible, Trouble: f.Trouble, NoBackend: f.NoBackend,
 		CanSend: !busy && a.cfg.Reaches() && f.Trouble != diagnosis.TroubleToken,
 	}
 }
