@@ -104,7 +104,7 @@ func (a *Admins) notifyAdmin(ctx context.Context, chat int64, text string) {
 
 // notifyPace is that of messages to admins, for which no update waits.
 func notifyPace() message.Pace {
-	return message.Pace{Longest: notifyBackOff, Begin: func(time.Duration) {}, Pause: sleep}
+	return message.Pace{Longest: notifyBackOff, Begin: func(time.Duration) {}, Pause: func(ctx context.Context, d time.Duration, _ bool) bool { return sleep(ctx, d) }}
 }
 
 func notifyOutcome(v telegram.Verdict) string {

@@ -15,16 +15,15 @@ import (
 // ownCommand begins each message that is habot's own, with any backend. All else goes to the backend.
 const ownCommand = "/habot"
 
-// Handler answers the operating commands of admin chats, and gives all other updates to next. through returns a channel that
-// is closed when requests get through to Telegram again, nil while they do.
-func (a *Admins) Handler(next queues.Handler, through func() <-chan struct{}) queues.Handler {
-	return handler{a, next, through}
+// Handler answers the operating commands of admin chats in a term, and gives all other updates to next.
+func (a *Admins) Handler(next queues.Handler, t message.Term) queues.Handler {
+	return handler{a, next, t}
 }
 
 type handler struct {
 	*Admins
-	next    queues.Handler
-	through func() <-chan struct{}
+	next queues.Handler
+	term message.Term
 }
 
 // written is what the commands need of a message.
@@ -68,7 +67,7 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 	}
 	text, done := h.operate(ctx, u.Chat, words[1:])
 	for _, part := range message.HTML(to, text) {
-		switch v, err := h.cfg.Sender.Send(ctx, part, message.InTurn(t, h.through)); v {
+		switch v, err := h.cfg.Sender.Send(ctx, part, message.InTurn(t, h.term, u.ID)); v {
 		case telegram.Fine:
 		case telegram.Over:
 			return update.Failed, done // what was done is not done again for want of an answer

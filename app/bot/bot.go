@@ -48,9 +48,9 @@ type Config struct {
 	Cluster      Cluster
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer
-	// Strangers are instances met lately that cannot even be asked who they are, a line each, for people;
+	// IncompatiblePeers are instances met lately that cannot even be asked who they are, a line each, for people;
 	// nil for none.
-	Strangers func() []string
+	IncompatiblePeers func() []string
 	// OnHealth is called on each change of health, never concurrently: of its detail alone once in detailEvery.
 	OnHealth func(election.Health)
 	// Transport is the way to Telegram; nil stands for the real one.
@@ -102,14 +102,14 @@ func New(cfg Config) *Bot {
 	if cfg.Backend == nil {
 		handled.Allowed, handled.Greet = builtin.Allowed(), b.builtin.SetCommands
 		handled.Consumer = func(t *intake.Task) intake.Consumer {
-			return b.queues(t, b.admins.Handler(b.builtin.Handler(t), t.Through), builtin.Slots, builtin.Patience)
+			return b.queues(t, b.admins.Handler(b.builtin.Handler(t), t), builtin.Slots, builtin.Patience)
 		}
 	} else {
 		b.relay = b.newRelay(cfg.Backend.Relay)
 		handled.Allowed = cfg.Backend.Updates
 		handled.Consumer = func(t *intake.Task) intake.Consumer {
 			r := cfg.Backend.Relay
-			return b.queues(t, b.admins.Handler(b.relay.Handler(t.Change.Claim.Timestamp), t.Through), r.Parallel, r.Timeout)
+			return b.queues(t, b.admins.Handler(b.relay.Handler(t.Change.Claim.Timestamp), t), r.Parallel, r.Timeout)
 		}
 	}
 	b.intake = intake.New(handled)
@@ -126,8 +126,8 @@ func (b *Bot) queues(t *intake.Task, h queues.Handler, slots int, patience time.
 // facts are what this replica knows now.
 func (b *Bot) facts() diagnosis.Facts {
 	f := diagnosis.Facts{View: b.cfg.Cluster.View(), Trouble: b.reach.Trouble(), NoBackend: b.NoBackend()}
-	if b.cfg.Strangers != nil {
-		f.Incompatible = b.cfg.Strangers()
+	if b.cfg.IncompatiblePeers != nil {
+		f.Incompatible = b.cfg.IncompatiblePeers()
 	}
 	return f
 }

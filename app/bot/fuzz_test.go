@@ -75,7 +75,7 @@ func FuzzTelegramAnswers(f *testing.F) {
 			}
 		}
 		expectJudged(t, b.reach.GetMe(t.Context(), time.Minute), broken || status >= 500)
-		v, err := b.sender.Send(telegram.WithLease(t.Context(), func() bool { return false }), message.Message{To: message.Place{Chat: 1}, Text: "x"}, message.Pace{Begin: func(time.Duration) {}, Pause: func(context.Context, time.Duration) bool { return false }})
+		v, err := b.sender.Send(telegram.WithLease(t.Context(), func() bool { return false }), message.Message{To: message.Place{Chat: 1}, Text: "x"}, message.Pace{Begin: func(time.Duration) {}, Pause: func(context.Context, time.Duration, bool) bool { return false }})
 		if v != telegram.Over || !errors.Is(err, telegram.ErrLeaseLost) {
 			t.Errorf("without a lease something was sent: %v, %v", v, err)
 		}

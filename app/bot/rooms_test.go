@@ -39,6 +39,9 @@ const (
 	longBound    = 8 * time.Second
 	waitBound    = 4 * time.Second
 
+	maxKept      = 200
+	maxKeptBytes = 48 << 10
+
 	failingFor   = 12 * time.Second
 	coolDown     = time.Minute
 	probeEvery   = 5 * time.Second

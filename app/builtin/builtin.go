@@ -61,8 +61,7 @@ func Allowed() []string { return []string{telego.MessageUpdates} }
 
 // Term is what the bot needs of a term; a task of intake is one.
 type Term interface {
-	// Through returns a channel that is closed when requests get through to Telegram again; nil while they do.
-	Through() <-chan struct{}
+	message.Term
 	// Parts is how many parts of the answer to an update have been sent. PartSent takes note of one more that was not the last.
 	Parts(id int64) int
 	PartSent(id int64)
@@ -87,7 +86,7 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 	if len(replies) == 0 {
 		return update.Ignored, true
 	}
-	pace := message.InTurn(t, h.term.Through)
+	pace := message.InTurn(t, h.term, u.ID)
 	for i := h.term.Parts(u.ID); i < len(replies); i++ {
 		switch v, err := h.cfg.Sender.Send(ctx, replies[i], pace); v {
 		case telegram.Fine:

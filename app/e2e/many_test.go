@@ -349,3 +349,35 @@ func TestMany(t *testing.T) {
 		})
 	}
 }
+
+var manyContainers = flag.Int("containers", 0, "TestManyContainers: how many replicas; 0: none")
+
+// TestManyContainers is TestMany with containers: the engine's own work is part of it.
+func TestManyContainers(t *testing.T) {
+	n := *manyContainers
+	if n == 0 {
+		t.Skip("-containers says none")
+	}
+	s := newStack(t, "habote2e-many", "REPLICAS="+strconv.Itoa(n), "SIMULATOR_RATE="+strconv.Itoa(manyLoad))
+	s.settled(t, n)
+	var ids []string
+	for _, r := range s.replicas(t) {
+		ids = append(ids, r.container)
+	}
+	docker(t, append([]string{"kill"}, ids...)...)
+	from := s.report(t).Polls + 1
+	began := time.Now()
+	docker(t, append([]string{"start"}, ids...)...)
+	t.Logf("the engine has started %d containers after %.1f s", n, time.Since(began).Seconds())
+	first := s.takeover(t, "", from, began)
+	t.Logf("FIGURE %d containers started together: first poll after %.1f s", n, first.Start.Sub(began).Seconds())
+	var took figures
+	for range *manyKills {
+		primary, _ := s.settled(t, n)
+		time.Sleep(2 * time.Second)
+		from, killed := s.report(t).Polls, time.Now()
+		signal(syscall.SIGKILL)(t, primary)
+		took = append(took, s.takeover(t, primary.name, from, killed).Start.Sub(killed))
+	}
+	took.tell(t, fmt.Sprintf("kill -9 of the primary of %d containers, to the next poll", n), time.Second, 2*time.Second)
+}

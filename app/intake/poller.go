@@ -108,6 +108,9 @@ func (t *Task) Parts(id int64) int { return t.r.sent(int(id)) }
 // PartSent takes note, for a successor too, that one more part was sent, and it was not the last.
 func (t *Task) PartSent(id int64) { t.r.partSent(int(id)) }
 
+// Limited takes note whether an update in hand waits because Telegram limits its chat.
+func (t *Task) Limited(id int64, waits bool) { t.r.limits(id, waits) }
+
 // Took measures how long an update that is handled has taken.
 func (t *Task) Took(u update.Update, _ update.Outcome, took time.Duration) {
 	m := t.r.in.metrics
@@ -133,11 +136,14 @@ type run struct {
 	measuring atomic.Bool
 	measured  atomic.Int64 // when Telegram answered such a question last, in ns
 
-	handled chan struct{} // told when an update is handled
+	stirred chan struct{} // told when an update is handled, or waits
 
-	mu    sync.Mutex
-	book  *ledger
-	parts map[int]int // of the answers to updates in hand, those that have been sent, but for 0
+	mu      sync.Mutex
+	book    *ledger
+	inHand  map[int]update.Update // given to the consumer and not done
+	limited map[queue]bool        // whose first update waits because Telegram limits its chat
+	kept    backlog
+	parts   map[int]int // of the answers to updates in hand, those that have been sent, but for 0
 	// mended is closed when a poll succeeds again; nil while they do.
 	mended chan struct{}
 }
@@ -145,8 +151,8 @@ type run struct {
 // Run polls and has updates handled until Drain is closed or ctx ends. When ctx ends nothing leaves any
 // more. It returns only after its last request has ended: then the replica is silent.
 func (in *Intake) Run(ctx context.Context, t term.Term) {
-	r := &run{in: in, reach: in.cfg.Reach, term: t, book: newLedger(t.Handled), handled: make(chan struct{}, 1), parts: map[int]int{}}
-	r.inherit(t.Notes)
+	r := &run{in: in, reach: in.cfg.Reach, term: t, book: newLedger(t.Handled), stirred: make(chan struct{}, 1), parts: map[int]int{},
+		inHand: map[int]update.Update{}, limited: map[queue]bool{}}
 	if r.reach.TermBegan() {
 		r.failures = 1 // the first poll is to tell soon
 	}
@@ -164,15 +170,18 @@ func (in *Intake) Run(ctx context.Context, t term.Term) {
 		}
 	}()
 
-	greeted := in.cfg.Greet == nil
+	gathered := false
 	for polling.Err() == nil {
 		updates, ok := r.poll(polling)
 		if !ok {
 			continue
 		}
-		if !greeted {
-			greeted = true
-			r.besides.Go(func() { in.cfg.Greet(polling) })
+		if !gathered {
+			gathered = true
+			if in.cfg.Greet != nil {
+				r.besides.Go(func() { in.cfg.Greet(polling) })
+			}
+			r.gather(polling, ctx)
 		}
 		r.take(ctx, updates) // each looks at the lease itself before it is handled
 		r.await(polling)
@@ -180,24 +189,49 @@ func (in *Intake) Run(ctx context.Context, t term.Term) {
 	r.finish(ctx)
 }
 
+// gatherBound is for what Gather waits.
+const gatherBound = 2 * time.Second
+
+// gather takes in what earlier terms have left to do, before anything newer is handled: so each queue is handled in order. What
+// turns up later is taken in then.
+func (r *run) gather(polling, working context.Context) {
+	r.term.Within(pollLoop, gatherBound+slack)
+	r.term.Gather(polling)
+	r.inherit(working, r.term.Notes)
+	now, cancel := context.WithCancel(polling)
+	cancel()
+	for r.takeLate(now, working) { // a replica that has handed in one term's may know another's
+		r.term.Within(pollLoop, gatherBound+slack)
+		r.term.Gather(polling)
+	}
+	r.besides.Go(func() {
+		for r.takeLate(polling, working) {
+		}
+	})
+}
+
 // take gives what is new of a poll's answer to the consumer.
 func (r *run) take(ctx context.Context, updates []update.Update) {
-	var fresh []update.Update
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	now := time.Now()
 	for _, u := range updates {
 		switch id := int(u.ID); {
 		case r.book.knows(id):
 		case r.book.take(id, now):
-			r.in.metrics.updates.WithLabelValues(string(update.Skipped)).Inc()
+			if r.book.handled[id] {
+				r.in.metrics.updates.WithLabelValues(string(update.Skipped)).Inc()
+			}
 		default:
-			fresh = append(fresh, u)
+			r.enqueue(ctx, u)
 		}
 	}
-	r.mu.Unlock()
-	if len(fresh) > 0 {
-		r.consumer.Consume(ctx, fresh, r.done)
-	}
+}
+
+// enqueue gives an update to the consumer. r.mu MUST be held: the order is that in which updates are taken in.
+func (r *run) enqueue(ctx context.Context, u update.Update) {
+	r.inHand[int(u.ID)] = u
+	r.consumer.Consume(ctx, []update.Update{u}, r.done)
 }
 
 // done takes note that an update is handled.
@@ -205,14 +239,20 @@ func (r *run) done(id int64, o update.Outcome) {
 	r.mu.Lock()
 	r.book.done(int(id), time.Now())
 	r.term.Report(r.book.ids()) // under the lock: an older report must not overtake a newer one
-	if r.parts[int(id)] > 0 {
+	if kept := r.kept.remove(int(id)); kept || r.parts[int(id)] > 0 {
 		delete(r.parts, int(id))
 		r.note()
 	}
+	delete(r.inHand, int(id))
 	r.mu.Unlock()
+	r.stir()
 	r.in.metrics.updates.WithLabelValues(string(o)).Inc()
+}
+
+// stir has the poll loop look again at what is in hand.
+func (r *run) stir() {
 	select {
-	case r.handled <- struct{}{}:
+	case r.stirred <- struct{}{}:
 	default:
 	}
 }
@@ -244,6 +284,7 @@ func (r *run) await(ctx context.Context) {
 	r.term.Within(pollLoop, pollStuck+slack)
 	start := time.Now()
 	for {
+		again := r.secure()
 		r.mu.Lock()
 		idle, d := r.book.idle(), pollStuck
 		if r.book.offset != 0 {
@@ -253,9 +294,12 @@ func (r *run) await(ctx context.Context) {
 		if d -= time.Since(start); idle || d <= 0 {
 			return
 		}
+		if again > 0 {
+			d = min(d, again)
+		}
 		t := time.NewTimer(d)
 		select {
-		case <-r.handled:
+		case <-r.stirred:
 		case <-t.C:
 		case <-ctx.Done():
 		}
@@ -452,12 +496,14 @@ func (r *run) confirm(ctx context.Context) {
 	}
 }
 
-// sleep waits, until ctx ends at most.
-func sleep(ctx context.Context, d time.Duration) {
+// sleep waits; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }

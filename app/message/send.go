@@ -47,8 +47,8 @@ type Pace struct {
 	Longest time.Duration
 	// Begin is called before each attempt with what bounds it.
 	Begin func(bound time.Duration)
-	// Pause is the wait between two attempts; false if there is to be none.
-	Pause func(ctx context.Context, d time.Duration) bool
+	// Pause is the wait between two attempts, which Telegram may have asked for; false if there is to be none.
+	Pause func(ctx context.Context, d time.Duration, asked bool) bool
 }
 
 // Caller calls methods of the Bot API; *telegram.Client is one.
@@ -108,7 +108,7 @@ func (s *Sender) Send(ctx context.Context, m Message, p Pace) (telegram.Verdict,
 		if !again {
 			return v, fmt.Errorf("give up after %v: %w", GiveUpAfter, err)
 		}
-		if !p.Pause(ctx, d) {
+		if !p.Pause(ctx, d, v == telegram.Limited) {
 			return telegram.Over, err
 		}
 	}

@@ -58,13 +58,13 @@ type Client struct {
 
 	refused *prometheus.CounterVec
 
-	mu        sync.Mutex
-	reports   *logging.Quotas     // of addresses that do not fit: one a minute
-	strangers map[string]stranger // by address
+	mu           sync.Mutex
+	reports      *logging.Quotas             // of addresses that do not fit: one a minute
+	incompatible map[string]incompatiblePeer // by address
 }
 
-// stranger is an instance that does not fit.
-type stranger struct {
+// incompatiblePeer is an instance that cannot take part with this replica.
+type incompatiblePeer struct {
 	what string
 	met  time.Time
 }
@@ -79,9 +79,9 @@ func NewClient(cfg ClientConfig) *Client {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3},
 	}
 	c := &Client{
-		cfg:       cfg,
-		reports:   logging.NewQuotas(1, time.Minute),
-		strangers: map[string]stranger{},
+		cfg:          cfg,
+		reports:      logging.NewQuotas(1, time.Minute),
+		incompatible: map[string]incompatiblePeer{},
 		http: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport: &http.Transport{
@@ -115,12 +115,13 @@ const (
 	requestStatus     = "status"
 	requestClaim      = "claim"
 	requestEnd        = "end"
+	requestLeave      = "leave"
 	requestProgress   = "progress"
 	requestSwitchover = "switchover"
 )
 
 func requests() []string {
-	return []string{requestStatus, requestClaim, requestEnd, requestProgress, requestSwitchover}
+	return []string{requestStatus, requestClaim, requestEnd, requestLeave, requestProgress, requestSwitchover}
 }
 
 // Close drops idle connections.
@@ -167,12 +168,24 @@ func (c *Client) End(ctx context.Context, addr string, req election.EndRequest) 
 	return nil
 }
 
-// Progress tells a replica what has been handled.
-func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) error {
-	if _, err := call[none](ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, nil); err != nil {
-		return fmt.Errorf("tell %s the progress: %w", addr, err)
+// Leave tells a replica that this one leaves, or has left. A replica of version 1.0.0 knows no such request and
+// refuses it.
+func (c *Client) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	a, err := call(ctx, c, requestLeave, http.MethodPost, addr, pathLeave, req, checkLeaveAnswer)
+	if err != nil {
+		return a, fmt.Errorf("leave %s: %w", addr, err)
 	}
-	return nil
+	c.recognise(addr, a.From.Replica)
+	return a, nil
+}
+
+// Progress tells a replica what has been handled, and returns what it knows beyond that.
+func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
+	a, err := call(ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, checkProgressAnswer)
+	if err != nil {
+		return a, fmt.Errorf("tell %s the progress: %w", addr, err)
+	}
+	return a, nil
 }
 
 // Switchover asks the primary at addr to hand over.
@@ -223,7 +236,7 @@ func call[A any](ctx context.Context, c *Client, request, method, addr, path str
 	if resp.StatusCode/100 != 2 {
 		return answer, c.refusal(addr, request, resp)
 	}
-	if check == nil {
+	if check == nil || request == requestProgress && resp.StatusCode == http.StatusNoContent { // version 1.0.0 knows nothing more
 		return answer, nil
 	}
 	return decode(resp.Body, check)
@@ -273,23 +286,23 @@ func (c *Client) report(addr, what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if len(c.strangers) >= maxStrangers {
-		clear(c.strangers)
+	if len(c.incompatible) >= maxRemembered {
+		clear(c.incompatible)
 	}
-	c.strangers[addr] = stranger{what, now}
+	c.incompatible[addr] = incompatiblePeer{what, now}
 	if _, ok := c.reports.Take(now, addr); !ok {
 		return
 	}
 	c.cfg.Logger.Warn(what, "addr", addr)
 }
 
-// Strangers are the instances met within the last time that do not fit, a line each for people, by address:
+// IncompatiblePeers are the instances met within the last time that do not fit, a line each for people, by address:
 // of another bot, or of another version of the protocol.
-func (c *Client) Strangers(within time.Duration) []string {
+func (c *Client) IncompatiblePeers(within time.Duration) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var lines []string
-	for addr, s := range c.strangers {
+	for addr, s := range c.incompatible {
 		if time.Since(s.met) <= within {
 			lines = append(lines, addr+": "+s.what)
 		}

@@ -32,11 +32,20 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 		if err != nil || a != claimAnswer() {
 			t.Errorf("answer %+v, %v", a, err)
 		}
-		if err := errors.Join(c.End(ctx, "b:7175", endRequest("a")), c.Progress(ctx, "b:7175", progress()),
-			c.Switchover(ctx, "b:7175", "habot-bot-3")); err != nil {
+		l, err := c.Leave(ctx, "b:7175", leaveRequest("a"))
+		if err != nil || l != leaveAnswer() {
+			t.Errorf("answer %+v, %v", l, err)
+		}
+		if err := c.End(ctx, "b:7175", endRequest("a")); err != nil {
 			t.Error(err)
 		}
-		want := []any{"status", claimRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
+		if a, err := c.Progress(ctx, "b:7175", progress()); err != nil || a.Unknown == nil || !reflect.DeepEqual(*a.Unknown, progress()) {
+			t.Errorf("answer %+v, %v", a, err)
+		}
+		if err := c.Switchover(ctx, "b:7175", "habot-bot-3"); err != nil {
+			t.Error(err)
+		}
+		want := []any{"status", claimRequest("a"), leaveRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
 		if !reflect.DeepEqual(s.replica.took, want) {
 			t.Errorf("took %+v, want %+v", s.replica.took, want)
 		}
@@ -111,18 +120,18 @@ func TestReplicaOfAnotherVersionIsReportedOnceAMinute(t *testing.T) {
 						t.Errorf("got %v, want ErrProtocol", err)
 					}
 				}
-				if err := c.Progress(t.Context(), "b:7175", progress()); !errors.Is(err, ErrProtocol) {
+				if _, err := c.Progress(t.Context(), "b:7175", progress()); !errors.Is(err, ErrProtocol) {
 					t.Errorf("got %v, want ErrProtocol", err)
 				}
 				if n := log.count(slog.LevelWarn, "another version"); n != 1 {
 					t.Errorf("reported %d times", n)
 				}
 				want := []string{"b:7175: a replica speaks another version of the protocol"}
-				if got := c.Strangers(time.Minute); !slices.Equal(got, want) {
-					t.Errorf("strangers are %q, want %q", got, want)
+				if got := c.IncompatiblePeers(time.Minute); !slices.Equal(got, want) {
+					t.Errorf("incompatible are %q, want %q", got, want)
 				}
 				time.Sleep(time.Minute + 1)
-				if got := c.Strangers(time.Minute); len(got) != 0 {
+				if got := c.IncompatiblePeers(time.Minute); len(got) != 0 {
 					t.Errorf("%q were met lately", got)
 				}
 			})
@@ -195,10 +204,10 @@ func TestOnlySuccessIsSuccess(t *testing.T) {
 func TestReportsAreRememberedWithinBounds(t *testing.T) {
 	t.Parallel()
 	c := NewClient(ClientConfig{Identity: identity(t, "ours"), Logger: slog.New(slog.DiscardHandler)})
-	for i := range 3 * maxStrangers {
+	for i := range 3 * maxRemembered {
 		c.report(strings.Repeat("x", i), "it does not fit")
 	}
-	if n := len(c.strangers); n > maxStrangers {
+	if n := len(c.incompatible); n > maxRemembered {
 		t.Errorf("%d addresses are remembered", n)
 	}
 }
@@ -247,12 +256,12 @@ func TestWhatIsRefusedAsNotValidIsCountedAndReported(t *testing.T) {
 		p := progress()
 		p.Handled = make([]int64, election.MaxHandled+1)
 		for range 3 {
-			if err := c.Progress(t.Context(), "b:7175", p); err == nil {
+			if _, err := c.Progress(t.Context(), "b:7175", p); err == nil {
 				t.Error("taken")
 			}
 		}
 		p.Handled = p.Handled[:election.MaxHandled]
-		if err := c.Progress(t.Context(), "b:7175", p); err != nil {
+		if _, err := c.Progress(t.Context(), "b:7175", p); err != nil {
 			t.Error(err)
 		}
 		s.replica.err = election.ErrNotPrimary

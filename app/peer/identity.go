@@ -26,7 +26,7 @@ type Identity struct {
 
 // NewIdentity derives the identity from secrets, by HKDF-SHA256 (RFC 5869). The same secret gives the same identity
 // everywhere. This replica presents the first secret's and accepts all: a secret can be replaced without a stop. A
-// stranger can test guesses of a secret against the key that a handshake shows: it MUST be a generated one.
+// client that does not belong can test guesses of a secret against the key that a handshake shows: it MUST be a generated one.
 func NewIdentity(secrets ...[]byte) (*Identity, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("derive the cluster's identity: no secret")

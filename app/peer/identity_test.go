@@ -124,7 +124,7 @@ func TestInstanceOfAnotherBotIsRefusedAndReportedOnceAMinute(t *testing.T) {
 		synctest.Wait()
 		s.refused(reasonTLS, 4)
 		if n := s.log.count(slog.LevelDebug, "refused a connection"); n != 1 {
-			t.Errorf("the server told of one stranger %d times in one minute", n)
+			t.Errorf("one unknown client was logged %d times in one minute", n)
 		}
 		time.Sleep(time.Minute)
 		_, _ = c.Status(t.Context(), "b:7175")
@@ -133,13 +133,13 @@ func TestInstanceOfAnotherBotIsRefusedAndReportedOnceAMinute(t *testing.T) {
 			t.Errorf("%d warnings after a minute, want another", n)
 		}
 		if n := s.log.count(slog.LevelDebug, "refused a connection"); n != 2 {
-			t.Errorf("the server told of the stranger %d times in two minutes", n)
+			t.Errorf("the unknown client was logged %d times in two minutes", n)
 		}
 	})
 }
 
 // A client that takes any server meets the server's own judgement.
-func TestStrangersAreRefusedByTheServer(t *testing.T) {
+func TestUnknownClientsAreRefusedByTheServer(t *testing.T) {
 	t.Parallel()
 	ours, theirs := identity(t, "ours"), identity(t, "theirs")
 	_, otherKey, err := ed25519.GenerateKey(rand.Reader)

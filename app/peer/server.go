@@ -25,7 +25,8 @@ type Replica interface {
 	Status(ctx context.Context) (election.Status, error)
 	Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error)
 	End(ctx context.Context, req election.EndRequest) error
-	Progress(ctx context.Context, p election.Progress) error
+	Leave(ctx context.Context, req election.LeaveRequest) (election.LeaveAnswer, error)
+	Progress(ctx context.Context, p election.Progress) (election.ProgressAnswer, error)
 	// SwitchoverHere hands over, if this replica is primary: election.ErrNotPrimary,
 	// election.ErrNoSuccessor otherwise.
 	SwitchoverHere(ctx context.Context, successor string) error
@@ -60,7 +61,7 @@ type Server struct {
 // NewServer returns a server that does not listen yet.
 func NewServer(cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg, refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "habot_peer_refusals_total", Help: "Requests of other replicas, or of strangers, that were refused, by reason.",
+		Name: "habot_peer_refusals_total", Help: "Requests of other replicas, or of incompatible, that were refused, by reason.",
 	}, []string{"reason"})}
 	for _, r := range []string{reasonTLS, reasonProtocol, reasonRequest} {
 		s.refusals.WithLabelValues(r)
@@ -141,8 +142,11 @@ func (s *Server) routes() http.Handler {
 	r.DELETE(pathClaims, handle(s, checkEndRequest, func(ctx context.Context, req election.EndRequest) (any, error) {
 		return nil, s.cfg.Replica.End(ctx, req)
 	}))
+	r.POST(pathLeave, handle(s, checkLeaveRequest, func(ctx context.Context, req election.LeaveRequest) (any, error) {
+		return s.cfg.Replica.Leave(ctx, req)
+	}))
 	r.POST(pathProgress, handle(s, checkProgress, func(ctx context.Context, p election.Progress) (any, error) {
-		return nil, s.cfg.Replica.Progress(ctx, p)
+		return s.cfg.Replica.Progress(ctx, p)
 	}))
 	r.POST(pathSwitchover, handle(s, checkSwitchover, func(ctx context.Context, to switchover) (any, error) {
 		return nil, s.cfg.Replica.SwitchoverHere(ctx, to.Successor)
@@ -209,7 +213,7 @@ func (s *Server) refuse(c *gin.Context, code int, reason string, err error) {
 	c.AbortWithStatusJSON(code, complaint{err.Error()})
 }
 
-// refusedHandshakes takes what net/http has to say of connections, all of it strangers' doing, counts
+// refusedHandshakes takes what net/http has to say of connections, which is about clients that do not belong, counts
 // it, and tells it once a minute per address at debug.
 type refusedHandshakes struct {
 	slog.Handler
@@ -217,8 +221,8 @@ type refusedHandshakes struct {
 	lines *logging.Quotas
 }
 
-// maxStrangers bounds the addresses remembered.
-const maxStrangers = 256
+// maxRemembered bounds the addresses remembered.
+const maxRemembered = 256
 
 // Enabled implements slog.Handler.
 func (*refusedHandshakes) Enabled(context.Context, slog.Level) bool { return true }

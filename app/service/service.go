@@ -33,9 +33,9 @@ const processEvery = 5 * time.Second
 // dialBound bounds making a connection to another replica, however long the lease.
 const dialBound = time.Second
 
-// strangersFor is how long an instance that does not fit counts as there at least; each is asked once a lease
-// and may miss a question.
-const strangersFor = 10 * time.Second
+// incompatibleFor is how long an incompatible instance counts as there at least; each is asked once a lease and may miss a
+// question. Of many replicas each is asked less often: a second is added for each.
+const incompatibleFor = 10 * time.Second
 
 // Options are what a replica is made of.
 type Options struct {
@@ -83,11 +83,11 @@ type service struct {
 	supervisor *supervise.Supervisor
 	replica    replica
 	bot        *bot.Bot
-	// strangers are instances met lately that do not fit; nil if others are not asked.
-	strangers  func() []string
-	components []supervise.Component
-	servers    []supervise.Server
-	close      []func()
+	// incompatible are instances met lately that cannot take part; nil if others are not asked.
+	incompatible func() []string
+	components   []supervise.Component
+	servers      []supervise.Server
+	close        []func()
 }
 
 // Run makes a replica and runs it until ctx ends. It returns nil after an orderly shutdown.
@@ -152,7 +152,7 @@ func (s *service) build() error {
 		}, func() float64 { return 1 }))
 	voter := election.Config{
 		Self: id, Name: name, Version: s.opts.Version, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas, Quorum: s.cfg.Quorum,
-		HealthSettles: bot.HealthSettles,
+		HealthSettles: bot.HealthSettles, LeaveWithin: supervise.LeaveWithin,
 	}
 	if s.cfg.Mode == config.ModeBotOnly {
 		s.replica = node.NewSolo(voter, node.BootClock{}, s.work, registry)
@@ -193,7 +193,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	})
 	n := node.New(node.Config{
 		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
-		Within: func(d time.Duration) { s.supervisor.Alive("election", d) },
+		Expect: func(d time.Duration) { s.supervisor.Alive("election", d) },
 		Halt:   s.supervisor.Halt,
 	})
 	server := peer.NewServer(peer.ServerConfig{
@@ -204,7 +204,8 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		return fmt.Errorf("open PEER_ADDR: %w", err)
 	}
 	s.replica = n
-	s.strangers = func() []string { return client.Strangers(max(strangersFor, 3*voter.Lease)) }
+	lately := max(incompatibleFor+time.Duration(voter.Replicas)*time.Second, 3*voter.Lease)
+	s.incompatible = func() []string { return client.IncompatiblePeers(lately) }
 	s.close = append(s.close, client.Close)
 	s.components = append(s.components, supervise.Component{Name: peerServer, Run: server.Serve}, supervise.Component{Name: "discovery", Run: client.RunDiscovery})
 	s.servers = append(s.servers, supervise.Server{Name: peerServer, Ask: func(ctx context.Context) error {
@@ -217,7 +218,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 func (s *service) buildBot(name string, registry *prometheus.Registry) {
 	s.bot = bot.New(bot.Config{
 		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Proxy: s.cfg.Proxy, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
-		Cluster: s.replica, Strangers: s.strangers, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
+		Cluster: s.replica, IncompatiblePeers: s.incompatible, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
 		Backend: s.backend(),
 	})
 	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
@@ -258,8 +259,8 @@ func (s *service) buildWeb(registry *prometheus.Registry) error {
 // facts are what this replica knows now.
 func (s *service) facts() diagnosis.Facts {
 	f := diagnosis.Facts{View: s.replica.View(), Trouble: s.bot.Trouble(), NoBackend: s.bot.NoBackend(), Failing: s.supervisor.Failing()}
-	if s.strangers != nil {
-		f.Incompatible = s.strangers()
+	if s.incompatible != nil {
+		f.Incompatible = s.incompatible()
 	}
 	return f
 }

@@ -7,6 +7,7 @@
 package term
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
@@ -25,8 +26,12 @@ type Term struct {
 	Handled []int64
 	// Report tells the standbys what has been handled since the last confirmation. It never blocks.
 	Report func(handled []int64)
-	// Notes are what the last term's work noted last.
-	Notes []json.RawMessage
+	// Notes are what earlier terms' work noted last, as far as this replica knows. Gather waits, two seconds at most, until so
+	// many others have been asked that all is known. Late returns what another knows beyond that, and waits for it; false if
+	// there is none when ctx ends. settle MUST be called once that is among what is noted, and not before.
+	Notes  []json.RawMessage
+	Gather func(ctx context.Context)
+	Late   func(ctx context.Context) (notes []json.RawMessage, settle func(), ok bool)
 	// Note tells the standbys, from now on with each report, what else the successor is to know; it replaces what was noted
 	// before. It never blocks. Noted tells whether so many know the latest that the successor will: every replica that is
 	// reachable, and with this one a majority of all there are to be. It asks the loop, and so takes a moment.
