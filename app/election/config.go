@@ -56,11 +56,11 @@ func (c Config) successorWait() time.Duration { return c.HoldBack() + c.Resend()
 // QueryTimeout bounds a request to another replica: an answer that took longer is of no use.
 func (c Config) QueryTimeout() time.Duration { return c.Lease / 2 }
 
-// inquiry is how often a replica that knows no primary, or has not heard it lately, asks everybody.
-func (c Config) inquiry() time.Duration { return c.Lease / 5 }
+// pollInterval is how often a replica that knows no primary, or has not heard it lately, asks everybody.
+func (c Config) pollInterval() time.Duration { return c.Lease / 5 }
 
-// acquaintance is how often standbys ask everybody, to know who is there.
-func (c Config) acquaintance() time.Duration { return min(2*c.Lease, time.Second) }
+// seekInterval is how often standbys ask everybody, to know who is there.
+func (c Config) seekInterval() time.Duration { return min(2*c.Lease, time.Second) }
 
 // sparing bounds how long a primary under another lease is left alone at a time: no lease is longer.
 const sparing = time.Minute

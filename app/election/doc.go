@@ -32,8 +32,8 @@
 //
 //   - Step MUST be called from one goroutine at a time, with readings that never go back.
 //   - Step MUST be called with Tick no later than Next says; later is safe but slow.
-//   - The bot MUST NOT start before StartBot, MUST send nothing once a lease's BotUntil has passed
-//     on the local clock, and MUST be stopped on StopBot; BotStopped MUST be given only after its last
+//   - The bot MUST NOT start before StartWork, MUST send nothing once a lease's WorkUntil has passed
+//     on the local clock, and MUST be stopped on StopWork; WorkStopped MUST be given only after its last
 //     request has ended.
 //   - SentAt of an answer MUST be read before the request left.
 //   - Outputs MUST be carried out in order: a LeaveReply that dismisses is sent only after the lease was

@@ -99,7 +99,7 @@ func (c *coder) machine(m *Machine) {
 	}
 	if c.health {
 		c.flag(&m.health.OK)
-		c.flag(&m.named)
+		c.flag(&m.nominated)
 		if m.role == Looking {
 			c.ago(&m.lookingSince, m.cfg.Lease/2)
 		}
@@ -192,7 +192,7 @@ func (c *coder) leaving(m *Machine) {
 	if c.reading {
 		l.askAt = c.now
 		if waits {
-			l.askAt = c.now.Add(c.cfg.inquiry())
+			l.askAt = c.now.Add(c.cfg.pollInterval())
 		}
 		if asked {
 			l.asked = 1
@@ -215,7 +215,7 @@ func (c *coder) peer(m *Machine, p **peer) {
 		c.flag(&q.status.Health.OK)
 	}
 	if c.restarts {
-		c.ago(&q.heard, c.cfg.inquiry()/2+1)
+		c.ago(&q.heard, c.cfg.pollInterval()/2+1)
 	}
 	switch {
 	case !c.reading:
@@ -515,15 +515,15 @@ var kept = map[string]string{
 	"promise.base":          "",
 	"promise.ended":         "",
 	"Machine.last":          "",
-	"term.claim":            "until its lease has run out: after that it is followed by any other as by itself, and told to nobody",
-	"term.until":            "until it has come",
-	"term.over":             "as claim: a term that is over has run out",
+	"followed.claim":        "until its lease has run out: after that it is followed by any other as by itself, and told to nobody",
+	"followed.until":        "until it has come",
+	"followed.over":         "as claim: a term that is over has run out",
 	"Machine.peers":         "where replicas leave all; else the standbys among those whose grants count: the heirs. A replica whose grant begins to count is heard in the same step",
 	"Machine.floorSeen":     "",
 	"Machine.lastOwn":       "while it is above floorSeen: the two are only asked which is higher, and never fall",
 	"Machine.claimAt":       "until it has come",
 	"Machine.lookingSince":  "while looking, where health may change, up to half a lease, as mayClaimAt asks",
-	"Machine.named":         "where health may change: it lifts the wait of the unhealthy",
+	"Machine.nominated":     "where health may change: it lifts the wait of the unhealthy",
 	"Machine.own":           "",
 	"Machine.ownSince":      "while there is an own claim, up to a lease and a bit: a candidate gives up after a lease, a primary compares it with sentAt",
 	"Machine.acks":          "until they have run out: then they count as little as none",
@@ -568,17 +568,20 @@ var leftOut = map[string]string{
 	"Machine.history":      "for people",
 	"Machine.wonAt":        "for people",
 	"Machine.change":       "for people",
-	"term.name":            "for people",
-	"term.sign":            "for people, and when to ask again: here questions are asked at any time",
-	"term.reason":          "for people",
+	"followed.name":        "for people",
+	"followed.sign":        "for people, and when to ask again: here questions are asked at any time",
+	"followed.reason":      "for people",
 	"Machine.queryAt":      "here questions are asked at any time, or get lost",
+	"Machine.askedAt":      "as queryAt",
+	"Machine.rival":        "two leases at once, which the explorer sees that there never are; it sees that it stays zero too",
+	"Machine.rivalAt":      "as rival",
 	"Machine.round":        "tells rounds apart, which only counts below a majority; here the quorum is one",
 	"Machine.roundWas":     "as round",
 	"Machine.halted":       "a process that halts exits",
-	"Machine.since":        "of N hosts no more than N are heard together for as long as growth",
+	"Machine.since":        "of N hosts no more than N are heard together for as long as growth, and a candidate counts each host once",
 	"Machine.growing":      "as since",
 	"Machine.sizeSeen":     "as since",
-	"Machine.misfits":      "all have one configuration",
+	"Machine.incompatible": "all have one configuration",
 	"Machine.mismatchTold": "all have one configuration: nothing is ever told",
 	"peer.since":           "here health settles at once",
 	"peer.within":          "goes with heard",
@@ -597,7 +600,7 @@ var leftOut = map[string]string{
 func TestEnumerationKnowsEveryField(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	for _, v := range []any{Machine{}, promise{}, term{}, peer{}, refusal{}, leave{}, Status{}, ClaimRequest{}, ClaimAnswer{}, EndRequest{}, LeaveRequest{}, LeaveAnswer{}} {
+	for _, v := range []any{Machine{}, promise{}, followed{}, peer{}, refusal{}, leave{}, Status{}, ClaimRequest{}, ClaimAnswer{}, EndRequest{}, LeaveRequest{}, LeaveAnswer{}} {
 		typ := reflect.TypeOf(v)
 		for i := range typ.NumField() {
 			field := typ.Name() + "." + typ.Field(i).Name

@@ -76,9 +76,9 @@ type local struct {
 	// fresh: it went down in this very instant.
 	fresh   bool
 	machine string
-	// bot runs until botUntil at most, under a lease until leaseEnd: what is left of both, on its clock.
-	bot                bool
-	botUntil, leaseEnd time.Duration
+	// bot runs until workUntil at most, under a lease until leaseEnd: what is left of both, on its clock.
+	bot                 bool
+	workUntil, leaseEnd time.Duration
 }
 
 // facts are what the guarantees ask about a host.
@@ -87,7 +87,7 @@ type facts struct {
 	role             Role
 	own, held        Claim
 	heldFor, joinsIn time.Duration
-	told             bool // StopBot was given
+	told             bool // StopWork was given
 	leaving          bool
 	acts, holds      bool
 	// counts are the processes whose grants count for own, and expects how many replicas it counts, if it has joined.
@@ -278,7 +278,7 @@ func (w *worker) number(l local) uint32 {
 		if m.role != Joining {
 			f.expects = m.expected()
 		}
-		f.acts, f.holds = l.bot && l.botUntil > 0, l.bot && l.leaseEnd > 0
+		f.acts, f.holds = l.bot && l.workUntil > 0, l.bot && l.leaseEnd > 0
 	}
 	return w.locals.number(f)
 }
@@ -309,7 +309,7 @@ func (w *worker) consider(f facts, a act, msg uint32, covered coverage, story bo
 	case pass:
 		now = now.Add(w.passes(l.host))
 		l.fresh = false
-		l.botUntil, l.leaseEnd = max(0, l.botUntil-w.passes(l.host)), max(0, l.leaseEnd-w.passes(l.host))
+		l.workUntil, l.leaseEnd = max(0, l.workUntil-w.passes(l.host)), max(0, l.leaseEnd-w.passes(l.host))
 		if !l.up {
 			return []outcome{{host: w.number(l)}}
 		}
@@ -338,7 +338,7 @@ func (w *worker) consider(f facts, a act, msg uint32, covered coverage, story bo
 		l.frozen = false
 	case botStops, botDies:
 		l.bot = false
-		in = BotStopped{}
+		in = WorkStopped{}
 	case resigns:
 		in = Resign{Reason: ReasonSwitchover}
 	case leaves:
@@ -377,7 +377,7 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 			o.story = append(o.story, fmt.Sprintf(format, args...))
 		}
 	}
-	botUntil, leaseEnd := now.Add(l.botUntil), now.Add(l.leaseEnd)
+	workUntil, leaseEnd := now.Add(l.workUntil), now.Add(l.leaseEnd)
 	leased := l.bot
 	promised, until := m.promise.held, m.promise.until
 	promises := func(c Claim) {
@@ -452,11 +452,11 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 			}
 			sent = append(sent, a)
 		case ExtendLease:
-			botUntil, leaseEnd, leased = out.BotUntil, out.LeaseEnd, true
-			if out.BotUntil >= out.LeaseEnd {
+			workUntil, leaseEnd, leased = out.WorkUntil, out.LeaseEnd, true
+			if out.WorkUntil >= out.LeaseEnd {
 				breaks("LEASE: the bot of %s may run to the end of its lease", hostName(l.host))
 			}
-		case StartBot:
+		case StartWork:
 			if l.bot || !leased {
 				breaks("LEASE: %s starts a bot that runs, or without a lease", hostName(l.host))
 			}
@@ -468,11 +468,11 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 				}
 			}
 			tell("is primary with %s", tag(o.started))
-		case StopBot:
+		case StopWork:
 			covered["stop bot, "+string(out.Reason)]++
 			tell("tells its bot to stop: %s", out.Reason)
 			switch {
-			case out.Reason == ReasonLeaseLost && now >= botUntil:
+			case out.Reason == ReasonLeaseLost && now >= workUntil:
 			case out.Reason == ReasonUnhealthy && !m.health.OK:
 			case out.Reason == ReasonSwitchover, out.Reason == ReasonShutdown:
 			default:
@@ -525,8 +525,8 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 	if next := m.Next(); l.up && next <= now {
 		breaks("TICK: %s asks for a tick that was due already", hostName(l.host))
 	}
-	if m.size != 0 && w.configured == w.replicas || m.halted && l.up {
-		breaks("SIZE: what the enumeration leaves out has changed")
+	if m.size != 0 && w.configured == w.replicas || !m.rival.IsZero() || m.halted && l.up {
+		breaks("LEFT OUT: what the enumeration leaves out has changed")
 	}
 	if l.up && l.bot && m.role != Primary {
 		breaks("ROLE: the bot of %s runs and it is %s", hostName(l.host), m.role)
@@ -537,9 +537,9 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 	}
 	if l.up {
 		l.machine = w.codec.encode(m, now)
-		l.botUntil, l.leaseEnd = 0, 0
+		l.workUntil, l.leaseEnd = 0, 0
 		if l.bot {
-			l.botUntil, l.leaseEnd = max(0, botUntil.Sub(now)), max(0, leaseEnd.Sub(now))
+			l.workUntil, l.leaseEnd = max(0, workUntil.Sub(now)), max(0, leaseEnd.Sub(now))
 		}
 	}
 	o.host = w.number(l)

@@ -310,7 +310,7 @@ func TestEveryReachableStateOfASmallScope(t *testing.T) {
 // of another configuration.
 var mustOccur = []string{
 	"role joining", "role looking", "role candidate", "role primary", "role standby", "role leaving",
-	"SendClaim", "SendEnd", "Reply", "StartBot", "ExtendLease", "StopBot", "Halt", "Left", "PrimaryChanged", "SteppedDown",
+	"SendClaim", "SendEnd", "Reply", "StartWork", "ExtendLease", "StopWork", "Halt", "Left", "PrimaryChanged", "SteppedDown",
 	"reply granted", "reply refused, joining", "reply refused, floor", "reply refused, held", "reply refused, ended",
 	"election won", "election yielded", "election refused", "election timed_out", "election abandoned",
 	"stop bot, lease_lost", "stop bot, switchover", "stop bot, shutdown",

@@ -164,7 +164,7 @@ func (tw *twins) follow(n next) (sent []uint32) {
 	case wake:
 		do(n.host, Tick{}, message{}, 0)
 	case botStops, botDies:
-		do(n.host, BotStopped{}, message{}, 0)
+		do(n.host, WorkStopped{}, message{}, 0)
 	case resigns:
 		do(n.host, Resign{Reason: ReasonSwitchover}, message{}, 0)
 	case leaves:

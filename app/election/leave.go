@@ -87,7 +87,7 @@ func (m *Machine) advanceLeaving() {
 		m.leave.left = true
 		m.emit(Left{})
 	case m.now >= m.leave.askAt:
-		m.leave.askAt = m.now.Add(min(m.cfg.Retry()/4<<min(m.leave.asked, 8), m.cfg.inquiry()))
+		m.leave.askAt = m.now.Add(min(m.cfg.Retry()/4<<min(m.leave.asked, 8), m.cfg.pollInterval()))
 		m.leave.asked++
 		m.emit(SendLeave{LeaveRequest{From: m.status()}})
 	}
@@ -125,11 +125,11 @@ func (m *Machine) onLeave(req LeaveRequest) LeaveAnswer {
 	switch {
 	case id == m.cfg.Self || m.mismatched(req.From) || m.hasDeparted(id):
 	case req.Departed:
-		m.meet(req.From)
+		m.observe(req.From)
 		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER: it may have been the last to know
 		m.countOut(id)
 	default:
-		m.meet(req.From)
+		m.observe(req.From)
 		a.Dismissed = m.dismiss(id)
 	}
 	a.From = m.status()

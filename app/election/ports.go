@@ -40,8 +40,8 @@ type (
 	}
 	// RoundDone says that every instance asked in that round of claims has answered or failed.
 	RoundDone struct{ Round uint64 }
-	// BotStopped says that the bot's last request has ended.
-	BotStopped struct{}
+	// WorkStopped says that the work's last request has ended.
+	WorkStopped struct{}
 	// HealthChanged brings the replica's own health.
 	HealthChanged struct{ Health Health }
 	// Resign asks a primary to hand over (ReasonSwitchover, ReasonPartFailed). Successor may be empty.
@@ -61,7 +61,7 @@ func (LeaveAnswerReceived) input() {}
 func (AnswerReceived) input()      {}
 func (StatusReceived) input()      {}
 func (RoundDone) input()           {}
-func (BotStopped) input()          {}
+func (WorkStopped) input()         {}
 func (HealthChanged) input()       {}
 func (Resign) input()              {}
 func (Leave) input()               {}
@@ -86,16 +86,16 @@ type (
 	}
 	// SendEnd sends a withdrawal or a release to every instance.
 	SendEnd struct{ Request EndRequest }
-	// StartBot makes this replica act as primary. It comes with an ExtendLease before it.
-	StartBot struct{ Change Change }
-	// ExtendLease says how far the lease reaches. BotUntil can move backwards when the quorum grew.
+	// StartWork makes this replica act as primary. It comes with an ExtendLease before it.
+	StartWork struct{ Change Change }
+	// ExtendLease says how far the lease reaches. WorkUntil can move backwards when the quorum grew.
 	ExtendLease struct {
-		// BotUntil is when the bot MUST be silent, LeaseEnd when another replica may be primary.
-		BotUntil, LeaseEnd Instant
+		// WorkUntil is when the bot MUST be silent, LeaseEnd when another replica may be primary.
+		WorkUntil, LeaseEnd Instant
 	}
-	// StopBot stops the bot. With Drain it finishes what it has in hand, otherwise it falls silent
-	// at once. A second StopBot without Drain may follow one with it.
-	StopBot struct {
+	// StopWork stops the bot. With Drain it finishes what it has in hand, otherwise it falls silent
+	// at once. A second StopWork without Drain may follow one with it.
+	StopWork struct {
 		Drain  bool
 		Reason Reason
 	}
@@ -115,7 +115,7 @@ type (
 	}
 	// PrimaryChanged tells of a new primary, this replica or another.
 	PrimaryChanged struct{ Change Change }
-	// SteppedDown tells that this replica's role has ended; the bot is silent.
+	// SteppedDown tells that this replica's role has ended; the work is silent.
 	SteppedDown struct {
 		Claim  Claim
 		Reason Reason
@@ -140,9 +140,9 @@ func (Reply) output()          {}
 func (SendQuery) output()      {}
 func (SendClaim) output()      {}
 func (SendEnd) output()        {}
-func (StartBot) output()       {}
+func (StartWork) output()      {}
 func (ExtendLease) output()    {}
-func (StopBot) output()        {}
+func (StopWork) output()       {}
 func (Halt) output()           {}
 func (LeaveReply) output()     {}
 func (SendLeave) output()      {}

@@ -91,7 +91,7 @@ func TestFailedRenewalNeverMovesTheDeadline(t *testing.T) {
 	`)
 }
 
-func TestBotThatStopsInTimeReleasesTheLease(t *testing.T) {
+func TestWorkThatStopsInTimeReleasesTheLease(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick
@@ -120,7 +120,7 @@ func TestBotThatStopsInTimeReleasesTheLease(t *testing.T) {
 	`)
 }
 
-func TestHaltWhenTheBotHasNotStoppedAtTheEndOfTheLease(t *testing.T) {
+func TestHaltWhenTheWorkHasNotStoppedAtTheEndOfTheLease(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick
@@ -160,7 +160,7 @@ func TestFrozenPrimaryHasAStopMarginBeforeItHalts(t *testing.T) {
 	`)
 }
 
-func TestReleaseGoesOutOnlyAfterTheBotHasStopped(t *testing.T) {
+func TestReleaseGoesOutOnlyAfterTheWorkHasStopped(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick
@@ -190,7 +190,7 @@ func TestReleaseGoesOutOnlyAfterTheBotHasStopped(t *testing.T) {
 	`)
 }
 
-func TestSecondResignIsIgnoredWhileTheBotDrains(t *testing.T) {
+func TestSecondResignIsIgnoredWhileTheWorkDrains(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick
@@ -232,7 +232,7 @@ func TestDrainEndsWhenTheLeaseIsLost(t *testing.T) {
 	`)
 }
 
-func TestBotThatDiesReleasesTheLease(t *testing.T) {
+func TestWorkThatDiesReleasesTheLease(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick

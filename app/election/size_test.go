@@ -33,7 +33,6 @@ func TestLargerNumberOfReplicasHeardRaisesTheQuorumAndDecays(t *testing.T) {
 		67100 tick
 		  > election m/5001 timed_out after 60001
 		  > withdraw m/5001
-		  > claim m/5002 as candidate, round 2
 		67100 size
 		  > expected=5 quorum=3 reachable=1
 		67101 tick

@@ -213,7 +213,7 @@ func (p *player) input(l line) election.Input {
 	case "done":
 		return election.RoundDone{Round: uint64(l.number(l.word(2)))}
 	case "stopped":
-		return election.BotStopped{}
+		return election.WorkStopped{}
 	case "health":
 		return election.HealthChanged{Health: election.Health{OK: l.word(2) == "ok"}}
 	case "resign":
@@ -349,11 +349,11 @@ func tell(out election.Output) string {
 			s += " to " + string(r.Successor)
 		}
 		return s
-	case election.StartBot:
+	case election.StartWork:
 		return "start bot " + show(out.Change.Claim)
 	case election.ExtendLease:
-		return fmt.Sprintf("bot until %s, lease ends %s", inMs(time.Duration(out.BotUntil)), inMs(time.Duration(out.LeaseEnd)))
-	case election.StopBot:
+		return fmt.Sprintf("bot until %s, lease ends %s", inMs(time.Duration(out.WorkUntil)), inMs(time.Duration(out.LeaseEnd)))
+	case election.StopWork:
 		if out.Drain {
 			return "drain bot, " + string(out.Reason)
 		}

@@ -194,7 +194,7 @@ func TestHealthBroughtBeforeTheStartCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		m := c.start("a", func(m *member) {
-			m.cfg.Within = func() func(time.Duration) {
+			m.cfg.Expect = func() func(time.Duration) {
 				var once sync.Once
 				return func(time.Duration) { once.Do(func() { m.node.SetHealth(election.Health{Detail: "down"}) }) }
 			}()
@@ -212,7 +212,7 @@ func TestLoopPromisesToComeRoundWithinTheLease(t *testing.T) {
 		var mu sync.Mutex
 		due := map[string]time.Time{}
 		c, p := three(t, func(m *member) {
-			m.cfg.Within = func(d time.Duration) {
+			m.cfg.Expect = func(d time.Duration) {
 				mu.Lock()
 				defer mu.Unlock()
 				if at, ok := due[m.name()]; ok && time.Now().After(at) {

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"hash/fnv"
-	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -188,6 +187,7 @@ func (s *sender) query(out election.SendQuery) {
 			return err
 		}
 		s.met(st.Replica, addr)
+		s.retell(addr)
 		s.n.post(func(election.Reading) {
 			s.n.step(election.StatusReceived{Status: st, SentAt: sentAt})
 		})
@@ -239,6 +239,7 @@ func (s *sender) claim(out election.SendClaim) {
 		}
 		s.n.metrics.claimSeconds.Observe(s.n.cfg.Clock.Read().Now.Sub(sentAt).Seconds())
 		s.met(a.From.Replica, addr)
+		s.retell(addr)
 		if a.Granted {
 			s.grants(addr, a.Claim)
 		}
@@ -292,108 +293,6 @@ func (s *sender) leave(req election.LeaveRequest) {
 	}})
 }
 
-// progress tells every standby the latest, one message at a time per address: what came meanwhile
-// is told by the next. It returns what is told, with its place in the sequence. notes says that there are new ones. Of more
-// updates than others take in one message the lowest are told, which Telegram gives a successor first: it answers the
-// others again.
-func (s *sender) progress(p election.Progress, notes bool) election.Progress {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.version++
-	if notes {
-		s.noted = s.version
-		clear(s.knows)
-	}
-	p.Sequence = s.version
-	p.Handled = p.Handled[:min(len(p.Handled), election.MaxHandled)]
-	s.latest = p
-	addrs := s.n.cfg.Transport.Addresses()
-	maps.DeleteFunc(s.knows, func(addr string, _ uint64) bool { return !slices.Contains(addrs, addr) })
-	for _, addr := range addrs {
-		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {
-			continue
-		}
-		s.telling[addr] = s.n.cfg.Clock.Read().Now
-		s.running++
-		go func() {
-			defer s.ended()
-			s.keepTelling(addr)
-		}()
-	}
-	return p
-}
-
-func (s *sender) keepTelling(addr string) {
-	var told uint64
-	for {
-		s.mu.Lock()
-		if told == s.version || s.ctx.Err() != nil {
-			delete(s.telling, addr)
-			s.mu.Unlock()
-			signal(s.told)
-			return
-		}
-		s.telling[addr] = s.n.cfg.Clock.Read().Now
-		p := s.latest
-		told = s.version
-		s.mu.Unlock()
-		ctx, cancel := context.WithTimeout(s.ctx, s.bound())
-		if err := s.n.cfg.Transport.Progress(ctx, addr, p); err != nil {
-			s.n.cfg.Logger.Debug("progress was not told", slog.String("addr", addr), slog.Any("error", err))
-		} else {
-			s.mu.Lock()
-			s.knows[addr] = told
-			s.mu.Unlock()
-		}
-		cancel()
-	}
-}
-
-// allTold waits until every standby knows the latest progress, but not for one that is slow, not for
-// longer than a successor may be kept waiting, and not once ctx ends.
-func (s *sender) allTold(ctx context.Context) {
-	slow := s.n.cfg.Election.StopMargin()
-	latest := s.n.cfg.Clock.Read().Now.Add(s.n.cfg.Election.HoldBack())
-	look := time.NewTicker(slow / 4)
-	defer look.Stop()
-	for ctx.Err() == nil {
-		now := s.n.cfg.Clock.Read().Now
-		if now >= latest || !s.tellingSince(now.Add(-slow)) {
-			return
-		}
-		select {
-		case <-s.told:
-		case <-look.C:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// tellingSince tells whether a message is under way that left after from.
-func (s *sender) tellingSince(from election.Instant) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, since := range s.telling {
-		if since > from {
-			return true
-		}
-	}
-	return false
-}
-
-// knowing are the replicas that know the latest notes.
-func (s *sender) knowing() map[election.ReplicaID]bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := map[election.ReplicaID]bool{}
-	for id, addr := range s.address {
-		if version, told := s.knows[addr]; told && version >= s.noted {
-			all[id] = true
-		}
-	}
-	return all
-}
-
 // signal tells whoever waits, or will wait next.
 func signal(ch chan struct{}) {
 	select {
@@ -408,6 +307,7 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 	for other, at := range s.address {
 		if at == addr && other != id {
 			delete(s.address, other)
+			delete(s.knows, addr) // another process is there now
 		}
 	}
 	s.address[id] = addr

@@ -38,8 +38,10 @@ func (*listed) End(context.Context, string, election.EndRequest) error { return 
 func (*listed) Leave(context.Context, string, election.LeaveRequest) (election.LeaveAnswer, error) {
 	return election.LeaveAnswer{}, errUnreachable
 }
-func (*listed) Progress(context.Context, string, election.Progress) error { return errUnreachable }
-func (*listed) Switchover(context.Context, string, string) error          { return errUnreachable }
+func (*listed) Progress(context.Context, string, election.Progress) (election.ProgressAnswer, error) {
+	return election.ProgressAnswer{}, errUnreachable
+}
+func (*listed) Switchover(context.Context, string, string) error { return errUnreachable }
 
 func senderOf(addrs ...string) (*sender, *stoppedClock, *listed) {
 	clock, transport := &stoppedClock{}, &listed{addrs}

@@ -179,12 +179,13 @@ func (c *Client) Leave(ctx context.Context, addr string, req election.LeaveReque
 	return a, nil
 }
 
-// Progress tells a replica what has been handled.
-func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) error {
-	if _, err := call[none](ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, nil); err != nil {
-		return fmt.Errorf("tell %s the progress: %w", addr, err)
+// Progress tells a replica what has been handled, and returns what it knows beyond that.
+func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
+	a, err := call(ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, checkProgressAnswer)
+	if err != nil {
+		return a, fmt.Errorf("tell %s the progress: %w", addr, err)
 	}
-	return nil
+	return a, nil
 }
 
 // Switchover asks the primary at addr to hand over.
@@ -235,7 +236,7 @@ func call[A any](ctx context.Context, c *Client, request, method, addr, path str
 	if resp.StatusCode/100 != 2 {
 		return answer, c.refusal(addr, request, resp)
 	}
-	if check == nil {
+	if check == nil || request == requestProgress && resp.StatusCode == http.StatusNoContent { // version 1.0.0 knows nothing more
 		return answer, nil
 	}
 	return decode(resp.Body, check)

@@ -114,7 +114,10 @@ func (r *replica) Leave(ctx context.Context, req election.LeaveRequest) (electio
 	return leaveAnswer(), r.note(ctx, req)
 }
 
-func (r *replica) Progress(ctx context.Context, p election.Progress) error { return r.note(ctx, p) }
+func (r *replica) Progress(ctx context.Context, p election.Progress) (election.ProgressAnswer, error) {
+	unknown := progress()
+	return election.ProgressAnswer{Unknown: &unknown}, r.note(ctx, p)
+}
 
 func (r *replica) SwitchoverHere(ctx context.Context, successor string) error {
 	return r.note(ctx, successor)

@@ -26,7 +26,7 @@ type Replica interface {
 	Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error)
 	End(ctx context.Context, req election.EndRequest) error
 	Leave(ctx context.Context, req election.LeaveRequest) (election.LeaveAnswer, error)
-	Progress(ctx context.Context, p election.Progress) error
+	Progress(ctx context.Context, p election.Progress) (election.ProgressAnswer, error)
 	// SwitchoverHere hands over, if this replica is primary: election.ErrNotPrimary,
 	// election.ErrNoSuccessor otherwise.
 	SwitchoverHere(ctx context.Context, successor string) error
@@ -146,7 +146,7 @@ func (s *Server) routes() http.Handler {
 		return s.cfg.Replica.Leave(ctx, req)
 	}))
 	r.POST(pathProgress, handle(s, checkProgress, func(ctx context.Context, p election.Progress) (any, error) {
-		return nil, s.cfg.Replica.Progress(ctx, p)
+		return s.cfg.Replica.Progress(ctx, p)
 	}))
 	r.POST(pathSwitchover, handle(s, checkSwitchover, func(ctx context.Context, to switchover) (any, error) {
 		return nil, s.cfg.Replica.SwitchoverHere(ctx, to.Successor)

@@ -21,6 +21,7 @@ const (
 	maxText    = election.MaxText
 	maxHandled = election.MaxHandled
 	maxNotes   = 1000
+	maxSettled = 16
 	// maxSpan bounds every duration in a message: no lease is longer than a minute.
 	maxSpan = 24 * time.Hour
 )
@@ -185,7 +186,22 @@ func checkProgress(p election.Progress) error {
 	if len(p.Notes) > maxNotes {
 		return fmt.Errorf("more than %d notes", maxNotes)
 	}
+	if len(p.Settled) > maxSettled {
+		return fmt.Errorf("more than %d terms", maxSettled)
+	}
+	for _, s := range p.Settled {
+		if err := checkClaim("settled", s.Claim, false); err != nil {
+			return err
+		}
+	}
 	return checkClaim("claim", p.Claim, false)
+}
+
+func checkProgressAnswer(a election.ProgressAnswer) error {
+	if a.Unknown == nil {
+		return nil
+	}
+	return checkProgress(*a.Unknown)
 }
 
 func checkSwitchover(s switchover) error { return checkText("successor", s.Successor) }

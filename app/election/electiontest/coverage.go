@@ -252,8 +252,8 @@ fault partition
 fault resign
 fault resize
 fault start
-fault stranger, lease
-fault stranger, protocol
+fault incompatible, lease
+fault incompatible, protocol
 fault wall clock jump
 fault wall clock off
 moment claim

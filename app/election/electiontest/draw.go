@@ -45,7 +45,7 @@ func Draw(seed uint64) Plan {
 	p.NoiseUntil = p.Trouble
 	if p.Replicas > 1 && p.Quorum == 0 && p.Hosts == p.Replicas && d.chance(0.12) { // below a majority it would be a primary too
 		p.Hosts++
-		p.Stranger = []Stranger{StrangerLease, StrangerProtocol}[d.below(2)]
+		p.Incompatible = []Incompatible{OtherLease, OtherProtocol}[d.below(2)]
 		d.add(Fault{At: d.within(begin + lease), Kind: DoStart, Who: Target(p.Hosts - 1)})
 	}
 	for at := begin; at < p.Trouble; at += d.within(2 * lease) {

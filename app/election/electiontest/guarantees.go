@@ -62,7 +62,7 @@ const (
 	//   - One that has left grants nothing.
 	Number Guarantee = "NUMBER"
 
-	// Duty is what the machine owes its caller: a lease is released only after the bot has stopped, a bot
+	// Duty is what the machine owes its caller: a lease is released only after the work has stopped, a bot
 	// starts under a lease only, a process halts only after it told its bot to stop.
 	Duty Guarantee = "DUTY"
 	// Roles: a replica changes roles only as the protocol has it (see moves).
@@ -164,7 +164,9 @@ func (c *Cluster) majority() bool {
 }
 
 // takesPart tells whether two hosts can take part in the same election.
-func takesPart(a, b *host) bool { return a.stranger == b.stranger && a.stranger == NoStranger }
+func takesPart(a, b *host) bool {
+	return a.incompatible == b.incompatible && a.incompatible == Compatible
+}
 
 func (c *Cluster) hostOf(id election.ReplicaID) *host {
 	for _, h := range c.hosts {
@@ -178,6 +180,9 @@ func (c *Cluster) hostOf(id election.ReplicaID) *host {
 // Check returns the first guarantee that is broken: SAFETY at this instant, and whatever the steps
 // so far have broken.
 func (c *Cluster) Check() error {
+	if c.opt.Outside {
+		return nil
+	}
 	if c.broken != nil || !c.majority() {
 		return c.broken
 	}
@@ -239,7 +244,7 @@ func (c *Cluster) replied(h *host, req election.ClaimRequest, answer election.Cl
 		c.Coverage.Counts["reply refused, "+string(answer.Refusal)]++
 	}
 	from := c.hostOf(claim.Replica)
-	if (from != nil && !takesPart(from, h)) || h.stranger != NoStranger {
+	if (from != nil && !takesPart(from, h)) || h.incompatible != Compatible {
 		if answer.Granted {
 			c.breaks(Duty, "%s granted a claim of %s, which cannot take part", h.name, claim.Replica)
 		}
@@ -363,7 +368,7 @@ func (c *Cluster) resized(h *host, in election.Input, n int) {
 	c.Coverage.Counts["counted out"]++
 	run := 0
 	for _, o := range c.hosts {
-		calledBack := c.peaceful && c.now-o.bornAt < 5*c.opt.Lease // growth, which the others have yet to notice
+		calledBack := c.peaceful && c.now-o.bornAt < 5*c.opt.Lease // growthDelay, which the others have yet to notice
 		if o.machine != nil && takesPart(o, h) && !o.account.departed && !calledBack {
 			run++
 		}
@@ -420,7 +425,7 @@ func (c *Cluster) gaveUp(h *host, in election.Input, out election.ElectionEnded)
 func (c *Cluster) begins(h *host, claim election.Claim) {
 	a, now := &h.account, h.local(c.now)
 	a.asked, a.told = h.leaving, false
-	if now >= h.botUntil {
+	if now >= h.workUntil {
 		c.breaks(Duty, "%s starts its bot without a lease", h.name)
 	}
 	if len(c.Terms) == 0 || !c.majority() {
@@ -442,7 +447,7 @@ func (c *Cluster) begins(h *host, claim election.Claim) {
 }
 
 // told judges why a primary's bot is told to stop.
-func (c *Cluster) told(h *host, out election.StopBot) {
+func (c *Cluster) told(h *host, out election.StopWork) {
 	a := &h.account
 	a.told = true
 	var ok bool

@@ -1,6 +1,7 @@
 package electiontest
 
 import (
+	"slices"
 	"time"
 
 	"habot/app/election"
@@ -39,21 +40,26 @@ type round struct {
 // broadcast sends to every other host.
 func (c *Cluster) broadcast(h *host, m message, r *round) {
 	m.from, m.epoch, m.sentAt, m.round = h, h.epoch, h.local(c.now), r
+	open := 0
 	for _, to := range c.hosts {
-		if to != h {
+		if to != h && h.knows(to) {
 			c.deliver(to, m)
+			open++
 		}
 	}
 	if r == nil {
 		return
 	}
-	r.open = len(c.hosts) - 1
+	r.open = open
 	timeout := c.now + c.opt.Lease/2 // election.Config.QueryTimeout
 	if r.open == 0 {
 		timeout = c.now + 1
 	}
 	c.queue.push(timeout, thing{what: aRoundsEnd, host: h, epoch: h.epoch, round: r})
 }
+
+// knows tells whether a host's INSTANCES has another one.
+func (h *host) knows(to *host) bool { return h.lists == nil || slices.Contains(h.lists, to.index) }
 
 // ask sends a question to the host's next share of the others, and to the primary that it misses.
 func (c *Cluster) ask(h *host, out election.SendQuery) {
@@ -62,7 +68,7 @@ func (c *Cluster) ask(h *host, out election.SendQuery) {
 	missed := c.hostOf(out.Missed)
 	for i := range len(c.hosts) {
 		to := c.hosts[(h.asks+i)%len(c.hosts)]
-		if to == h || (i >= share && to != missed) {
+		if to == h || !h.knows(to) || (i >= share && to != missed) {
 			continue
 		}
 		if i >= share {
@@ -94,7 +100,7 @@ func (c *Cluster) deliver(to *host, m message) {
 
 func (c *Cluster) carry(to *host, m message, way float64) {
 	at := c.now + hop + time.Duration(way*float64(c.opt.Noise.MaxDelay))
-	if (m.from.stranger == StrangerProtocol) != (to.stranger == StrangerProtocol) {
+	if (m.from.incompatible == OtherProtocol) != (to.incompatible == OtherProtocol) {
 		m.input = ofAnotherProtocol(m.input)
 	}
 	process := anyProcess // a late request may reach a process that was not there when it left
@@ -104,8 +110,8 @@ func (c *Cluster) carry(to *host, m message, way float64) {
 	c.queue.push(at, thing{what: anArrival, host: to, epoch: process, msg: m})
 }
 
-// ofAnotherProtocol is what a message of another version of the protocol looks like. A stranger's own
-// machine is one of ours, so to it the others are the strangers.
+// ofAnotherProtocol is what a message of another version of the protocol looks like. A incompatible's own
+// machine is one of ours, so to it the others are the incompatible hosts.
 func ofAnotherProtocol(in election.Input) election.Input {
 	const another = election.Protocol + 1
 	switch in := in.(type) {

@@ -16,10 +16,10 @@ type Plan struct {
 	Seed     uint64
 	Replicas int
 	Quorum   int // 0: majority
-	// Hosts is how many there are, at least Replicas. The last one is the stranger, if there is one.
-	Hosts    int
-	Stranger Stranger
-	Noise    Noise
+	// Hosts is how many there are, at least Replicas. The last one is the incompatible, if there is one.
+	Hosts        int
+	Incompatible Incompatible
+	Noise        Noise
 	// NoiseFrom and NoiseUntil bound, in true time, when there is noise.
 	NoiseFrom, NoiseUntil time.Duration
 	Drift                 bool
@@ -111,9 +111,9 @@ func (p *Plan) cluster(trace func(string), coverage *Coverage) *Cluster {
 		c.AddHost()
 	}
 	c.members = p.Hosts
-	if p.Stranger != NoStranger {
+	if p.Incompatible != Compatible {
 		c.members--
-		c.hosts[c.members].stranger = p.Stranger
+		c.hosts[c.members].incompatible = p.Incompatible
 	}
 	c.hasty = p.Hasty
 	c.opt.Noise.MaxDelay = time.Millisecond
@@ -281,7 +281,7 @@ func (c *Cluster) peace(late time.Duration) error {
 	c.Heal()
 	c.armed, c.struck, c.peaceful, c.reviving = nil, nil, true, true
 	for i, h := range c.hosts {
-		if h.stranger != NoStranger {
+		if h.incompatible != Compatible {
 			c.Crash(i)
 		}
 	}

@@ -161,15 +161,18 @@ func (l link) Leave(ctx context.Context, addr string, req election.LeaveRequest)
 	})
 }
 
-func (l link) Progress(ctx context.Context, addr string, p election.Progress) error {
-	_, err := exchange(ctx, l, addr, "progress", func(ctx context.Context, to *process) (struct{}, error) {
-		err := to.node.Progress(ctx, p)
+func (l link) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
+	return exchange(ctx, l, addr, "progress", func(ctx context.Context, to *process) (election.ProgressAnswer, error) {
+		a, err := to.node.Progress(ctx, p)
 		if to.id != p.Claim.Replica { // it knows better itself
 			to.w.hears(to, p)
 		}
-		return struct{}{}, err
+		to.w.remembers(to, p.Notes)
+		if a.Unknown != nil {
+			to.w.remembers(l.from, a.Unknown.Notes) // or it may, if the answer arrives
+		}
+		return a, err
 	})
-	return err
 }
 
 func (l link) Switchover(ctx context.Context, addr, successor string) error {

@@ -2,6 +2,7 @@ package clustertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,6 +70,8 @@ type process struct {
 	dead bool
 	// departed: it has said that it has left.
 	departed bool
+	diedAt   time.Time
+	alone    bool              // with it a majority was gone
 	term     *term             // the one whose work runs
 	heard    election.Progress // and when
 	heardAt  time.Time
@@ -110,7 +113,7 @@ func (w *world) begin(h *host) {
 		Transport: link{p},
 		Work:      p.work,
 		Logger:    logger, Registerer: p.reg,
-		Within: func(d time.Duration) { p.within("election", max(d, 500*time.Millisecond)) }, // as the service does
+		Expect: func(d time.Duration) { p.within("election", max(d, 500*time.Millisecond)) }, // as the service does
 		Halt:   func(reason string) { p.die("halt", reason) },
 	})
 	var err error
@@ -189,8 +192,15 @@ func (p *process) die(how, why string) {
 		w.mu.Unlock()
 		return
 	}
-	p.dead = true
+	p.dead, p.diedAt = true, time.Now()
 	p.host.process = nil
+	gone := 0
+	for _, h := range w.hosts {
+		if h.process == nil || time.Since(h.process.born) < w.settled() {
+			gone++
+		}
+	}
+	p.alone = gone > w.opt.replicas/2
 	if p.term != nil {
 		p.term.cut, p.term.over = true, time.Now()
 		p.term = nil
@@ -307,6 +317,7 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 	defer stop()
 	defer context.AfterFunc(p.life, stop)()
 	t0 := p.w.termBegins(p, t)
+	p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: t.Handled}) // it tells so, and knows it itself
 	defer p.excuse("poller")
 	err := p.bot.RunAsPrimary(ctx, bot.Term{
 		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled,
@@ -314,7 +325,18 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 			t.Report(handled)
 			p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
 		},
-		Notes: t.Notes, Note: t.Note, Noted: t.Noted,
+		Notes: t.Notes, Gather: t.Gather, Noted: t.Noted,
+		Late: func(ctx context.Context) ([]json.RawMessage, func(), bool) {
+			notes, settle, ok := t.Late(ctx)
+			if ok && ctx.Err() == nil { // not while it gathers
+				p.w.hearsLate(notes)
+			}
+			return notes, settle, ok
+		},
+		Note: func(notes []json.RawMessage) {
+			t.Note(notes)
+			p.w.remembers(p, notes)
+		},
 		Within: p.within,
 	})
 	p.w.termEnds(t0, ctx.Err() != nil)

@@ -48,13 +48,15 @@ type world struct {
 	opt   options
 	level slog.Level
 	rng   *rand.Rand // of the schedule, used by its goroutine alone
-	start time.Time
-	sim   *simulator.Simulator
-	hosts []*host
-	over  context.Context // ends when the schedule does
-	end   context.CancelFunc
-	wires sync.WaitGroup // what is on its way
-	aside sync.WaitGroup // what is to happen later
+	// flooded: a chat was, once; the schedule's goroutine's own.
+	flooded bool
+	start   time.Time
+	sim     *simulator.Simulator
+	hosts   []*host
+	over    context.Context // ends when the schedule does
+	end     context.CancelFunc
+	wires   sync.WaitGroup // what is on its way
+	aside   sync.WaitGroup // what is to happen later
 
 	mu           sync.Mutex
 	noise        noise
