@@ -78,6 +78,7 @@ func retold(all []entry, replica string) []string {
 		"role changed":      {"was", "role"},
 		"replica lost":      {"peer"},
 		"replica found":     {"peer"},
+		"replica has left":  {"peer"},
 		"stepping down":     {"reason", "drain"},
 		"stepped down":      {"reason"},
 		"leaving":           {"role", "reason"},
@@ -120,20 +121,19 @@ func threeTelling(t *testing.T) (c *cluster, primary *member, j *journal) {
 	c.await(10*lease, "everybody knows everybody", func() bool { return j.count("replica found") == 6 && j.count("primary changed") == 3 })
 	for _, m := range c.all() {
 		expectStory(t, j.entries(t), m.name(), fmt.Sprintf("primary changed primary=%s previous= reason=start self=%v", primary.name(), m == primary))
-		var joined bool
-		last := ""
+		// A start is one line: which role came of it. Candidacies on the way there are for debugging.
+		role := "standby"
+		if m == primary {
+			role = "primary"
+		}
+		var roles []string
 		for _, line := range retold(j.entries(t), m.name()) {
 			if strings.HasPrefix(line, "role changed") {
-				joined = joined || strings.Contains(line, "was=joining")
-				last = line
+				roles = append(roles, line)
 			}
 		}
-		want := " role=standby"
-		if m == primary {
-			want = " role=primary"
-		}
-		if !joined || !strings.HasSuffix(last, want) {
-			t.Errorf("%s joined: %v; its last role is %q, want %s", m.name(), joined, last, want)
+		if want := []string{"role changed was=joining role=" + role}; !slices.Equal(roles, want) {
+			t.Errorf("%s tells at its start %q, want %q", m.name(), roles, want)
 		}
 	}
 	return c, primary, j
@@ -207,6 +207,24 @@ func TestAHandoverCanBeRetoldWithItsReason(t *testing.T) {
 		expectStory(t, all, heir.name(), "primary changed primary="+heir.name()+" previous="+first.name()+" reason=switchover self=true",
 			"leaving role=primary reason=shutdown", "stepping down reason=shutdown drain=true", "stepped down reason=shutdown", "role changed was=primary role=leaving")
 		expectStory(t, all, third.who.name(), "primary changed primary="+third.who.name()+" previous="+heir.name()+" reason=shutdown self=true")
+	})
+}
+
+// One that stops in order has left; it is not lost.
+func TestAReplicaThatLeavesInOrderIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, primary, j := threeTelling(t)
+		time.Sleep(lease) // all have granted
+		gone := c.others(primary)[0]
+		gone.leave(nil)
+		<-gone.exited
+		time.Sleep(5 * lease)
+		for _, m := range c.others(gone) {
+			expectStory(t, j.entries(t), m.name(), "replica has left peer="+gone.name())
+		}
+		if n := j.count("replica lost"); n != 0 {
+			t.Errorf("%d replicas are called lost", n)
+		}
 	})
 }
 

@@ -1,13 +1,10 @@
 package node
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"habot/app/election"
+	"habot/app/term"
 )
 
 // ErrWorkFailed says that the primary's work ended by itself. The lease was released.
@@ -52,31 +50,13 @@ type Transport interface {
 	Status(ctx context.Context, addr string) (election.Status, error)
 	Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error)
 	End(ctx context.Context, addr string, req election.EndRequest) error
-	Progress(ctx context.Context, addr string, p election.Progress) error
+	Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error)
+	Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error)
 	Switchover(ctx context.Context, addr, successor string) error
 }
 
-// Term is one role as primary, as the work sees it.
-type Term struct {
-	// Change says how the role came here.
-	Change election.Change
-	// Held tells whether the lease still allows a request to leave, or an answer to be handled.
-	// It is cheap and safe for concurrent use.
-	Held func() bool
-	// Drain is closed when the work is to finish what it has in hand and return.
-	Drain <-chan struct{}
-	// Handled are updates that the predecessor finished and may not have confirmed.
-	Handled []int64
-	// Report tells the standbys what has been handled since the last confirmation. It never blocks.
-	Report func(handled []int64)
-	// Notes are what the last term's work noted last.
-	Notes []json.RawMessage
-	// Note tells the standbys, from now on with each report, what else the successor is to know; it replaces what was noted
-	// before. It never blocks. Noted tells whether so many know the latest that the successor will: every replica that is
-	// reachable, and with this one a majority of all there are to be. It asks the loop, and so takes a moment.
-	Note  func(notes []json.RawMessage)
-	Noted func() bool
-}
+// Term is what the work is given.
+type Term = term.Term
 
 // Work is what the primary does. When ctx ends it MUST be silent at once; it MUST return only after
 // its last request has ended. It returns an error if it could not go on.
@@ -91,8 +71,8 @@ type Config struct {
 	Logger    *slog.Logger
 	// Registerer takes the node's metrics.
 	Registerer prometheus.Registerer
-	// Within promises the watcher that the loop comes round again within d; it is called often.
-	Within func(d time.Duration)
+	// Expect promises the watcher that the loop comes round again within d; it is called often.
+	Expect func(d time.Duration)
 	// Halt ends the process at once. It is called when the loop itself cannot see that the work
 	// outlived its lease.
 	Halt func(reason string)
@@ -108,10 +88,10 @@ type Node struct {
 	metrics *metrics
 	sender  *sender
 
-	// botUntil is the local clock's instant at which the lease of the running work ends for it; 0
+	// workUntil is the local clock's instant at which the lease of the running work ends for it; 0
 	// without work.
-	botUntil atomic.Int64
-	working  atomic.Int64 // number of the term whose work runs, 0 if none
+	workUntil atomic.Int64
+	working   atomic.Int64 // number of the term whose work runs, 0 if none
 
 	// Owned by the loop.
 	machine *election.Machine
@@ -120,22 +100,13 @@ type Node struct {
 	left    bool
 	failure error
 	lease   election.ExtendLease // of the running work, or of that which is about to start
-	said    said
+	logged  logged
 
 	mu       sync.Mutex
 	progress [2]election.Progress // of the last two terms heard of, the newer first
+	notes    notebook
+	telling  *teller // of the running work
 	lastView election.View
-}
-
-type runningTerm struct {
-	number int64
-	cancel context.CancelFunc
-	drain  chan struct{}
-	// drains and asked: it was told to finish, or to stop at all. cut: its lease ended before the loop
-	// said so.
-	drains, asked bool
-	cut           atomic.Bool
-	cutOff, guard *time.Timer
 }
 
 // event is one call into the loop: with a reading taken there, f uses the machine.
@@ -151,7 +122,8 @@ func New(cfg Config) *Node {
 		done:    make(chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
-	n.said.role, n.said.roster, n.said.roles = election.Joining, roster{}, newQuota()
+	n.logged.roles = roleStory{patience: cfg.Election.Lease, role: election.Joining}
+	n.logged.roster, n.logged.quota = roster{}, newQuota()
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
 	n.metrics = newMetrics(n, cfg.Registerer)
@@ -170,7 +142,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer timer.Stop()
 	ending := ctx.Done()
 	for !n.over() {
-		n.cfg.Within(n.cfg.Election.Lease / 2)
+		n.cfg.Expect(13 * n.cfg.Election.Lease / 20)
 		select {
 		case <-timer.C:
 			n.step(election.Tick{})
@@ -187,13 +159,14 @@ func (n *Node) Run(ctx context.Context) error {
 			n.cfg.Logger.Info("leaving", "role", n.machine.Status(n.cfg.Clock.Read().Now).Role, "reason", reason)
 			n.step(election.Leave{Reason: reason})
 		}
-		n.tellPeers(n.cfg.Clock.Read().Now)
+		n.logMembership(n.cfg.Clock.Read().Now)
 		wait := n.machine.Next().Sub(n.cfg.Clock.Read().Now)
-		timer.Reset(min(max(wait, 0), n.cfg.Election.Lease/4)) // often enough for the promise above
+		// Often enough for the promise above, and not before a primary's next renewal, with which the loop comes round anyway.
+		timer.Reset(min(max(wait, 0), 9*n.cfg.Election.Lease/20))
 	}
 	if !errors.Is(n.failure, ErrHalted) {
 		// What was sent last, a release perhaps, is worth a moment.
-		n.sender.settle(n.cfg.Election.HoldBack())
+		n.sender.settle(max(min(n.cfg.Election.HoldBack(), time.Second), lastWord))
 	}
 	return n.failure
 }
@@ -205,25 +178,27 @@ func (n *Node) over() bool { return n.left || errors.Is(n.failure, ErrHalted) }
 func (n *Node) step(in election.Input) {
 	r := n.cfg.Clock.Read()
 	n.carryOut(n.machine.Step(r, in))
-	n.tellRole(r.Now)
+	n.logRole(r.Now)
 }
 
 // carryOut does what the machine wants done, in order.
 func (n *Node) carryOut(outs []election.Output) {
 	for _, out := range outs {
 		switch out := out.(type) {
-		case election.Reply: // taken by the caller that asked
+		case election.Reply, election.LeaveReply: // taken by the caller that asked
 		case election.SendQuery:
 			n.sender.query(out)
 		case election.SendClaim:
 			n.sender.claim(out)
 		case election.SendEnd:
 			n.sender.end(out.Request)
+		case election.SendLeave:
+			n.sender.leave(out.Request)
 		case election.ExtendLease:
 			n.extend(out)
-		case election.StartBot:
+		case election.StartWork:
 			n.startWork(out.Change)
-		case election.StopBot:
+		case election.StopWork:
 			n.stopWork(out)
 		case election.Halt:
 			n.failure = fmt.Errorf("step down (%s): %w", out.Reason, ErrHalted)
@@ -231,325 +206,7 @@ func (n *Node) carryOut(outs []election.Output) {
 		case election.Left:
 			n.left = true
 		default:
-			n.tell(out)
+			n.logOutput(out)
 		}
 	}
-}
-
-// --- the work -----------------------------------------------------------------------------------
-
-func (n *Node) extend(out election.ExtendLease) {
-	n.botUntil.Store(int64(out.BotUntil))
-	n.lease = out
-	if n.term != nil {
-		n.arm(n.term)
-	}
-}
-
-// disarm stops the timers of work that has ended, or got a longer lease.
-func (t *runningTerm) disarm() {
-	for _, timer := range []*time.Timer{t.cutOff, t.guard} {
-		if timer != nil {
-			timer.Stop()
-		}
-	}
-}
-
-// arm has the work cut off when the lease ends for it, and the process end with the lease, should the
-// loop not see to it.
-func (n *Node) arm(t *runningTerm) {
-	now := n.cfg.Clock.Read().Now
-	t.disarm()
-	t.cutOff = time.AfterFunc(n.lease.BotUntil.Sub(now), func() { n.cutTerm(t) })
-	end := n.lease.LeaseEnd
-	if end <= now { // a larger quorum has just ended it: the election allows a stop margin
-		t.guard = time.AfterFunc(n.cfg.Election.StopMargin(), func() { n.haltTerm(t, end) })
-		return
-	}
-	t.guard = time.AfterFunc(end.Sub(now), func() { n.guardTerm(t, end) })
-}
-
-// cutTerm silences work whose lease has ended for it.
-func (n *Node) cutTerm(t *runningTerm) {
-	if n.working.Load() == t.number && !n.held(t.number) {
-		t.cut.Store(true)
-		t.cancel()
-	}
-}
-
-// guardTerm is the fail-stop that does not need the loop. A process that was frozen, and so comes late,
-// gets one stop margin after it woke: every request checks the lease itself.
-func (n *Node) guardTerm(t *runningTerm, end election.Instant) {
-	if late := n.cfg.Clock.Read().Now.Sub(end); late > n.cfg.Election.StopMargin()/2 {
-		time.AfterFunc(n.cfg.Election.StopMargin(), func() { n.haltTerm(t, end) })
-		return
-	}
-	n.haltTerm(t, end)
-}
-
-func (n *Node) haltTerm(t *runningTerm, end election.Instant) {
-	now := n.cfg.Clock.Read().Now
-	if n.working.Load() == t.number && now >= end && now >= election.Instant(n.botUntil.Load()) {
-		n.cfg.Halt("the work outlived its lease, and the election loop did not stop it")
-	}
-}
-
-func (n *Node) startWork(ch election.Change) {
-	n.terms++
-	ctx, cancel := context.WithCancel(context.Background())
-	t := &runningTerm{number: n.terms, cancel: cancel, drain: make(chan struct{})}
-	n.term = t
-	n.working.Store(t.number)
-	n.arm(t)
-	handled, notes := n.inherited()
-	told := teller{n: n, latest: election.Progress{Claim: ch.Claim, Notes: notes}}
-	work := Term{
-		Change: ch, Held: func() bool { return n.held(t.number) }, Drain: t.drain,
-		Handled: handled, Report: told.report, Notes: notes, Note: told.note, Noted: n.noted,
-	}
-	go func() {
-		err := runWork(ctx, n.cfg.Work, work)
-		n.working.CompareAndSwap(t.number, 0)
-		n.sender.allTold(ctx) // the successor is to know before the lease is released
-		n.post(func(election.Reading) { n.workEnded(t, err) })
-	}()
-}
-
-// runWork makes a panic of the work an error, so that the lease is released rather than run out.
-func runWork(ctx context.Context, work Work, t Term) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return work(ctx, t)
-}
-
-func (n *Node) held(number int64) bool {
-	return n.working.Load() == number && n.cfg.Clock.Read().Now < election.Instant(n.botUntil.Load())
-}
-
-func (n *Node) stopWork(out election.StopBot) {
-	t := n.term
-	if t == nil {
-		return
-	}
-	t.asked = true
-	n.cfg.Logger.Info("stepping down", "reason", out.Reason, "drain", out.Drain)
-	if out.Drain {
-		if !t.drains {
-			t.drains = true
-			close(t.drain)
-		}
-		return
-	}
-	t.cancel()
-}
-
-// workEnded runs in the loop when the work's last request has ended. A replica whose work failed leaves,
-// and until then still grants its successor.
-func (n *Node) workEnded(t *runningTerm, err error) {
-	t.cancel()
-	t.disarm()
-	n.term = nil
-	switch {
-	case !t.asked && !t.cut.Load():
-		n.failure = cmp.Or(n.failure, fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly)))
-		n.step(election.Leave{Reason: election.ReasonPartFailed})
-	case err != nil:
-		n.cfg.Logger.Warn("primary work returned an error", "error", err)
-	}
-	n.step(election.BotStopped{})
-}
-
-// inherited is what predecessors are known to have handled, and the notes of the last of them: it had those before it.
-func (n *Node) inherited() ([]int64, []json.RawMessage) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return append(append([]int64(nil), n.progress[0].Handled...), n.progress[1].Handled...), n.progress[0].Notes
-}
-
-// teller tells the standbys what one term's work has to say, all of it each time.
-type teller struct {
-	n      *Node
-	mu     sync.Mutex
-	latest election.Progress
-}
-
-func (t *teller) report(handled []int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.latest.Handled = handled
-	t.tell(false)
-}
-
-func (t *teller) note(notes []json.RawMessage) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.latest.Notes = notes
-	t.tell(true)
-}
-
-// tell sends the latest. What is told is learnt too: the next term may be this replica's again.
-func (t *teller) tell(notes bool) { t.n.learn(t.n.sender.progress(t.latest, notes)) }
-
-// noted tells whether so many replicas know the latest notes that the successor will.
-func (n *Node) noted() bool {
-	v := n.View()
-	knows := n.sender.knowing()
-	here := 1
-	for _, p := range v.Peers {
-		switch {
-		case knows[p.Status.Replica]:
-			here++
-		case p.Reachable:
-			return false
-		}
-	}
-	return here >= max(v.Expected/2+1, 2)
-}
-
-// --- into the loop ------------------------------------------------------------------------------
-
-// post hands f to the loop; it waits while the queue is full, but not once the loop has ended.
-func (n *Node) post(f func(election.Reading)) {
-	select {
-	case n.events <- event{f}:
-	case <-n.done:
-	}
-}
-
-// ask has f run in the loop and returns what f does.
-func ask[A any](ctx context.Context, n *Node, f func(election.Reading) A) (answer A, err error) {
-	ran := make(chan A, 1) // f may run after nobody waits any more
-	select {
-	case n.events <- event{func(r election.Reading) { ran <- f(r) }}:
-	case <-ctx.Done():
-		return answer, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
-	case <-n.done:
-		return answer, errLeft
-	}
-	select {
-	case answer = <-ran:
-		return answer, nil
-	case <-ctx.Done():
-		return answer, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
-	case <-n.done:
-	}
-	select {
-	case answer = <-ran: // the last thing the loop did: a grant perhaps, on which a successor waits
-		return answer, nil
-	default:
-		return answer, errLeft
-	}
-}
-
-// Status is what this replica says of itself.
-func (n *Node) Status(ctx context.Context) (election.Status, error) {
-	return ask(ctx, n, func(r election.Reading) election.Status { return n.machine.Status(r.Now) })
-}
-
-// Claim answers another replica's claim.
-func (n *Node) Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error) {
-	return ask(ctx, n, func(r election.Reading) (answer election.ClaimAnswer) {
-		outs := n.machine.Step(r, election.ClaimReceived{Request: req})
-		n.carryOut(outs)
-		n.tellRole(r.Now)
-		for _, out := range outs {
-			if reply, ok := out.(election.Reply); ok {
-				answer = reply.Answer
-			}
-		}
-		return answer
-	})
-}
-
-// End takes in that another replica withdrew a claim or released its lease.
-func (n *Node) End(ctx context.Context, req election.EndRequest) error {
-	_, err := ask(ctx, n, func(election.Reading) struct{} {
-		n.step(election.EndReceived{Request: req})
-		return struct{}{}
-	})
-	return err
-}
-
-// Progress takes in what the primary has handled since its last confirmation.
-func (n *Node) Progress(_ context.Context, p election.Progress) error {
-	n.learn(p)
-	return nil
-}
-
-func (n *Node) learn(p election.Progress) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch newest := n.progress[0].Claim; {
-	case p.Claim == newest:
-		if p.Sequence >= n.progress[0].Sequence {
-			n.progress[0] = p
-		}
-	case p.Claim.Compare(newest) > 0:
-		n.progress[1], n.progress[0] = n.progress[0], p
-	}
-}
-
-// SetHealth brings this replica's own health. It never blocks: of several the last counts.
-func (n *Node) SetHealth(h election.Health) {
-	n.health.Store(&h)
-	signal(n.changed)
-}
-
-// SwitchoverHere moves the role from this replica to the standby named, any if successor is empty.
-// It returns once the move is under way; election.ErrNotPrimary or election.ErrNoSuccessor if it cannot be.
-func (n *Node) SwitchoverHere(ctx context.Context, successor string) error {
-	refused, err := ask(ctx, n, func(r election.Reading) error {
-		id, err := n.machine.Successor(r.Now, successor)
-		if err == nil {
-			n.cfg.Logger.Info("switchover begins", "successor", cmp.Or(successor, string(id)))
-			n.step(election.Resign{Reason: election.ReasonSwitchover, Successor: id})
-		}
-		return err
-	})
-	return cmp.Or(err, refused)
-}
-
-// Switchover is SwitchoverHere wherever the primary is.
-func (n *Node) Switchover(ctx context.Context, successor string) error {
-	err := n.SwitchoverHere(ctx, successor)
-	if !errors.Is(err, election.ErrNotPrimary) {
-		return err
-	}
-	s, err := n.Status(ctx)
-	if err != nil {
-		return err
-	}
-	addr := n.sender.addressOf(s.Primary.Replica)
-	if addr == "" {
-		return fmt.Errorf("find the primary: %w", election.ErrNotPrimary)
-	}
-	if err := n.cfg.Transport.Switchover(ctx, addr, successor); err != nil {
-		return fmt.Errorf("ask the primary %s: %w", s.PrimaryName, err)
-	}
-	return nil
-}
-
-// View is what this replica knows; the last one known if the loop does not answer within a lease, a second at
-// most.
-func (n *Node) View() election.View {
-	ctx, cancel := context.WithTimeout(context.Background(), min(n.cfg.Election.Lease, time.Second))
-	defer cancel()
-	look := func(r election.Reading) election.View {
-		v := n.machine.View(r.Now)
-		v.Mode = "primary-backup"
-		return v
-	}
-	seen, err := ask(ctx, n, look)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch {
-	case err == nil:
-		n.lastView = seen
-	case errors.Is(err, errLeft): // nobody else uses the machine any more
-		n.lastView = look(n.cfg.Clock.Read())
-	}
-	return n.lastView
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"hash/fnv"
-	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -17,7 +16,11 @@ const (
 	maxClaims  = 4
 	maxQueries = 1
 	maxEnds    = 4
+	maxLeaves  = 2
 )
+
+// lastWord bounds the wait for answers to saying that this replica has left: it is worth more than an answer that is late for an election.
+const lastWord = 500 * time.Millisecond
 
 // patience bounds a request to another replica, or the election's QueryTimeout if that is longer. It is much longer
 // than most answers are of use, because a request that is given up takes its connection with it: where many replicas
@@ -41,6 +44,7 @@ type sender struct {
 	underway map[slot][]election.Instant   // since when, the oldest first
 	granted  map[string]election.Claim     // by address: what was granted there last
 	address  map[election.ReplicaID]string // where each replica answered last
+	left     map[string]bool               // addresses whose replica has left: nobody answers there
 	latest   election.Progress
 	version  uint64
 	noted    uint64                      // the version with which the notes came that are the latest
@@ -62,6 +66,7 @@ func newSender(n *Node) *sender {
 		underway: map[slot][]election.Instant{},
 		granted:  map[string]election.Claim{},
 		address:  map[election.ReplicaID]string{},
+		left:     map[string]bool{},
 		telling:  map[string]election.Instant{},
 		knows:    map[string]uint64{},
 	}
@@ -182,6 +187,7 @@ func (s *sender) query(out election.SendQuery) {
 			return err
 		}
 		s.met(st.Replica, addr)
+		s.retell(addr)
 		s.n.post(func(election.Reading) {
 			s.n.step(election.StatusReceived{Status: st, SentAt: sentAt})
 		})
@@ -233,6 +239,7 @@ func (s *sender) claim(out election.SendClaim) {
 		}
 		s.n.metrics.claimSeconds.Observe(s.n.cfg.Clock.Read().Now.Sub(sentAt).Seconds())
 		s.met(a.From.Replica, addr)
+		s.retell(addr)
 		if a.Granted {
 			s.grants(addr, a.Claim)
 		}
@@ -264,106 +271,26 @@ func (s *sender) end(req election.EndRequest) {
 	}})
 }
 
-// progress tells every standby the latest, one message at a time per address: what came meanwhile
-// is told by the next. It returns what is told, with its place in the sequence. notes says that there are new ones. Of more
-// updates than others take in one message the lowest are told, which Telegram gives a successor first: it answers the
-// others again.
-func (s *sender) progress(p election.Progress, notes bool) election.Progress {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.version++
-	if notes {
-		s.noted = s.version
-		clear(s.knows)
-	}
-	p.Sequence = s.version
-	p.Handled = p.Handled[:min(len(p.Handled), election.MaxHandled)]
-	s.latest = p
-	addrs := s.n.cfg.Transport.Addresses()
-	maps.DeleteFunc(s.knows, func(addr string, _ uint64) bool { return !slices.Contains(addrs, addr) })
-	for _, addr := range addrs {
-		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {
-			continue
-		}
-		s.telling[addr] = s.n.cfg.Clock.Read().Now
-		s.running++
-		go func() {
-			defer s.ended()
-			s.keepTelling(addr)
-		}()
-	}
-	return p
-}
-
-func (s *sender) keepTelling(addr string) {
-	var told uint64
-	for {
+// leave says that this replica leaves, or has left; the latter to nobody where a replica has left: none answers there.
+func (s *sender) leave(req election.LeaveRequest) {
+	addrs, kind := s.n.cfg.Transport.Addresses(), byte('l')
+	if req.Departed {
+		kind = 'd'
 		s.mu.Lock()
-		if told == s.version || s.ctx.Err() != nil {
-			delete(s.telling, addr)
-			s.mu.Unlock()
-			signal(s.told)
-			return
-		}
-		s.telling[addr] = s.n.cfg.Clock.Read().Now
-		p := s.latest
-		told = s.version
+		addrs = slices.DeleteFunc(addrs, func(addr string) bool { return s.left[addr] })
 		s.mu.Unlock()
-		ctx, cancel := context.WithTimeout(s.ctx, s.bound())
-		if err := s.n.cfg.Transport.Progress(ctx, addr, p); err != nil {
-			s.n.cfg.Logger.Debug("progress was not told", slog.String("addr", addr), slog.Any("error", err))
-		} else {
-			s.mu.Lock()
-			s.knows[addr] = told
-			s.mu.Unlock()
-		}
-		cancel()
 	}
-}
-
-// allTold waits until every standby knows the latest progress, but not for one that is slow, not for
-// longer than a successor may be kept waiting, and not once ctx ends.
-func (s *sender) allTold(ctx context.Context) {
-	slow := s.n.cfg.Election.StopMargin()
-	latest := s.n.cfg.Clock.Read().Now.Add(s.n.cfg.Election.HoldBack())
-	look := time.NewTicker(slow / 4)
-	defer look.Stop()
-	for ctx.Err() == nil {
-		now := s.n.cfg.Clock.Read().Now
-		if now >= latest || !s.tellingSince(now.Add(-slow)) {
-			return
+	s.each(addrs, false, message{kind: kind, limit: maxLeaves, send: func(ctx context.Context, addr string) error {
+		sentAt := s.n.cfg.Clock.Read().Now
+		a, err := s.n.cfg.Transport.Leave(ctx, addr, req)
+		if err != nil {
+			return err
 		}
-		select {
-		case <-s.told:
-		case <-look.C:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// tellingSince tells whether a message is under way that left after from.
-func (s *sender) tellingSince(from election.Instant) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, since := range s.telling {
-		if since > from {
-			return true
-		}
-	}
-	return false
-}
-
-// knowing are the replicas that know the latest notes.
-func (s *sender) knowing() map[election.ReplicaID]bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := map[election.ReplicaID]bool{}
-	for id, addr := range s.address {
-		if version, told := s.knows[addr]; told && version >= s.noted {
-			all[id] = true
-		}
-	}
-	return all
+		s.n.post(func(election.Reading) {
+			s.n.step(election.LeaveAnswerReceived{Answer: a, SentAt: sentAt})
+		})
+		return nil
+	}})
 }
 
 // signal tells whoever waits, or will wait next.
@@ -380,23 +307,37 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 	for other, at := range s.address {
 		if at == addr && other != id {
 			delete(s.address, other)
+			delete(s.knows, addr) // another process is there now
 		}
 	}
 	s.address[id] = addr
+	delete(s.left, addr)
 	s.forget()
 }
 
 // maxRemembered is about how many addresses are remembered: as many as are asked at most.
 const maxRemembered = 64
 
+// hasLeft notes that nobody answers where a replica did.
+func (s *sender) hasLeft(id election.ReplicaID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if addr, known := s.address[id]; known {
+		delete(s.address, id)
+		s.left[addr] = true
+		s.forget()
+	}
+}
+
 // forget forgets addresses that are not there any more, once there are many: a replica that starts again may have another
 // each time. It MUST be called with mu held.
 func (s *sender) forget() {
-	if max(len(s.address), len(s.granted)) <= maxRemembered {
+	if max(len(s.address), len(s.granted), len(s.left)) <= maxRemembered {
 		return
 	}
 	addrs := s.n.cfg.Transport.Addresses()
 	maps.DeleteFunc(s.address, func(_ election.ReplicaID, addr string) bool { return !slices.Contains(addrs, addr) })
+	maps.DeleteFunc(s.left, func(addr string, _ bool) bool { return !slices.Contains(addrs, addr) })
 	maps.DeleteFunc(s.granted, func(addr string, _ election.Claim) bool { return !slices.Contains(addrs, addr) })
 }
 

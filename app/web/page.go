@@ -40,6 +40,8 @@ type frame struct {
 	Lease     float64 `json:"lease_ms,omitempty"`
 	Remaining float64 `json:"remaining_ms"`
 	Demo      bool    `json:"demo,omitempty"`
+	// Backends are the webhook backends, a line each.
+	Backends []string `json:"backends,omitempty"`
 }
 
 // frames are what the page's watchers get. Its method is called by one goroutine at a time.
@@ -59,6 +61,9 @@ func (f *frames) Frame(uint64) ([]byte, uint64) {
 	out := frame{
 		Run: string(st.Self.Replica), Full: true, Now: page.At(now), Lanes: lanesOf(st.View, f.known), Self: st.Self.Name, Role: string(st.Self.Role),
 		Verdict: st.Verdict, Facts: st.facts(), Replicas: st.replicas(), Demo: st.Demo, Remaining: st.Self.Remaining.Seconds() * 1000,
+	}
+	if st.Backends != nil {
+		out.Backends = st.Backends.Lines()
 	}
 	if st.Mode != "bot-only" {
 		out.Lease = st.Self.Lease.Seconds() * 1000

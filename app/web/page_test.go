@@ -16,6 +16,7 @@ import (
 	"habot/app/diagnosis"
 	"habot/app/election"
 	"habot/app/page"
+	"habot/app/relay"
 )
 
 func TestBrowsersGetThePageAndOthersTheText(t *testing.T) {
@@ -151,7 +152,12 @@ func TestThePageIsToldWhatTheStatusShows(t *testing.T) {
 		{Status: election.Status{Replica: "bb", Name: "habot-bot-2", Role: election.Standby, Version: "1.0.0", Health: election.Health{Detail: "no route"}}, Reachable: true},
 		{Status: election.Status{Replica: "cc", Name: "habot-bot-3", Role: election.Standby}},
 	}
-	s := NewServer(configure(viewing(v)))
+	s := NewServer(configure(func(cfg *Config) {
+		viewing(v)(cfg)
+		cfg.Backends = func() *relay.Snapshot {
+			return &relay.Snapshot{Addresses: []relay.Status{{Backend: "mybot:8000", Address: "10.0.0.7:8000", State: relay.Up, InFlight: 2}}, Waiting: 3}
+		}
+	}))
 	raw, version := (&frames{server: s}).Frame(0)
 	var f frame
 	if err := json.Unmarshal(raw, &f); err != nil || version == 0 || !f.Full {
@@ -162,6 +168,9 @@ func TestThePageIsToldWhatTheStatusShows(t *testing.T) {
 	}
 	if len(f.Verdict.Problems) == 0 || len(f.Facts) == 0 {
 		t.Errorf("problems %v, facts %v", f.Verdict.Problems, f.Facts)
+	}
+	if got := strings.Join(f.Backends, "; "); got != "backend mybot:8000 at 10.0.0.7:8000: up, 2 in flight; updates that wait for a backend: 3" {
+		t.Errorf("backends %q", got)
 	}
 	for i, want := range []string{"primary reachable true", "standby not reachable false", "not reachable unknown false"} {
 		if r := f.Replicas[i]; fmt.Sprint(r.Role, " ", r.Telegram, " ", r.Self) != want {

@@ -28,7 +28,7 @@ const (
 	aTimer
 	anArrival
 	aRoundsEnd
-	aSilence // the bot has stopped
+	aSilence // the work has stopped
 )
 
 // thing is one thing that is to happen.
