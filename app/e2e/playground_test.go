@@ -321,6 +321,7 @@ func (b *tab) poses(p *pack, r *tab) {
 	if *screenshots == "" {
 		return
 	}
+	r.isAway(true) // the one that it shows may be among those that are killed
 	for range 2 {
 		b.do(chromedp.Sleep(9 * time.Second))
 		primary, _ := p.settled()
@@ -330,6 +331,8 @@ func (b *tab) poses(p *pack, r *tab) {
 		b.do(chromedp.Sleep(2 * time.Second))
 	}
 	p.settled()
+	r.shows("state", "the bot answers", 10*time.Second)
+	r.isAway(false)
 	b.do(chromedp.SetValue(chromedp.ID("fault-seconds"), "3"))
 	b.click(`#faults button[value="html502"]`)
 	b.do(chromedp.Sleep(14*time.Second), chromedp.SetValue(chromedp.ID("fault-seconds"), "10"))
