@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,7 +116,11 @@ func TestBackends(t *testing.T) {
 	s := relayed(t, "habote2e-backends")
 	kill := func(containers ...string) {
 		for _, c := range containers {
-			signal(syscall.SIGKILL)(t, replica{pid: processOf(t, c)})
+			pid, err := pidOf(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signal(syscall.SIGKILL)(t, replica{pid: pid})
 		}
 	}
 	for _, f := range []struct {
@@ -173,13 +176,3 @@ func TestBackends(t *testing.T) {
 
 // backendsGone is how long all backends are away.
 var backendsGone = flag.Duration("backends-gone", 20*time.Second, "how long all webhook backends are away")
-
-// processOf is the process that a container runs.
-func processOf(t *testing.T, container string) int {
-	t.Helper()
-	pid, err := strconv.Atoi(docker(t, "inspect", "-f", "{{.State.Pid}}", container))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pid
-}
