@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -63,15 +64,23 @@ type Config struct {
 type Supervisor struct {
 	*Watchdog
 	cfg Config
+	// awake tells the probe that the process has just woken for something else.
+	awake chan struct{}
 }
 
 // New returns a supervisor of nothing yet.
 func New(cfg Config) *Supervisor {
-	return &Supervisor{Watchdog: NewWatchdog(cfg.Lease), cfg: cfg}
+	return &Supervisor{Watchdog: NewWatchdog(cfg.Lease), cfg: cfg, awake: make(chan struct{}, 1)}
 }
 
 // Alive is the sign of life of a loop that comes round again within d.
-func (s *Supervisor) Alive(loop string, d time.Duration) { s.Expect(loop, max(d, leastPatience)) }
+func (s *Supervisor) Alive(loop string, d time.Duration) {
+	s.Expect(loop, max(d, leastPatience))
+	select {
+	case s.awake <- struct{}{}:
+	default:
+	}
+}
 
 // Served is a server's sign of life: it has answered a request.
 func (s *Supervisor) Served(server string) { s.Expect(server, Patience(s.cfg.Lease)) }
@@ -86,9 +95,7 @@ func (s *Supervisor) Halt(reason string) {
 // election first. It ends when ctx does, when the election returns, or when a component fails; nil is an orderly
 // shutdown.
 func (s *Supervisor) Run(ctx context.Context, election func(context.Context) error, components []Component, servers []Server) error {
-	for _, server := range servers {
-		components = append(components, Component{"probe of the " + server.Name, func(ctx context.Context) error { return s.probe(ctx, server) }})
-	}
+	components = append(components, Component{"probe of the own servers", func(ctx context.Context) error { return s.probe(ctx, servers) }})
 	components = append(components, Component{"watchdog", s.Watchdog.Run})
 
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -174,29 +181,60 @@ func (s *Supervisor) awaitComponents(all *sync.WaitGroup, failed bool) {
 	}
 }
 
-// probe asks one server for a sign of life when no other request has been answered for half of its patience, until
-// ctx ends: that leaves it the other half to answer.
-func (s *Supervisor) probe(ctx context.Context, server Server) error {
-	s.Served(server.Name)
-	defer s.Clear(server.Name)
-	every := Patience(s.cfg.Lease) / 2
-	t := time.NewTimer(every)
+// probed is a server that the probe asks.
+type probed struct {
+	Server
+	asking bool
+	again  time.Time // not to be asked before: it has just failed to answer
+}
+
+// probe asks the servers for a sign of life until ctx ends: one that has answered no request for two thirds of its
+// patience, which leaves it a third to answer. What an idle replica costs is how often it wakes; so when it is awake anyway, all
+// are asked that have answered none for a third.
+func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
+	patience := Patience(s.cfg.Lease)
+	all := make([]*probed, len(servers))
+	for i, server := range servers {
+		s.Served(server.Name)
+		defer s.Clear(server.Name)
+		all[i] = &probed{Server: server}
+	}
+	asked := make(chan *probed, len(all))
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case p := <-asked:
+			p.asking = false
+		case <-s.awake:
+			runtime.Gosched() // what woke the process may be a request, and its answer is a sign of life
 		case <-t.C:
 		}
-		if idle := s.idle(server.Name); idle < every {
-			t.Reset(every - idle)
-			continue
+		now := time.Now()
+		next := patience
+		for _, p := range all {
+			idle := s.idle(p.Name)
+			switch {
+			case p.asking:
+			case now.Before(p.again):
+				next = min(next, p.again.Sub(now))
+			case idle < patience/3:
+				next = min(next, 2*patience/3-idle)
+			default:
+				p.asking = true
+				asking.Go(func() {
+					if !s.ask(ctx, p.Server) {
+						p.again = time.Now().Add(patience / 8)
+					}
+					asked <- p
+				})
+			}
 		}
-		if s.ask(ctx, server) {
-			t.Reset(every)
-		} else {
-			t.Reset(every / 4)
-		}
+		t.Reset(next)
 	}
 }
 
