@@ -91,9 +91,8 @@ var errFew = errors.New("not all copies of the webhook bot run")
 
 // longestWait is how long the update waited for its answer that waited longest after a fault, of those sent from shortly before it
 // until soon after.
-func (s *stack) longestWait(t *testing.T, fault time.Time) (longest time.Duration) {
+func (s *stack) longestWait(t *testing.T, from int64, fault time.Time) (longest time.Duration) {
 	t.Helper()
-	from := max(0, s.report(t).Sent-20*load)
 	for _, u := range askAt[[]simulator.Record](t, s, fmt.Sprintf("/report/updates?from=%d", from)) {
 		if len(u.Answered) == 0 || u.Answered[0].At.Before(fault) || u.Sent.After(fault.Add(2*time.Second)) {
 			continue
@@ -152,9 +151,9 @@ func TestBackends(t *testing.T) {
 				f.do(primary, copies)
 				time.Sleep(f.wait)
 				s.carryOut(t, "up", "--detach", "--no-recreate", "bot", "mybot") // Docker leaves what docker kill has ended
-				waits = append(waits, s.longestWait(t, fault))
 				s.settled(t, size)
 				after := s.answered(t, 2*time.Minute, load)
+				waits = append(waits, s.longestWait(t, max(0, before.Sent-2*load), fault))
 				if n := after.OutOfOrder - before.OutOfOrder; n > 0 {
 					t.Errorf("%d updates were answered out of order", n)
 				}
