@@ -194,6 +194,18 @@ func TestWithoutABackendThePrimaryTells(t *testing.T) {
 	delete(c.truth.without, "b")
 	c.pass(time.Minute)
 	c.expect("b", "A backend takes updates again (as seen by <b>b</b>). There was none from "+diagnosis.Clock(start))
+	// A standby that alone reaches none is no matter, and the end of that none either, though it is primary by then.
+	c.truth.without["b"] = ""
+	c.pass(time.Minute)
+	c.truth.dead["b"] = true
+	c.elect("a", time.Second)
+	c.truth.without["a"] = ""
+	c.pass(time.Minute)
+	c.expect("a", "<b>a</b> became primary at")
+	c.truth.dead["b"] = false
+	c.elect("b", time.Second)
+	c.pass(time.Minute)
+	c.told = nil
 	// A backend that is replaced is away for a moment.
 	c.truth.without["b"] = "x"
 	c.pass(10 * time.Second)
