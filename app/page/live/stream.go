@@ -75,8 +75,6 @@ func (s *Stream) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer s.leave()
-	// A server's ReadTimeout is over before the watching is, and would end the request.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer without deadlines is a test's
 	if send(w, []byte("retry: 1000\n\n")) != nil {
 		return
 	}
@@ -92,7 +90,8 @@ func (s *Stream) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // send writes to a client that reads; to another it fails.
 func send(w http.ResponseWriter, frame []byte) error {
 	rc := http.NewResponseController(w)
-	_ = rc.SetWriteDeadline(time.Now().Add(writeBound)) // as above
+	// A server's WriteTimeout is over before the watching is.
+	_ = rc.SetWriteDeadline(time.Now().Add(writeBound)) // a writer without deadlines is a test's
 	if _, err := w.Write(frame); err != nil {
 		return err //nolint:wrapcheck // the watcher is gone
 	}
