@@ -47,6 +47,9 @@ func (c Config) Retry() time.Duration { return c.Lease / 20 }
 // HoldBack is how long replicas leave a named successor alone.
 func (c Config) HoldBack() time.Duration { return c.Lease / 4 }
 
+// TurnAfterDeath is how long one of those that witness a primary's death leaves each of those before it alone.
+func (c Config) TurnAfterDeath() time.Duration { return c.Lease / 40 }
+
 // QueryTimeout bounds a request to another replica: an answer that took longer is of no use.
 func (c Config) QueryTimeout() time.Duration { return c.Lease / 2 }
 

@@ -109,6 +109,7 @@ func (c *coder) machine(m *Machine) {
 	c.ahead(&m.promise.until)
 	c.claim(&m.promise.base)
 	each(c, &m.promise.ended, func(ts *int64) { c.number(ts) })
+	each(c, &m.dead, func(*Instant) {})
 	c.ahead(&m.last.until)
 	if m.last.until > c.now {
 		c.claim(&m.last.claim)
@@ -347,6 +348,15 @@ func (c *codec) statusAnswer(from, to process, s Status) message {
 	return message{kind: statusAnswer, from: from, host: c.host(to), to: to, says: c.says(s, true)}
 }
 
+// death is that of a process, in the upper bits; the lowest tells whether another that learns of it is before this one.
+func (c *codec) death(msg uint32) ProcessDied {
+	d := ProcessDied{Replica: c.ids[msg>>1]}
+	if msg&1 != 0 {
+		d.Witnesses = []ReplicaID{"0"}
+	}
+	return d
+}
+
 // input is what a machine is given when a message arrives, at a reading of its clock.
 func (c *codec) input(m message, now Instant) Input {
 	from := c.status(m.from, m.says)
@@ -377,6 +387,7 @@ var kept = map[string]string{
 	"promise.until":         "until it has come",
 	"promise.base":          "",
 	"promise.ended":         "",
+	"Machine.dead":          "who: since when decides which of 256 is forgotten, and is not kept",
 	"Machine.last":          "",
 	"term.claim":            "until its lease has run out: after that it is followed by any other as by itself, and told to nobody",
 	"term.until":            "until it has come",
@@ -434,6 +445,8 @@ var leftOut = map[string]string{
 	"term.name":            "for people",
 	"term.sign":            "for people, and when to ask again: here questions are asked at any time",
 	"term.reason":          "for people",
+	"term.witnessed":       "for people",
+	"Machine.inTurn":       "lifts the wait of one of many for its place; and that until lookingSince, which is past",
 	"Machine.queryAt":      "here questions are asked at any time, or get lost",
 	"Machine.round":        "tells rounds apart, which only counts below a majority; here the quorum is one",
 	"Machine.roundWas":     "as round",

@@ -3,6 +3,7 @@ package election
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -44,6 +45,8 @@ type scope struct {
 	handovers int
 	// leaves is how many replicas are told to leave.
 	leaves int
+	// deaths is how often, in all, a replica learns that the process of another has ended, at any time after it has.
+	deaths int
 	// sick is how often a replica's health changes.
 	sick int
 	// walls are what any wall clock may read at any time. All timestamps are small here: 0 is behind all.
@@ -87,11 +90,13 @@ type facts struct {
 	told             bool // StopBot was given
 	leaving          bool
 	acts, holds      bool
+	// mourns are the processes whose end it has learned of, as bits.
+	mourns uint32
 }
 
 // account is what is counted and remembered beside the hosts and the network.
 type account struct {
-	claims, restarts, handovers, leaves, sick int
+	claims, restarts, handovers, leaves, sick, deaths int
 	// last is the claim of the last term.
 	last Claim
 	// grantedLast are the hosts whose process granted it, as bits; granted those that granted the
@@ -215,6 +220,7 @@ const (
 	resigns
 	leaves
 	healthFlips
+	learns
 	asks
 )
 
@@ -249,6 +255,9 @@ func (w *worker) number(l local) uint32 {
 		f.joinsIn = m.joinedAt.Sub(origin)
 		f.told = m.role == Primary && m.stopping
 		f.leaving = m.leaving
+		for id := range m.dead {
+			f.mourns |= 1 << w.codec.numbers[id]
+		}
 		f.acts, f.holds = l.bot && l.botUntil > 0, l.bot && l.leaseEnd > 0
 	}
 	return w.locals.number(f)
@@ -310,6 +319,8 @@ func (w *worker) consider(f facts, a act, msg uint32, covered coverage, story bo
 		in = Resign{Reason: ReasonSwitchover}
 	case leaves:
 		in = Leave{ReasonShutdown}
+	case learns:
+		in = w.codec.death(msg)
 	case asks:
 		s := w.codec.decode(l.process, l.machine).Status(origin)
 		return []outcome{{sent: []uint32{w.messages.number(w.codec.statusAnswer(l.process, process(msg), s))}}}
@@ -356,6 +367,10 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 		promised, until = c, now.Add(m.cfg.Lease)
 	}
 	switch in := in.(type) {
+	case ProcessDied:
+		if in.Replica == promised.Replica {
+			promised = Claim{} // it is nobody's lease any more
+		}
 	case EndReceived:
 		if in.Request.Claim == promised {
 			promised = Claim{}
@@ -649,11 +664,41 @@ func (w *worker) expand(s state, yield func(next)) {
 			after.sick--
 			one(healthFlips, h, 0, after)
 		}
+		for dead := range w.ended(hosts, h) {
+			if acc.deaths == 0 || f.mourns&(1<<dead) != 0 {
+				continue
+			}
+			after := acc
+			after.deaths--
+			one(learns, h, uint32(dead)<<1, after)
+			one(learns, h, uint32(dead)<<1|1, after)
+		}
 		if answers < w.asked {
 			w.ask(s, hosts, network, h, yield)
 		}
 	}
 	w.pass(s, hosts, acc, network, yield)
+}
+
+// ended are the processes on other hosts that have ended. What a replica learns of the death of a process that ended before it
+// started is more than it can: whatever is found may still happen to another that started earlier.
+func (w *worker) ended(hosts []facts, h int) iter.Seq[process] {
+	return func(yield func(process) bool) {
+		for i, f := range hosts {
+			if i == h || f.process == 0 {
+				continue
+			}
+			last := f.process
+			if f.up {
+				last -= process(w.replicas)
+			}
+			for p := process(1 + i); p <= last && last < process(len(w.codec.ids)); p += process(w.replicas) {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // ask has a host ask each other one, which answers at once; the answer is under way.

@@ -28,6 +28,8 @@ var scopes = map[string][]scope{
 		{name: "two-handover", replicas: 2, step: 50, claims: 1, handovers: 1, leaves: 1, settled: true, walls: behind, peace: true, limit: 100_000},
 		{name: "two-asked", replicas: 2, step: 50, claims: 2, handovers: 1, asked: 1, settled: true, walls: behind, limit: 1_000_000},
 		{name: "three-restart", replicas: 3, step: 50, claims: 1, restarts: 1, settled: true, walls: behind, limit: 200_000},
+		{name: "two-deaths", replicas: 2, step: 50, claims: 2, restarts: 1, deaths: 1, walls: behind, peace: true, limit: 200_000},
+		{name: "three-deaths", replicas: 3, step: 50, claims: 1, restarts: 1, deaths: 2, settled: true, walls: behind, limit: 500_000},
 	},
 	"large": {
 		{name: "two-late-asked", replicas: 2, step: 50, claims: 2, restarts: 1, late: 1, asked: 1, settled: true, walls: behind, limit: 5_000_000},
@@ -242,7 +244,7 @@ func (w *worker) first() (state, error) {
 		s.hosts[h] = w.number(local{host: h})
 	}
 	s.network = w.carrying(nil)
-	a := account{claims: w.claims, restarts: w.restarts, handovers: w.handovers, leaves: w.leaves, sick: w.sick}
+	a := account{claims: w.claims, restarts: w.restarts, handovers: w.handovers, leaves: w.leaves, sick: w.sick, deaths: w.deaths}
 	if w.settled {
 		// The first starts a step before the others, so that it is the only candidate.
 		s.hosts[0] = w.happens(w.happens(s.hosts[0], start, 0)[0].host, pass, 0)[0].host
@@ -303,7 +305,7 @@ func TestEveryReachableStateOfASmallScope(t *testing.T) {
 // of another configuration.
 var mustOccur = []string{
 	"role joining", "role looking", "role candidate", "role primary", "role standby", "role leaving",
-	"SendClaim", "SendEnd", "Reply", "StartBot", "ExtendLease", "StopBot", "Halt", "Left", "PrimaryChanged", "SteppedDown",
+	"SendClaim", "SendEnd", "Reply", "StartBot", "ExtendLease", "StopBot", "Halt", "Left", "Died", "PrimaryChanged", "SteppedDown",
 	"reply granted", "reply refused, joining", "reply refused, floor", "reply refused, held", "reply refused, ended",
 	"election won", "election yielded", "election refused", "election timed_out", "election abandoned",
 	"stop bot, lease_lost", "stop bot, switchover", "stop bot, shutdown",

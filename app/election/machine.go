@@ -84,6 +84,8 @@ type term struct {
 	// over: it has released its lease, for the reason given.
 	over   bool
 	reason Reason
+	// witnessed: it is over because its process was seen to end.
+	witnessed bool
 }
 
 // refusal is what keeps a candidate from one replica's grant.
@@ -117,6 +119,8 @@ type Machine struct {
 	health   Health
 
 	promise promise
+	// dead are replicas whose process is known to have ended, and since when it is known.
+	dead    map[ReplicaID]Instant
 	last    term
 	history []Change
 	wonAt   map[Claim]int64 // by the wall clock, for people; of what is in history
@@ -127,7 +131,9 @@ type Machine struct {
 	// claimAt is when this replica may claim at the earliest; lookingSince when it began to look.
 	claimAt, lookingSince Instant
 	// named: the last primary named this replica its successor.
-	named   bool
+	named bool
+	// inTurn: claimAt is this replica's turn among those that witnessed the last primary's death.
+	inTurn  bool
 	queryAt Instant
 
 	// The candidacy or the role: own is zero if there is none.
@@ -179,6 +185,7 @@ func New(cfg Config, r Reading) *Machine {
 		health:       Health{OK: true},
 		wonAt:        map[Claim]int64{},
 		peers:        map[ReplicaID]*peer{},
+		dead:         map[ReplicaID]Instant{},
 		mismatchTold: map[string]Refusal{},
 		misfits:      map[string]misfit{},
 	}
@@ -208,6 +215,8 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 			m.roundWas = true
 			m.count()
 		}
+	case ProcessDied:
+		m.onDeath(in)
 	case BotStopped:
 		m.onBotStopped()
 	case Resign:
@@ -300,7 +309,7 @@ func (m *Machine) mayClaimAt() Instant {
 	if !m.last.over {
 		at = max(at, m.last.until)
 	}
-	if m.named {
+	if m.named || m.inTurn && m.health.OK {
 		return at
 	}
 	at = max(at, m.lookingSince)
@@ -336,7 +345,7 @@ type heardIn struct {
 
 // hear takes in what another replica says of itself.
 func (m *Machine) hear(s Status, in heardIn) {
-	if s.Replica == m.cfg.Self {
+	if s.Replica == m.cfg.Self || m.hasDied(s.Replica) {
 		return
 	}
 	if m.mismatched(s) {
@@ -345,7 +354,7 @@ func (m *Machine) hear(s Status, in heardIn) {
 	}
 	m.meet(s)
 	m.floorSeen = max(m.floorSeen, s.Floor.Timestamp, s.Primary.Timestamp)
-	if s.Primary.IsZero() || s.Remaining <= 0 || m.promise.hasEnded(s.Primary) {
+	if s.Primary.IsZero() || s.Remaining <= 0 || m.hasEnded(s.Primary) {
 		return
 	}
 	direct := s.Role == Primary && s.Primary.Replica == s.Replica
@@ -430,7 +439,7 @@ func (m *Machine) follow(s Status, remaining time.Duration) {
 		if !m.last.over && m.now < m.last.until && m.prefers(m.last.claim, c) {
 			return
 		}
-		m.last = term{claim: c}
+		m.last, m.inTurn = term{claim: c}, false
 		m.remember(changeOf(s))
 	}
 	if s.PrimaryName != "" {
@@ -503,7 +512,7 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		a.Refusal = RefusedLease
 	case m.now < m.joinedAt: // also when it leaves before it has joined
 		a.Refusal, a.Remaining = RefusedJoining, m.joinedAt.Sub(m.now)
-	case m.promise.hasEnded(c):
+	case m.hasEnded(c):
 		a.Refusal = RefusedEnded
 	case !above(c, m.promise.base) && !renews:
 		a.Refusal = RefusedFloor
@@ -541,6 +550,9 @@ func (m *Machine) onEnd(req EndRequest) {
 	if m.mismatched(req.From) || c.Replica == m.cfg.Self || c.Replica != req.From.Replica {
 		return
 	}
+	if m.hasDied(c.Replica) {
+		return // all its claims have ended
+	}
 	m.meet(req.From)
 	fresh := !m.promise.hasEnded(c)
 	m.promise.end(c, req.Released)
@@ -573,7 +585,7 @@ func (m *Machine) claim() {
 	m.floorSeen = max(m.floorSeen, m.promise.floor().Timestamp)
 	ts := max(m.wall, m.floorSeen+1, m.lastOwn+1)
 	m.lastOwn = ts
-	m.role, m.named = Candidate, false
+	m.role, m.named, m.inTurn = Candidate, false, false
 	m.own = Claim{ts, m.cfg.Self}
 	m.ownSince = m.now
 	m.acks = map[ReplicaID]Instant{}
@@ -629,9 +641,9 @@ func (m *Machine) onRefusal(a ClaimAnswer) {
 		m.refused[a.From.Replica] = refusal{until: m.now.Add(min(a.Remaining, m.cfg.JoinSilence()))}
 	case RefusedHeld:
 		switch {
-		case m.promise.hasEnded(a.Holder):
+		case m.hasEnded(a.Holder):
 			// It has not heard yet what is known here.
-			m.sendAt = min(m.sendAt, m.now.Add(m.cfg.Retry()/4))
+			m.sendAt = min(m.sendAt, m.now.Add(m.again(a.Holder)))
 		case a.Holder.Compare(m.own) > 0:
 			// A higher candidate, which withdraws when it hears this claim; or one that died, whose
 			// promise runs out.
@@ -732,7 +744,7 @@ func (m *Machine) changeToSelf() Change {
 	c.Gap = m.now.Sub(m.last.sign)
 	switch {
 	case m.last.over:
-		c.Reason = m.last.reason
+		c.Reason, c.Witnessed = m.last.reason, m.last.witnessed
 	case m.heardSince(m.last.claim.Replica, m.last.until):
 		c.Reason = ReasonLeaseLost
 	default:
@@ -839,7 +851,7 @@ func (m *Machine) onBotStopped() {
 func (m *Machine) heir(healthy bool) ReplicaID {
 	var best *peer
 	for id, p := range m.peers {
-		if p.status.Role != Standby || m.acks[id] <= m.now {
+		if p.status.Role != Standby || m.acks[id] <= m.now || m.hasDied(id) {
 			continue
 		}
 		if healthy && (!p.status.Health.OK || m.now.Sub(p.since) < m.cfg.HealthSettles) {
@@ -907,7 +919,7 @@ func (m *Machine) quorum() int {
 // whoever looks after a crash is not to see two.
 func (m *Machine) reachable(p *peer) bool {
 	followed := m.safe() && p.status.Role == Primary && p.status.Primary.Compare(m.last.claim) < 0
-	return m.now.Sub(p.heard) <= p.within && !followed
+	return m.now.Sub(p.heard) <= p.within && !followed && !m.hasDied(p.status.Replica)
 }
 
 // measure keeps the number of replicas in force: the configured one, or a larger one that has been

@@ -140,8 +140,11 @@ type Change struct {
 	Name     string `json:"name"`
 	Previous string `json:"previous"`
 	Reason   Reason `json:"reason"`
-	// Gap is the time without a primary: from the last sign of the old primary's role (its release, or its last
-	// renewal received) to the new one's. It means something only if GapMeasured.
+	// Witnessed: the new primary took over because the old one's process was seen to end, not because its lease ran out. It
+	// is known to the new primary alone, is set in its View, and is never sent to other replicas.
+	Witnessed bool `json:"witnessed,omitempty"`
+	// Gap is the time without a primary: from the last sign of the old primary's role (its release, its witnessed death, or
+	// its last renewal received) to the new one's. It means something only if GapMeasured.
 	Gap time.Duration `json:"gap_ns,omitempty"`
 	// WonAt is when the new primary took over, by a wall clock: its own where this is its own history, elsewhere the
 	// claim's timestamp or, if that lies ahead, the time at which this replica learned of the change. For people: it

@@ -33,6 +33,12 @@ type (
 	}
 	// RoundDone says that every instance asked in that round of claims has answered or failed.
 	RoundDone struct{ Round uint64 }
+	// ProcessDied says that the process of another replica has ended. It MUST be given only when that is certain: nothing of
+	// that process runs or sends any more. Witnesses are the replicas, besides this one, that learn of it as well.
+	ProcessDied struct {
+		Replica   ReplicaID
+		Witnesses []ReplicaID
+	}
 	// BotStopped says that the bot's last request has ended.
 	BotStopped struct{}
 	// HealthChanged brings the replica's own health.
@@ -52,6 +58,7 @@ func (EndReceived) input()    {}
 func (AnswerReceived) input() {}
 func (StatusReceived) input() {}
 func (RoundDone) input()      {}
+func (ProcessDied) input()    {}
 func (BotStopped) input()     {}
 func (HealthChanged) input()  {}
 func (Resign) input()         {}
@@ -94,6 +101,11 @@ type (
 	Halt struct{ Reason Reason }
 	// Left ends a Leave: the process may exit.
 	Left struct{}
+	// Died tells, once, that another replica's process has ended. Name is empty if it was never heard.
+	Died struct {
+		Name    string
+		Replica ReplicaID
+	}
 	// PrimaryChanged tells of a new primary, this replica or another.
 	PrimaryChanged struct{ Change Change }
 	// SteppedDown tells that this replica's role has ended; the bot is silent.
@@ -126,6 +138,7 @@ func (ExtendLease) output()    {}
 func (StopBot) output()        {}
 func (Halt) output()           {}
 func (Left) output()           {}
+func (Died) output()           {}
 func (PrimaryChanged) output() {}
 func (SteppedDown) output()    {}
 func (ElectionEnded) output()  {}

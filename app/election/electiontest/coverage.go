@@ -253,6 +253,9 @@ fault stranger, lease
 fault stranger, protocol
 fault wall clock jump
 fault wall clock off
+death witnessed
+death of one with a promise witnessed
+died
 moment claim
 moment grant
 moment release
@@ -260,6 +263,7 @@ moment stop
 moment win
 moment withdrawal
 peace crash
+peace crash witnessed
 peace hand-over
 peace newcomer
 peace shutdown
@@ -289,6 +293,7 @@ election timed_out
 election abandoned
 primary changed, start
 primary changed, crash
+primary changed, death witnessed
 primary changed, lease_lost
 primary changed, shutdown
 primary changed, switchover

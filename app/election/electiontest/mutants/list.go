@@ -17,6 +17,8 @@ func machine(rule, from, to string) mutant { return in("election/machine.go", ru
 
 func many(rule, from, to string) mutant { return in("election/many.go", rule, from, to) }
 
+func death(rule, from, to string) mutant { return in("election/death.go", rule, from, to) }
+
 func config(rule, from, to string) mutant { return in("election/config.go", rule, from, to) }
 
 func in(file, rule, from, to string) mutant { return mutant{rule, []edit{{file, from, to}}} }
@@ -94,7 +96,7 @@ var mutants = []mutant{
 	machine("candidate does not yield to lower promises", "\t\t\tm.yieldIfHopeless()\n", ""),
 	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.cfg.Lease):", "case false:"),
 	machine("unhealthy standby does not wait", "	if !m.health.OK {\n		// Let", "	if false {\n		// Let"),
-	machine("named successor waits like the others", "	if m.named {\n		return at\n	}\n", ""),
+	machine("named successor waits like the others", "	if m.named || m.inTurn && m.health.OK {\n		return at\n	}\n", ""),
 	machine("others do not hold back for a successor", "		m.claimAt = m.now.Add(m.cfg.HoldBack())\n	}\n}", "	}\n}"),
 	machine("named successor holds back", "req.Successor != \"\" && !m.named {", "req.Successor != \"\" {"),
 
@@ -116,7 +118,7 @@ var mutants = []mutant{
 	// Following.
 	machine("hearsay in requests followed", "	case !direct:\n		return\n", ""),
 	machine("answer counts from its receipt", "		remaining -= m.now.Sub(in.sentAt)\n", ""),
-	machine("released primary followed again", "s.Remaining <= 0 || m.promise.hasEnded(s.Primary) {", "s.Remaining <= 0 {"),
+	machine("released primary followed again", "s.Remaining <= 0 || m.hasEnded(s.Primary) {", "s.Remaining <= 0 {"),
 	machine("older primary followed", "		return a.Compare(b) > 0\n", "		return false\n"),
 
 	// Being primary.
@@ -143,7 +145,7 @@ var mutants = []mutant{
 	machine("lease not checked after a freeze, by the machine", "	case m.now >= m.botUntil():\n		m.resign(ReasonLeaseLost, \"\", false)\n		return\n	}\n", "	}\n"),
 	machine("draining bot outlives its lease", "(m.stopping && drain)", "m.stopping"),
 	machine("hands over to nobody in particular", "		m.successor = m.heir(false)\n", ""),
-	machine("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now {", "p.status.Role != Standby || m.acks[id] < 0 {"),
+	machine("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now || ", "p.status.Role != Standby || m.acks[id] < 0 || "),
 	machine("unhealthy primary hands over to anybody", "m.heir(true); id", "m.heir(false); id"),
 	machine("unhealthy primary hands over to a process that has just started", " || m.now.Sub(p.since) < m.cfg.HealthSettles) {", ") {"),
 	machine("unhealthy primary hands over to a process that has just woken", "; ok && m.now.Sub(p.heard) <= p.within {", "; ok {"),
@@ -157,6 +159,34 @@ var mutants = []mutant{
 	machine("leaves as primary", "	case Primary:\n		m.resign(why, \"\", true)\n	default:", "	default:"),
 	machine("does not wait for a successor", "	m.leftAt = m.now.Add(m.cfg.HoldBack())\n", ""),
 	machine("waits though a successor has claimed", "			m.leftAt = m.now // a successor is on its way\n", ""),
+
+	// A death that was witnessed.
+	death("death of any replica frees the promise to the living", "	if p.held.Replica == id {\n", "	if true {\n"),
+	death("death of any replica ends the primary's term", "	if m.last.claim.Replica == id && m.following() {\n", "	if m.following() {\n"),
+	death("promise to the dead stays", "		p.held, p.until = Claim{}, 0\n", ""),
+	death("claim of the dead leaves no floor", "		p.raise(p.held)\n", ""),
+	death("late claims of the dead bind", "return m.promise.hasEnded(c) || m.hasDied(c.Replica) }", "return m.promise.hasEnded(c) }"),
+	machine("late words of the dead are heard", "	if s.Replica == m.cfg.Self || m.hasDied(s.Replica) {\n", "	if s.Replica == m.cfg.Self {\n"),
+	machine("late end of the dead's claims is heard", "	if m.hasDied(c.Replica) {\n		return // all", "	if false {\n		return // all"),
+	death("the dead are not bounded", "	if len(m.dead) >= deadLength {\n", "	if false {\n"),
+	death("many deaths make ended claims of the living forgotten", "	m.dead[id] = m.now\n", "	m.dead[id] = m.now\n	m.promise.end(Claim{1, id}, false)\n"),
+	death("the dead are counted out at once", "	m.dead[id] = m.now\n", "	m.dead[id] = m.now\n	m.cfg.Replicas--\n"),
+	machine("the dead count as granting", "	m.acks = map[ReplicaID]Instant{}\n	m.sendClaim(", "	m.acks = map[ReplicaID]Instant{}\n	for id := range m.dead {\n		m.acks[id] = m.now.Add(m.cfg.GrantedFor())\n	}\n	m.sendClaim("),
+	death("grants of the dead are taken from a primary", "	m.dead[id] = m.now\n", "	m.dead[id] = m.now\n	delete(m.acks, id)\n	m.count()\n"),
+	{"a death makes a primary without a quorum", []edit{
+		{"election/death.go", "	if m.role == Standby {\n		m.look()\n	}\n", "	m.look()\n	m.claim()\n	m.win(m.now.Add(m.cfg.GrantedFor()))\n"},
+	}},
+	death("all that witness a death claim at once", "		if id < m.cfg.Self && !m.hasDied(id) {\n", "		if false {\n"),
+	death("others that died too are waited for", "		if id < m.cfg.Self && !m.hasDied(id) {\n", "		if id < m.cfg.Self {\n"),
+	machine("one of many that witnesses a death waits for its place", "m.named || m.inTurn && m.health.OK {", "m.named {"),
+	machine("unhealthy witness does not wait", "m.named || m.inTurn && m.health.OK {", "m.named || m.inTurn {"),
+	machine("turn outlives its term", "		m.last, m.inTurn = term{claim: c}, false\n", "		m.last = term{claim: c}\n"),
+	machine("turn outlives its claim", "	m.role, m.named, m.inTurn = Candidate, false, false\n", "	m.role, m.named = Candidate, false\n"),
+	machine("hands over to the dead", "m.acks[id] <= m.now || m.hasDied(id) {", "m.acks[id] <= m.now {"),
+	death("successor that has died stays the successor", "	if m.successor == id {\n", "	if false {\n"),
+	machine("the dead are reachable", " && !m.hasDied(p.status.Replica)\n", "\n"),
+	death("candidate does not ask again when the holder dies", "	if m.role == Candidate && m.heldFor(id) {\n", "	if false {\n"),
+	death("candidate asks as seldom as after a release", "	if m.hasDied(holder.Replica) {\n", "	if false {\n"),
 
 	// The number of replicas.
 	machine("larger number ignored", "max(m.cfg.Replicas, m.size) }", "m.cfg.Replicas }"),
