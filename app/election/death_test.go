@@ -142,6 +142,23 @@ func TestLateMessagesOfTheDeadBindNobody(t *testing.T) {
 	`)
 }
 
+// A process that starts again has the name of the one before it.
+func TestLateWordOfTheDeadDoesNotHideItsSuccessor(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1005 claim p/900 role=primary
+		  > primary is p/900, start
+		  > refuse p/900 joining remaining=5 floor=p/900
+		1200 status y name=x
+		1210 died y
+		  > dead y, x
+		1300 status z name=x
+		1420 status y name=x
+		1420 size
+		  > expected=3 quorum=2 reachable=3
+	`)
+}
+
 func TestPromiseToADeadCandidateIsFree(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
@@ -156,6 +173,9 @@ func TestPromiseToADeadCandidateIsFree(t *testing.T) {
 		  > grant c/950
 		1020 died c
 		  > dead c, c
+		# ORDER: it may have won
+		1020 claim b/940
+		  > refuse b/940 floor floor=c/950
 		1020 claim b/960
 		  > grant b/960
 	`)
