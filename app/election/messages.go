@@ -259,6 +259,8 @@ type Peer struct {
 	Age time.Duration `json:"age_ns"`
 	// Reachable: heard recently enough to count.
 	Reachable bool `json:"reachable"`
+	// Lifeline: the kernel will tell this replica when the other's process ends. It is left to the caller.
+	Lifeline bool `json:"lifeline,omitempty"`
 }
 
 // Mismatched is a replica, heard lately, whose configuration keeps it from taking part with this one.

@@ -473,6 +473,12 @@ func (n *Node) End(ctx context.Context, req election.EndRequest) error {
 	return err
 }
 
+// ProcessDied takes in that the process of another replica has ended, of which the witnesses learn as well: see
+// election.ProcessDied for what MUST be certain. It does not wait for what follows.
+func (n *Node) ProcessDied(id election.ReplicaID, witnesses []election.ReplicaID) {
+	n.post(func(election.Reading) { n.step(election.ProcessDied{Replica: id, Witnesses: witnesses}) })
+}
+
 // Progress takes in what the primary has handled since its last confirmation.
 func (n *Node) Progress(_ context.Context, p election.Progress) error {
 	n.learn(p)
