@@ -20,14 +20,15 @@ const (
 
 // options are what a schedule is drawn to be.
 type options struct {
-	replicas int
-	lease    time.Duration
-	drift    bool
-	admins   []int64
-	noise    noise
-	rate     float64 // messages of users a second
-	restarts bool    // crashes and stops, so that memory is lost
-	orderly  bool    // nothing but stops, switchovers and wall clocks
+	replicas  int
+	lease     time.Duration
+	drift     bool
+	admins    []int64
+	noise     noise
+	rate      float64 // messages of users a second
+	restarts  bool    // crashes and stops, so that memory is lost
+	orderly   bool    // nothing but stops, switchovers and wall clocks
+	lifelines bool    // others learn of the end of a process at once
 }
 
 // noise is what the network does all the time.
