@@ -2,7 +2,9 @@ package bot
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,14 +102,14 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 	working, stopWorking := context.WithCancel(ctx)
 	defer stopWorking()
 
-	greeted := false
+	greeted, first := false, b.traced(polling)
 	for polling.Err() == nil {
-		updates, ok := r.poll(polling)
+		updates, ok := r.poll(first)
 		if !ok {
 			continue
 		}
 		if !greeted {
-			greeted = true
+			greeted, first = true, polling
 			r.besides.Go(func() { b.setCommands(polling) })
 		}
 		r.take(working, updates) // each looks at the lease itself before it is handled
@@ -115,6 +117,24 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 	}
 	r.finish(ctx, stopWorking)
 	return nil
+}
+
+// traced has the debug log tell how long it took until the first poll of a term was on the wire.
+func (b *Bot) traced(ctx context.Context) context.Context {
+	if !b.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
+		return ctx
+	}
+	began := time.Now()
+	var reused atomic.Bool
+	var once sync.Once
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(c httptrace.GotConnInfo) { reused.Store(c.Reused) },
+		WroteRequest: func(w httptrace.WroteRequestInfo) {
+			once.Do(func() {
+				b.cfg.Logger.Debug("first poll sent", "connection_reused", reused.Load(), "seconds", time.Since(began).Seconds(), "failed", w.Err != nil)
+			})
+		},
+	})
 }
 
 // await returns when another poll is worth it: when nothing is in hand any more, so that the poll confirms it all

@@ -30,6 +30,24 @@ func TestWitnessedDeathOfThePrimaryIsFollowedAtOnce(t *testing.T) {
 	`)
 }
 
+func TestAStandbyRemembersTheDeathThatItWitnessed(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1005 claim p/900 role=primary
+		  > primary is p/900, start
+		  > refuse p/900 joining remaining=5 floor=p/900
+		1100 claim p/900 role=primary
+		  > grant p/900
+		1300 died p seen=a
+		  > dead p, p
+		1301 claim a/950
+		  > grant a/950
+		1302 claim a/950 role=primary reason=crash
+		  > primary is a/950, crash witnessed
+		  > grant a/950
+	`)
+}
+
 func TestThoseThatWitnessADeathClaimInTurn(t *testing.T) {
 	t.Parallel()
 	story(t, replica{Replicas: 5}, `

@@ -439,8 +439,10 @@ func (m *Machine) follow(s Status, remaining time.Duration) {
 		if !m.last.over && m.now < m.last.until && m.prefers(m.last.claim, c) {
 			return
 		}
+		ch := changeOf(s)
+		ch.Witnessed = m.last.witnessed && ch.Reason == ReasonCrash
 		m.last, m.inTurn = term{claim: c}, false
-		m.remember(changeOf(s))
+		m.remember(ch)
 	}
 	if s.PrimaryName != "" {
 		m.last.name = s.PrimaryName

@@ -140,8 +140,8 @@ type Change struct {
 	Name     string `json:"name"`
 	Previous string `json:"previous"`
 	Reason   Reason `json:"reason"`
-	// Witnessed: the new primary took over because the old one's process was seen to end, not because its lease ran out. It
-	// is known to the new primary alone, is set in its View, and is never sent to other replicas.
+	// Witnessed: the replica whose history this is saw the old primary's process end, before its lease ran out. It is set in
+	// a View alone, and is never sent to other replicas.
 	Witnessed bool `json:"witnessed,omitempty"`
 	// Gap is the time without a primary: from the last sign of the old primary's role (its release, its witnessed death, or
 	// its last renewal received) to the new one's. It means something only if GapMeasured.

@@ -243,6 +243,9 @@ func (l line) from(id election.ReplicaID, role election.Role, claim election.Cla
 			s.Remaining = l.ms(r)
 		}
 	}
+	if r, ok := l.opts["reason"]; ok && s.Role == election.Primary {
+		s.Change = election.Change{Claim: s.Primary, Reason: election.Reason(r)}
+	}
 	if v, ok := l.opts["lease"]; ok {
 		s.Lease = l.ms(v)
 	}

@@ -424,6 +424,19 @@ func TestNoMoreThanTheBound(t *testing.T) {
 	r.mu.Unlock()
 }
 
+// SELinux, say: one line tells of it, not one for each socket.
+func TestConnectingThatIsNotAllowedIsOneWarning(t *testing.T) {
+	var logs strings.Builder
+	l := &Lifelines{cfg: Config{Logger: slog.New(slog.NewTextHandler(&logs, nil))}}
+	l.failed("a", fmt.Errorf("connect: %w", syscall.ECONNREFUSED))
+	for range 3 {
+		l.failed("b", fmt.Errorf("connect: %w", syscall.EACCES))
+	}
+	if got := logs.String(); strings.Count(got, "msg=") != 1 || !strings.Contains(got, "level=WARN") {
+		t.Errorf("logged %s", got)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"a folder that does not exist": {Dir: "/does/not/exist", Self: id(1), Secret: []byte("secret")},

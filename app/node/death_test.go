@@ -55,7 +55,7 @@ func TestWitnessedDeathOfThePrimary(t *testing.T) {
 			t.Errorf("%d lines of a death, want one of each witness", n)
 		}
 		for _, e := range lines.entries(t) {
-			if e["msg"] == "primary changed" && e["reason"] == "crash" && e["witnessed"] != (e["replica"] == next.who.name()) {
+			if e["msg"] == "primary changed" && e["reason"] == "crash" && e["witnessed"] != (e["replica"] != p.name()) {
 				t.Errorf("logged %v", e)
 			}
 		}

@@ -121,6 +121,7 @@ type Node struct {
 	failure error
 	lease   election.ExtendLease // of the running work, or of that which is about to start
 	said    said
+	noticed election.Instant // when the last death was
 
 	mu       sync.Mutex
 	progress [2]election.Progress // of the last two terms heard of, the newer first
@@ -295,6 +296,9 @@ func (n *Node) haltTerm(t *runningTerm, end election.Instant) {
 }
 
 func (n *Node) startWork(ch election.Change) {
+	if ch.Witnessed {
+		n.cfg.Logger.Debug("took over after a death", "seconds", n.cfg.Clock.Read().Now.Sub(n.noticed).Seconds())
+	}
 	n.terms++
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &runningTerm{number: n.terms, cancel: cancel, drain: make(chan struct{})}
@@ -476,7 +480,11 @@ func (n *Node) End(ctx context.Context, req election.EndRequest) error {
 // ProcessDied takes in that the process of another replica has ended, of which the witnesses learn as well: see
 // election.ProcessDied for what MUST be certain. It does not wait for what follows.
 func (n *Node) ProcessDied(id election.ReplicaID, witnesses []election.ReplicaID) {
-	n.post(func(election.Reading) { n.step(election.ProcessDied{Replica: id, Witnesses: witnesses}) })
+	noticed := n.cfg.Clock.Read().Now
+	n.post(func(election.Reading) {
+		n.noticed = noticed
+		n.step(election.ProcessDied{Replica: id, Witnesses: witnesses})
+	})
 }
 
 // Progress takes in what the primary has handled since its last confirmation.
