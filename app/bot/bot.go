@@ -61,8 +61,12 @@ type Term struct {
 	Handled []int64
 	// Report tells the standbys the updates handled since the last confirmation. It never blocks.
 	Report func(handled []int64)
-	// Notes are what the last term's work noted last for its successor.
-	Notes []json.RawMessage
+	// Notes are what earlier terms' work noted last for its successor, as far as this replica knows. Gather waits, two seconds at
+	// most, until so many others have been asked that all is known. Late returns what another knows beyond that, and waits for
+	// it; false if there is none when ctx ends. settle MUST be called once that is among what is noted, and not before.
+	Notes  []json.RawMessage
+	Gather func(ctx context.Context)
+	Late   func(ctx context.Context) (notes []json.RawMessage, settle func(), ok bool)
 	// Note has the standbys know something else, from now on with each report, in place of what was noted before. It never
 	// blocks. Noted tells whether so many know the latest that any successor will.
 	Note  func(notes []json.RawMessage)

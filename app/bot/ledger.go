@@ -19,14 +19,20 @@ type ledger struct {
 	told int
 	// handled since the last confirmation, the predecessor's included.
 	handled map[int]bool
+	// kept are updates in hand whose contents are noted, and whether so many others know them that they may be confirmed before
+	// they are handled.
+	kept map[int]bool
+	// recent are the last updates that were handled, the predecessor's included, whether they are confirmed or not.
+	recent []int
 	// fetched are, in Telegram's order, the oldest update in hand and all that came after it, in hand or handled.
 	fetched []int
 }
 
 func newLedger(inherited []int64) *ledger {
-	l := &ledger{handled: map[int]bool{}}
+	l := &ledger{handled: map[int]bool{}, kept: map[int]bool{}}
 	for _, id := range inherited {
 		l.handled[int(id)] = true
+		l.recent = append(l.recent, int(id))
 	}
 	return l
 }
@@ -36,22 +42,52 @@ func newLedger(inherited []int64) *ledger {
 func (l *ledger) knows(id int) bool { return id < l.offset || slices.Contains(l.fetched, id) }
 
 // take takes in, at now, an update that is not known, the next in Telegram's order. It tells whether a
-// predecessor has handled it.
-func (l *ledger) take(id int, now time.Time) (handled bool) {
+// predecessor has handled it, or has kept it and so has it in hand.
+func (l *ledger) take(id int, now time.Time) (over bool) {
 	l.fetched = append(l.fetched, id)
 	l.advance(now)
-	return l.handled[id]
+	return l.handled[id] || l.holds(id)
 }
 
 // done takes note, at now, that an update in hand is handled.
 func (l *ledger) done(id int, now time.Time) {
 	l.handled[id] = true
+	delete(l.kept, id)
+	l.recent = append(l.recent, id)
+	l.recent = l.recent[max(0, len(l.recent)-maxRecent):]
 	l.advance(now)
 }
 
-// advance moves the offset to the oldest update in hand: nothing that is not handled is ever confirmed.
+// maxRecent bounds the handled updates remembered: more than may wait to be confirmed, or be kept.
+const maxRecent = 1000
+
+// has tells whether an update is in hand, or was handled: not by its place among the others, for one that another replica kept
+// may lie below all that are confirmed.
+func (l *ledger) has(id int) bool {
+	return l.handled[id] || l.holds(id) || slices.Contains(l.fetched, id) || slices.Contains(l.recent, id)
+}
+
+// holds tells whether the contents of an update in hand are noted.
+func (l *ledger) holds(id int) bool {
+	_, ok := l.kept[id]
+	return ok
+}
+
+// hold takes note that an update is in hand because an earlier term noted it. It is not confirmed before keep.
+func (l *ledger) hold(id int) { l.kept[id] = false }
+
+// keep takes note, at now, that the contents of updates in hand are known to others: they need not be had from Telegram again.
+// It MUST be called only once a majority has them.
+func (l *ledger) keep(ids []int, now time.Time) {
+	for _, id := range ids {
+		l.kept[id] = true
+	}
+	l.advance(now)
+}
+
+// advance moves the offset to the oldest update in hand that is not kept: nothing else is confirmed before it is handled.
 func (l *ledger) advance(now time.Time) {
-	for len(l.fetched) > 0 && l.handled[l.fetched[0]] {
+	for len(l.fetched) > 0 && (l.handled[l.fetched[0]] || l.kept[l.fetched[0]]) {
 		l.offset = l.fetched[0] + 1
 		l.known, l.knownSince = l.offset, now
 		l.fetched = l.fetched[1:]

@@ -13,6 +13,7 @@ type line struct {
 	updates []telego.Update
 	part    string // what the watcher knows it as
 	placed  bool   // holds one of the places; its own goroutine's
+	waits   bool   // since Telegram limits its chat; guarded by run.mu
 }
 
 // take puts what is new of a poll's answer at the ends of the chats' lines.
@@ -24,18 +25,25 @@ func (r *run) take(ctx context.Context, updates []telego.Update) {
 		switch {
 		case r.book.knows(u.UpdateID):
 		case r.book.take(u.UpdateID, now):
-			r.b.metrics.updates.WithLabelValues(outcomeSkipped).Inc()
-		default:
-			chat := chatOf(u)
-			if l := r.lines[chat]; l != nil {
-				l.updates = append(l.updates, u)
-				continue
+			if r.book.handled[u.UpdateID] {
+				r.b.metrics.updates.WithLabelValues(outcomeSkipped).Inc()
 			}
-			l := &line{updates: []telego.Update{u}, part: fmt.Sprintf("chat %d", chat)}
-			r.lines[chat] = l
-			r.handling.Go(func() { r.work(ctx, chat, l) })
+		default:
+			r.enqueue(ctx, u)
 		}
 	}
+}
+
+// enqueue puts an update at the end of its chat's line. r.mu MUST be held.
+func (r *run) enqueue(ctx context.Context, u telego.Update) {
+	chat := chatOf(u)
+	if l := r.lines[chat]; l != nil {
+		l.updates = append(l.updates, u)
+		return
+	}
+	l := &line{updates: []telego.Update{u}, part: fmt.Sprintf("chat %d", chat)}
+	r.lines[chat] = l
+	r.handling.Go(func() { r.work(ctx, chat, l) })
 }
 
 func idsOf(updates []telego.Update) []int {
@@ -96,15 +104,12 @@ func (r *run) handleOne(ctx context.Context, l *line, u telego.Update) bool {
 	l.updates = l.updates[1:]
 	r.book.done(u.UpdateID, time.Now())
 	r.term.Report(r.book.ids()) // under the lock: an older report must not overtake a newer one
-	if r.parts[u.UpdateID] > 0 {
+	if kept := r.kept.remove(u.UpdateID); kept || r.parts[u.UpdateID] > 0 {
 		delete(r.parts, u.UpdateID)
 		r.note()
 	}
 	r.mu.Unlock()
-	select {
-	case r.handled <- struct{}{}:
-	default:
-	}
+	r.stir()
 	m := r.b.metrics
 	m.updates.WithLabelValues(outcome).Inc()
 	m.updateSeconds.Observe(time.Since(start).Seconds())
@@ -136,8 +141,12 @@ func (r *run) leave(l *line) {
 
 // pause is the wait between two attempts. It holds no place. It returns false, at once, when the term ends before
 // d has passed, or will: the update is left to the successor.
-func (r *run) pause(ctx context.Context, l *line, d time.Duration) bool {
+func (r *run) pause(ctx context.Context, l *line, d time.Duration, limited bool) bool {
 	r.leave(l)
+	if limited {
+		r.waits(l, true)
+		defer r.waits(l, false)
+	}
 	r.term.Within(l.part, d+slack)
 	end := time.Now().Add(d)
 	t := time.NewTimer(d)
@@ -152,6 +161,22 @@ func (r *run) pause(ctx context.Context, l *line, d time.Duration) bool {
 		}
 	}
 	return r.getThrough(ctx, l) && r.enter(ctx, l)
+}
+
+// waits takes note whether Telegram limits a line's chat.
+func (r *run) waits(l *line, waits bool) {
+	r.mu.Lock()
+	l.waits = waits
+	r.mu.Unlock()
+	r.stir()
+}
+
+// stir has the poll loop look again at what is in hand.
+func (r *run) stir() {
+	select {
+	case r.stirred <- struct{}{}:
+	default:
+	}
 }
 
 // getThrough waits while polls fail, until one succeeds: a message that is sent meanwhile would most likely fail, too, or be

@@ -2,6 +2,7 @@ package bot
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -502,7 +503,7 @@ func BenchmarkUpdates(b *testing.B) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- api.RunAsPrimary(b.Context(), Term{
-			Held: func() bool { return true }, Drain: drain, Within: func(string, time.Duration) {}, Note: func([]json.RawMessage) {}, Noted: func() bool { return false },
+			Held: func() bool { return true }, Drain: drain, Within: func(string, time.Duration) {}, Note: func([]json.RawMessage) {}, Gather: func(context.Context) {}, Late: neverLate, Noted: func() bool { return false },
 			Report: func([]int64) {
 				if answered++; answered == b.N {
 					close(all)

@@ -1,9 +1,12 @@
 package bot
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
+
+	"github.com/mymmrac/telego"
 )
 
 // note is one thing that a term's work wants its successor to know, beside what is handled. Whatever a reader does not know
@@ -12,23 +15,57 @@ type note struct {
 	// ID is an update in hand, of whose answer so many Parts have been sent.
 	ID    int `json:"update_id,omitempty"`
 	Parts int `json:"parts,omitempty"`
+	// Update is one that is kept: Telegram may have forgotten it.
+	Update json.RawMessage `json:"update,omitempty"`
 }
 
-// inherit takes in what the last term's work has noted.
-func (r *run) inherit(notes []json.RawMessage) {
+// inherit takes in what earlier terms have noted: parts of answers that were sent, and updates that were kept, which go to the
+// ends of their chats' lines. From then on it is this term's to note. It returns false if there is no room for all: the rest MUST
+// stay with those that know it.
+func (r *run) inherit(ctx context.Context, notes []json.RawMessage) (all bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	kept := map[int]json.RawMessage{}
 	for _, raw := range notes {
 		var n note
-		if json.Unmarshal(raw, &n) == nil && n.ID != 0 && n.Parts > 0 {
-			r.parts[n.ID] = n.Parts
+		if json.Unmarshal(raw, &n) != nil || n.ID == 0 {
+			continue
+		}
+		if n.Parts > 0 {
+			r.parts[n.ID] = max(n.Parts, r.parts[n.ID])
+		}
+		if n.Update != nil && !r.book.has(n.ID) {
+			kept[n.ID] = n.Update
 		}
 	}
+	all = true
+	for _, id := range slices.Sorted(maps.Keys(kept)) {
+		var u telego.Update
+		if json.Unmarshal(kept[id], &u) != nil || u.UpdateID != id {
+			continue
+		}
+		if all = r.kept.takes(len(kept[id])); !all {
+			break // what comes after it is not to overtake it
+		}
+		r.book.hold(id)
+		r.kept.add(id, kept[id])
+		r.kept.offered = append(r.kept.offered, id) // it may not be confirmed yet, and known to few
+		r.kept.looks = 0
+		r.enqueue(ctx, u)
+	}
+	if len(notes) > 0 {
+		r.note()
+	}
+	return all
 }
 
 // note tells the standbys what there is to note now. r.mu MUST be held.
 func (r *run) note() {
+	ids := slices.AppendSeq(slices.Collect(maps.Keys(r.parts)), maps.Keys(r.kept.contents))
+	slices.Sort(ids)
 	var all []json.RawMessage
-	for _, id := range slices.Sorted(maps.Keys(r.parts)) {
-		if raw, err := json.Marshal(note{ID: id, Parts: r.parts[id]}); err == nil {
+	for _, id := range slices.Compact(ids) {
+		if raw, err := json.Marshal(note{ID: id, Parts: r.parts[id], Update: r.kept.contents[id]}); err == nil {
 			all = append(all, raw)
 		}
 	}
@@ -38,7 +75,7 @@ func (r *run) note() {
 // settle forgets parts of answers to updates that are in hand no longer: nothing waits beside what is. r.mu MUST be held.
 func (r *run) settle() {
 	n := len(r.parts)
-	maps.DeleteFunc(r.parts, func(id, _ int) bool { return !r.book.knows(id) })
+	maps.DeleteFunc(r.parts, func(id, _ int) bool { return !r.book.knows(id) && !r.book.holds(id) })
 	if len(r.parts) != n {
 		r.note()
 	}

@@ -106,7 +106,7 @@ func (b *Bot) notifyAdmin(ctx context.Context, chat int64, text string) {
 
 // notifyPace is that of messages to admins, for which no update waits.
 func notifyPace() pace {
-	return pace{longest: notifyBackOff, begin: func(time.Duration) {}, pause: sleep}
+	return pace{longest: notifyBackOff, begin: func(time.Duration) {}, pause: func(ctx context.Context, d time.Duration, _ bool) bool { return sleep(ctx, d) }}
 }
 
 func notifyOutcome(v verdict) string {

@@ -56,14 +56,15 @@ type run struct {
 
 	handling sync.WaitGroup // the lines
 	places   chan struct{}  // of maxParallel, those taken
-	handled  chan struct{}  // told when an update is handled
+	stirred  chan struct{}  // told when an update is handled, or waits
 	draining chan struct{}  // closed when the poll loop has ended; drainEnd is set before
 	drainEnd time.Time
 
 	mu    sync.Mutex
 	book  *ledger
 	lines map[int64]*line // by chat; none is empty
-	parts map[int]int     // of the answers to updates in hand, those that have been sent, but for 0
+	kept  backlog
+	parts map[int]int // of the answers to updates in hand, those that have been sent, but for 0
 	// mended is closed when a poll succeeds again; nil while they do.
 	mended chan struct{}
 }
@@ -79,9 +80,8 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 	b.tookOver()
 	r := &run{
 		b: b, term: t, book: newLedger(t.Handled), lines: map[int64]*line{},
-		places: make(chan struct{}, maxParallel), handled: make(chan struct{}, 1), draining: make(chan struct{}), parts: map[int]int{},
+		places: make(chan struct{}, maxParallel), stirred: make(chan struct{}, 1), draining: make(chan struct{}), parts: map[int]int{},
 	}
-	r.inherit(t.Notes)
 	b.note(func(tr *tracker, now time.Time) {
 		if tr.doubted(now) {
 			r.failures = 1 // the first poll is to tell soon
@@ -111,6 +111,7 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t Term) error {
 		if !greeted {
 			greeted, first = true, polling
 			r.besides.Go(func() { b.setCommands(polling) })
+			r.gather(polling, working)
 		}
 		r.take(working, updates) // each looks at the lease itself before it is handled
 		r.await(polling)
@@ -137,12 +138,34 @@ func (b *Bot) traced(ctx context.Context) context.Context {
 	})
 }
 
+// gatherBound is for what Gather waits.
+const gatherBound = 2 * time.Second
+
+// gather takes in what earlier terms have left to do, before anything newer is handled: so each chat is answered in order. What
+// turns up later is taken in then.
+func (r *run) gather(polling, working context.Context) {
+	r.term.Within(pollLoop, gatherBound+slack)
+	r.term.Gather(polling)
+	r.inherit(working, r.term.Notes)
+	now, cancel := context.WithCancel(polling)
+	cancel()
+	for r.takeLate(now, working) { // who has handed in one term's may know another's
+		r.term.Within(pollLoop, gatherBound+slack)
+		r.term.Gather(polling)
+	}
+	r.besides.Go(func() {
+		for r.takeLate(polling, working) {
+		}
+	})
+}
+
 // await returns when another poll is worth it: when nothing is in hand any more, so that the poll confirms it all
 // and waits for more; otherwise after a while, so that those chats whose updates take long hold up no other.
 func (r *run) await(ctx context.Context) {
 	r.term.Within(pollLoop, pollStuck+slack)
 	start := time.Now()
 	for {
+		again := r.secure()
 		r.mu.Lock()
 		idle, d := r.book.idle(), pollStuck
 		if r.book.offset != 0 {
@@ -152,9 +175,12 @@ func (r *run) await(ctx context.Context) {
 		if d -= time.Since(start); idle || d <= 0 {
 			return
 		}
+		if again > 0 {
+			d = min(d, again)
+		}
 		t := time.NewTimer(d)
 		select {
-		case <-r.handled:
+		case <-r.stirred:
 		case <-t.C:
 		case <-ctx.Done():
 		}

@@ -81,8 +81,8 @@ type pace struct {
 	longest time.Duration
 	// begin is called before each attempt with what bounds it.
 	begin func(bound time.Duration)
-	// pause is the wait between two attempts; false if there is to be none.
-	pause func(ctx context.Context, d time.Duration) bool
+	// pause is the wait between two attempts, which Telegram may have asked for; false if there is to be none.
+	pause func(ctx context.Context, d time.Duration, asked bool) bool
 }
 
 // pace is that of a chat's line.
@@ -90,7 +90,7 @@ func (r *run) pace(l *line) pace {
 	return pace{
 		longest: sendBackOff,
 		begin:   func(bound time.Duration) { r.term.Within(l.part, bound+slack) },
-		pause:   func(ctx context.Context, d time.Duration) bool { return r.pause(ctx, l, d) },
+		pause:   func(ctx context.Context, d time.Duration, asked bool) bool { return r.pause(ctx, l, d, asked) },
 	}
 }
 
@@ -124,7 +124,7 @@ func (b *Bot) send(ctx context.Context, m reply, p pace) (verdict, error) {
 		if !again {
 			return v, fmt.Errorf("give up after %v: %w", giveUpAfter, err)
 		}
-		if !p.pause(ctx, d) {
+		if !p.pause(ctx, d, v == limited) {
 			return over, err
 		}
 	}

@@ -599,8 +599,10 @@ type role struct {
 	mu       sync.Mutex
 	endedAt  time.Time
 	reports  [][]int64
-	notes    []json.RawMessage    // the latest
-	noted    bool                 // whether the standbys know them
+	notes    []json.RawMessage // the latest
+	noted    bool              // whether the standbys know them
+	late     chan []json.RawMessage
+	settled  atomic.Int64
 	due      map[string]time.Time // what the watcher was promised last, by part
 	promises int
 	margins  map[string]time.Duration // the least that was left of a part's promise when it came round
@@ -616,7 +618,7 @@ func (f *fixture) start(change election.Change, handled ...int64) *role {
 
 // role is a term that has yet to run.
 func (f *fixture) role(change election.Change, handled ...int64) *role {
-	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{}), due: map[string]time.Time{}, margins: map[string]time.Duration{}}
+	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{}), due: map[string]time.Time{}, margins: map[string]time.Duration{}, late: make(chan []json.RawMessage, 1)}
 	r.held.Store(true)
 	r.term = Term{
 		Change: change, Held: r.held.Load, Drain: r.drain, Handled: handled,
@@ -629,6 +631,20 @@ func (f *fixture) role(change election.Change, handled ...int64) *role {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.notes = slices.Clone(notes)
+		},
+		Gather: func(context.Context) {},
+		Late: func(ctx context.Context) ([]json.RawMessage, func(), bool) {
+			select {
+			case notes := <-r.late: // even if ctx has ended
+				return notes, func() { r.settled.Add(1) }, true
+			default:
+			}
+			select {
+			case notes := <-r.late:
+				return notes, func() { r.settled.Add(1) }, true
+			case <-ctx.Done():
+				return nil, nil, false
+			}
 		},
 		Noted: func() bool {
 			r.mu.Lock()
@@ -737,4 +753,10 @@ func (r *role) drained() time.Duration {
 	close(r.drain)
 	<-r.ended
 	return time.Since(start)
+}
+
+// neverLate is Term.Late of a term without other replicas.
+func neverLate(ctx context.Context) ([]json.RawMessage, func(), bool) {
+	<-ctx.Done()
+	return nil, nil, false
 }

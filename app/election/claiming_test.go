@@ -125,7 +125,7 @@ func TestLateAnswersToAWithdrawnClaimCountForNothing(t *testing.T) {
 		1070 tick
 		1080 granted b m/1000 sent=1010
 		1080 granted c m/1000 sent=1010
-		1080 refused d m/1000 floor sent=1010
+		1080 refused b m/1000 floor sent=1010
 		1090 granted c m/1001 sent=1070
 		  > election m/1001 won after 20
 		  > primary is m/1001, start
@@ -394,13 +394,14 @@ func TestQuestionsAreFrequentWhileNoPrimaryShowsItself(t *testing.T) {
 		  > grant p/5000
 		1700 claim p/5000 role=primary
 		  > grant p/5000
-		2209 tick
+		2200 tick
 		# one that has not heard it for half a lease asks often
-		2210 tick
+		2201 tick
 		  > ask all
-		2410 tick
+		2400 tick
+		2401 tick
 		  > ask all
-		2610 tick
+		2601 tick
 		  > ask all
 	`)
 }

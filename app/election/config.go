@@ -20,6 +20,8 @@ type Config struct {
 	// HealthSettles is how long a standby must have been heard without a break before an unhealthy primary takes its
 	// word that it is healthy and hands over to it: a process that has just started, or woken, may not know yet.
 	HealthSettles time.Duration
+	// LeaveWithin bounds how long a replica that leaves goes on granting because a primary needs it for a quorum.
+	LeaveWithin time.Duration
 }
 
 // Heartbeat is how often a primary renews: two fifths of the lease. A renewal that a quorum has not
@@ -47,17 +49,21 @@ func (c Config) Retry() time.Duration { return c.Lease / 20 }
 // HoldBack is how long replicas leave a named successor alone.
 func (c Config) HoldBack() time.Duration { return c.Lease / 4 }
 
+// successorWait is how long a replica that leaves waits after a release for a claim that may need its grant: if the
+// successor that was named is gone, until one that held back for it has claimed.
+func (c Config) successorWait() time.Duration { return c.HoldBack() + c.Resend() }
+
 // TurnAfterDeath is how long one of those that witness a primary's death leaves each of those before it alone.
 func (c Config) TurnAfterDeath() time.Duration { return c.Lease / 40 }
 
 // QueryTimeout bounds a request to another replica: an answer that took longer is of no use.
 func (c Config) QueryTimeout() time.Duration { return c.Lease / 2 }
 
-// inquiry is how often a replica that knows no primary, or has not heard it lately, asks everybody.
-func (c Config) inquiry() time.Duration { return c.Lease / 5 }
+// pollInterval is how often a replica that knows no primary, or has not heard it lately, asks everybody.
+func (c Config) pollInterval() time.Duration { return c.Lease / 5 }
 
-// acquaintance is how often standbys ask everybody, to know who is there.
-func (c Config) acquaintance() time.Duration { return min(2*c.Lease, time.Second) }
+// seekInterval is how often standbys ask everybody, to know who is there.
+func (c Config) seekInterval() time.Duration { return min(2*c.Lease, time.Second) }
 
 // sparing bounds how long a primary under another lease is left alone at a time: no lease is longer.
 const sparing = time.Minute

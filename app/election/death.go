@@ -21,17 +21,19 @@ func (m *Machine) onDeath(in ProcessDied) {
 	}
 	m.dead[id] = m.now
 	m.promise.free(id)
-	if m.successor == id {
-		m.successor = ""
+	if m.holdFor == id {
+		m.holdFor = ""
 	}
 	if m.role == Candidate && m.heldFor(id) {
 		m.sendAt = m.now // those that refused for its sake learn of its death too
 	}
-	name := ""
-	if p := m.peers[id]; p != nil {
-		name = p.status.Name
+	if !m.hasDeparted(id) {
+		name := ""
+		if p := m.peers[id]; p != nil {
+			name = p.status.Name
+		}
+		m.emit(Died{Name: name, Replica: id})
 	}
-	m.emit(Died{Name: name, Replica: id})
 	if m.last.claim.Replica == id && m.following() {
 		m.inherit(in.Witnesses)
 	}
@@ -48,10 +50,14 @@ func (m *Machine) inherit(witnesses []ReplicaID) {
 			before++
 		}
 	}
-	m.inTurn = true
+	m.holdFor, m.inTurn = "", true
 	m.claimAt = m.now.Add(min(m.cfg.TurnAfterDeath()*time.Duration(before), m.cfg.HoldBack()))
-	if m.role == Standby {
+	switch m.role {
+	case Standby:
 		m.look()
+	case Leaving:
+		m.leave.awaitSuccessor(m.now, m.cfg)
+	default: // it follows nobody that could have died
 	}
 }
 
@@ -91,9 +97,6 @@ func (m *Machine) hasDied(id ReplicaID) bool {
 	_, dead := m.dead[id]
 	return dead
 }
-
-// hasEnded tells whether a claim was withdrawn or released, or its claimant has died: a late message of it binds nobody.
-func (m *Machine) hasEnded(c Claim) bool { return m.promise.hasEnded(c) || m.hasDied(c.Replica) }
 
 // forgetDead makes room for one more. The dead have a set of their own, so that many deaths make no claim of a living
 // replica forgotten.

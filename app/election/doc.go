@@ -13,13 +13,16 @@
 //
 //   - SAFETY. With a majority quorum at most one replica acts as primary at any instant, whatever
 //     messages are lost, delayed, duplicated or reordered, whichever replicas crash, restart or are
-//     frozen, however wall clocks are set. It rests on one assumption: the rates of any two local
-//     clocks differ by less than DriftBound.
+//     frozen, however wall clocks are set. It rests on five assumptions, which SAFETY.md states: on clock
+//     rates (those of any two local clocks differ by less than DriftBound), identity, the number of
+//     replicas, one lease, and membership.
 //   - ORDER. Timestamps of successive primaries strictly increase, as long as the new primary's
 //     majority holds one replica that granted the last term and has not restarted since.
 //   - NO PREEMPTION. A healthy primary is never displaced by a newcomer whose clock runs behind.
 //   - LIVENESS. When a majority can talk to each other, there is a primary within a lease and a few
 //     round trips.
+//   - LEAVING. A replica that leaves in order is counted out once no claimant counts its grant: those that
+//     stay need no larger quorum on its account.
 //   - LOWEST WINS. Of candidates that can hear each other the lowest claim wins; nothing is random.
 //
 // The protocol is a diskless lease in the family of PaxosLease (Trencséni, Gazsó, Reinhardt,
@@ -29,10 +32,12 @@
 //
 //   - Step MUST be called from one goroutine at a time, with readings that never go back.
 //   - Step MUST be called with Tick no later than Next says; later is safe but slow.
-//   - The bot MUST NOT start before StartBot, MUST send nothing once a lease's BotUntil has passed
-//     on the local clock, and MUST be stopped on StopBot; BotStopped MUST be given only after its last
+//   - The bot MUST NOT start before StartWork, MUST send nothing once a lease's WorkUntil has passed
+//     on the local clock, and MUST be stopped on StopWork; WorkStopped MUST be given only after its last
 //     request has ended.
 //   - SentAt of an answer MUST be read before the request left.
+//   - Outputs MUST be carried out in order: a LeaveReply that dismisses is sent only after the lease was
+//     shortened.
 //   - On Halt the process MUST exit at once.
 //
 // This room imports the standard library only.

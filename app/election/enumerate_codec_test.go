@@ -22,16 +22,20 @@ type process uint8
 
 // codec writes machines down and reads them back.
 type codec struct {
-	cfg     Config
-	health  bool // health may change
-	ids     []ReplicaID
-	numbers map[ReplicaID]process
+	cfg    Config
+	hosts  int
+	health bool // health may change
+	leaves bool // replicas may leave
+	// restarts: a host may have a second process.
+	restarts bool
+	ids      []ReplicaID
+	numbers  map[ReplicaID]process
 }
 
-func newCodec(cfg Config, generations int, health bool) *codec {
-	c := &codec{cfg: cfg, health: health, ids: []ReplicaID{""}, numbers: map[ReplicaID]process{"": 0}}
+func newCodec(cfg Config, hosts, generations int, health, leaves, restarts bool) *codec {
+	c := &codec{cfg: cfg, hosts: hosts, health: health, leaves: leaves, restarts: restarts, ids: []ReplicaID{""}, numbers: map[ReplicaID]process{"": 0}}
 	for g := range generations {
-		for h := range cfg.Replicas {
+		for h := range hosts {
 			// A later process has a lower id, and so wins ties: no help comes from the order.
 			id := ReplicaID(fmt.Sprintf("%d%c", generations-g, 'a'+h))
 			c.numbers[id] = process(len(c.ids))
@@ -41,7 +45,7 @@ func newCodec(cfg Config, generations int, health bool) *codec {
 	return c
 }
 
-func (c *codec) host(p process) int { return (int(p) - 1) % c.cfg.Replicas }
+func (c *codec) host(p process) int { return (int(p) - 1) % c.hosts }
 
 func (c *codec) config(p process) Config {
 	cfg := c.cfg
@@ -90,16 +94,12 @@ func (c *coder) machine(m *Machine) {
 	c.number(&role)
 	m.role = Roles()[role]
 	c.ahead(&m.joinedAt)
-	c.flag(&m.leaving)
-	if m.leaving {
-		c.flag(&m.left)
-		if !m.left {
-			c.ahead(&m.leftAt)
-		}
+	if c.leaves {
+		c.leaving(m)
 	}
 	if c.health {
 		c.flag(&m.health.OK)
-		c.flag(&m.named)
+		c.flag(&m.nominated)
 		if m.role == Looking {
 			c.ago(&m.lookingSince, m.cfg.Lease/2)
 		}
@@ -116,6 +116,19 @@ func (c *coder) machine(m *Machine) {
 		c.flag(&m.last.over)
 	}
 	c.ahead(&m.claimAt)
+	if c.leaves {
+		holds := m.holdFor != "" && m.holdUntil > c.now
+		c.flag(&holds)
+		if holds {
+			c.replica(&m.holdFor)
+			c.ahead(&m.holdUntil)
+		}
+	} else {
+		c.ahead(&m.holdUntil)
+		if c.reading && m.holdUntil > c.now {
+			m.holdFor = nobody
+		}
+	}
 	c.number(&m.floorSeen)
 	lastOwn := m.lastOwn
 	if lastOwn <= m.floorSeen {
@@ -130,6 +143,24 @@ func (c *coder) machine(m *Machine) {
 	if !m.own.IsZero() {
 		c.claiming(m)
 	}
+	if c.leaves {
+		each(c, &m.peers, func(p **peer) { c.peer(m, p) })
+		each(c, &m.departed, func(heard *Instant) {
+			if c.reading {
+				*heard = c.now
+			}
+		})
+		size := int64(m.size)
+		c.number(&size)
+		m.size, m.sizeSeen = int(size), c.now
+	} else {
+		c.heirs(m)
+	}
+	if c.reading {
+		for id, p := range m.peers {
+			p.status.Replica, p.status.Name = id, hostName(c.host(c.numbers[id]))
+		}
+	}
 	if m.role == Primary {
 		c.ago(&m.roundAt, m.cfg.Lease)
 		c.ahead(&m.leaseEnd)
@@ -137,6 +168,84 @@ func (c *coder) machine(m *Machine) {
 		if m.stopping {
 			c.stopping(m)
 		}
+	}
+}
+
+// nobody is a successor of which nothing is ever heard: where nobody leaves, nothing ends the holding back for one.
+const nobody = "?"
+
+func (c *coder) leaving(m *Machine) {
+	l := &m.leave
+	c.flag(&l.begun)
+	if !l.begun {
+		return
+	}
+	c.flag(&l.urgent)
+	c.ahead(&l.by)
+	if m.role != Leaving {
+		return
+	}
+	c.flag(&l.left)
+	c.ahead(&l.leftAt)
+	waits, asked := l.askAt > c.now, l.asked > 0
+	c.flag(&waits)
+	c.flag(&asked)
+	if c.reading {
+		l.askAt = c.now
+		if waits {
+			l.askAt = c.now.Add(c.cfg.pollInterval())
+		}
+		if asked {
+			l.asked = 1
+		}
+	}
+	c.ago(&l.holderHeard, m.cfg.Lease)
+}
+
+// peer is a replica that is known, where that may leave.
+func (c *coder) peer(m *Machine, p **peer) {
+	if c.reading {
+		*p = &peer{status: Status{Role: Looking, Health: Health{OK: true}}, heard: c.now}
+	}
+	q := *p
+	c.flag(&q.joined)
+	standby, leaving := q.status.Role == Standby && m.acks[q.status.Replica] > c.now, q.status.Role == Leaving
+	c.flag(&standby)
+	c.flag(&leaving)
+	if c.health {
+		c.flag(&q.status.Health.OK)
+	}
+	if c.restarts {
+		c.ago(&q.heard, c.cfg.pollInterval()/2+1)
+	}
+	switch {
+	case !c.reading:
+	case standby:
+		q.status.Role = Standby
+	case leaving:
+		q.status.Role = Leaving
+	}
+}
+
+// heirs are all that counts of replicas that are known, where none leaves.
+func (c *coder) heirs(m *Machine) {
+	heirs := map[ReplicaID]*peer{}
+	for id, p := range m.peers {
+		if _, granted := m.acks[id]; granted && m.acks[id] > c.now && id != m.cfg.Self && p.status.Role == Standby {
+			heirs[id] = p
+		}
+	}
+	each(c, &heirs, func(p **peer) {
+		ok := !c.reading && (*p).status.Health.OK
+		if c.health {
+			c.flag(&ok)
+		}
+		if c.reading {
+			*p = &peer{status: Status{Role: Standby, Health: Health{OK: ok || !c.health}}, heard: c.now.Add(-m.cfg.Heartbeat())}
+		}
+	})
+	if c.reading {
+		m.peers = heirs
 	}
 }
 
@@ -152,27 +261,9 @@ func (c *coder) claiming(m *Machine) {
 		c.claim(&r.holder)
 		c.ahead(&r.until)
 	})
-	heirs := map[ReplicaID]*peer{}
-	for id, p := range m.peers {
-		if _, granted := acks[id]; granted && id != m.cfg.Self && p.status.Role == Standby {
-			heirs[id] = p
-		}
-	}
-	each(c, &heirs, func(p **peer) {
-		ok := !c.reading && (*p).status.Health.OK
-		if c.health {
-			c.flag(&ok)
-		}
-		if c.reading {
-			*p = &peer{status: Status{Role: Standby, Health: Health{OK: ok || !c.health}}, heard: c.now.Add(-m.cfg.Heartbeat())}
-		}
-	})
-	if !c.reading {
-		return
-	}
-	m.acks, m.refused, m.peers = acks, refused, heirs
-	for id, p := range heirs {
-		p.status.Replica, p.status.Name = id, hostName(c.host(c.numbers[id]))
+	each(c, &m.dismissed, c.flag)
+	if c.reading {
+		m.acks, m.refused = acks, refused
 	}
 }
 
@@ -269,6 +360,8 @@ const (
 	claimAnswer
 	endRequest
 	statusAnswer
+	leaveRequest
+	leaveAnswer
 )
 
 // message is one message under way, as what makes a difference of it.
@@ -288,12 +381,14 @@ type message struct {
 	remaining time.Duration
 	released  bool
 	successor ReplicaID
-	says      says
+	// departed and dismissed are those of a LeaveRequest and its answer.
+	departed, dismissed bool
+	says                says
 }
 
 // says is what makes a difference of a Status.
 type says struct {
-	// role is Primary, Standby or, standing for all others, Looking.
+	// role is Primary, Standby or, standing for all others, Looking; where replicas leave Joining and Leaving too.
 	role Role
 	// primary and remaining are zero if the one who is told would not listen.
 	primary   Claim
@@ -306,7 +401,7 @@ type says struct {
 // people too. The size a replica believes in is found by counting, see leftOut.
 func (c *codec) says(s Status, asked bool) says {
 	a := says{role: Looking, floor: max(s.Floor.Timestamp, s.Primary.Timestamp), healthy: s.Health.OK}
-	if s.Role == Primary || s.Role == Standby {
+	if s.Role == Primary || s.Role == Standby || c.leaves && (s.Role == Joining || s.Role == Leaving) {
 		a.role = s.Role
 	}
 	direct := s.Role == Primary && s.Primary.Replica == s.Replica
@@ -321,7 +416,7 @@ func (c *codec) status(from process, a says) Status {
 		Protocol: Protocol, Replica: c.ids[from], Name: hostName(c.host(from)),
 		Role: a.role, Primary: a.primary, Remaining: a.remaining,
 		Floor: Claim{Timestamp: a.floor}, Health: Health{OK: a.healthy},
-		Lease: c.cfg.Lease, Replicas: c.cfg.Replicas, Quorum: c.cfg.Replicas/2 + 1,
+		Lease: c.cfg.Lease, Replicas: c.hosts, Quorum: c.hosts/2 + 1,
 	}
 }
 
@@ -341,7 +436,27 @@ func (c *codec) claimAnswer(from process, to message, a ClaimAnswer) message {
 }
 
 func (c *codec) endRequest(from process, req EndRequest) message {
-	return message{kind: endRequest, from: from, claim: req.Claim, released: req.Released, successor: req.Successor}
+	m := message{kind: endRequest, from: from, claim: req.Claim, released: req.Released, successor: req.Successor}
+	if c.leaves {
+		m.says = says{role: c.says(req.From, false).role, healthy: req.From.Health.OK}
+	}
+	return m
+}
+
+// leaveRequest: what the leaver says of itself is noted, the floor of one that has departed, and no more.
+func (c *codec) leaveRequest(from process, req LeaveRequest) message {
+	a := says{role: Leaving, healthy: req.From.Health.OK}
+	if req.Departed {
+		a.floor = req.From.Floor.Timestamp
+	}
+	return message{kind: leaveRequest, from: from, departed: req.Departed, says: a}
+}
+
+func (c *codec) leaveAnswer(from process, to message, a LeaveAnswer) message {
+	return message{
+		kind: leaveAnswer, from: from, host: c.host(to.from), to: to.from, age: to.age,
+		claim: a.Claim, dismissed: a.Dismissed, says: c.says(a.From, true),
+	}
 }
 
 func (c *codec) statusAnswer(from, to process, s Status) message {
@@ -369,6 +484,10 @@ func (c *codec) input(m message, now Instant) Input {
 		}, now.Add(-m.age)}
 	case endRequest:
 		return EndReceived{EndRequest{From: from, Claim: m.claim, Released: m.released, Reason: ReasonSwitchover, Successor: m.successor}}
+	case leaveRequest:
+		return LeaveReceived{LeaveRequest{From: from, Departed: m.departed}}
+	case leaveAnswer:
+		return LeaveAnswerReceived{LeaveAnswer{From: from, Claim: m.claim, Dismissed: m.dismissed}, now.Add(-m.age)}
 	default:
 		return StatusReceived{from, now.Add(-m.age)}
 	}
@@ -378,9 +497,27 @@ func (c *codec) input(m message, now Instant) Input {
 var kept = map[string]string{
 	"Machine.role":          "",
 	"Machine.joinedAt":      "until it has come",
-	"Machine.leaving":       "",
-	"Machine.leftAt":        "while leaving: leave sets it",
-	"Machine.left":          "while leaving",
+	"Machine.leave":         "",
+	"leave.begun":           "",
+	"leave.urgent":          "once it has begun",
+	"leave.by":              "once it has begun, until it has come",
+	"leave.leftAt":          "while Leaving: becoming that sets it",
+	"leave.askAt":           "while Leaving, whether it has come: it has by the next step of time",
+	"leave.asked":           "while Leaving, whether it is 0: else it only tells how long it is until askAt",
+	"leave.holderHeard":     "while Leaving, up to a lease, as forsaken asks",
+	"leave.left":            "while Leaving",
+	"Machine.departed":      "which they are. Here none is forgotten after a minute: no message is under way for longer",
+	"Machine.holdFor":       "while holdUntil has not come; where nobody leaves nothing ends the holding back, whomever it is for",
+	"Machine.holdUntil":     "until it has come",
+	"Machine.dismissed":     "",
+	"Machine.size":          "where replicas leave. It only shrinks here: no more than size are heard together for as long as growth",
+	"peer.joined":           "where replicas leave",
+	"peer.heard":            "where replicas leave: and start again, whether it was in this instant, as meet asks of an earlier process of a host",
+	"LeaveRequest.From":     "its id: onLeave notes that it was heard, and no more",
+	"LeaveRequest.Departed": "",
+	"LeaveAnswer.From":      "",
+	"LeaveAnswer.Claim":     "",
+	"LeaveAnswer.Dismissed": "",
 	"Machine.health":        "OK, where health may change; Detail is for people",
 	"Machine.promise":       "",
 	"promise.held":          "",
@@ -389,15 +526,15 @@ var kept = map[string]string{
 	"promise.ended":         "",
 	"Machine.dead":          "who: since when decides which of 256 is forgotten, and is not kept",
 	"Machine.last":          "",
-	"term.claim":            "until its lease has run out: after that it is followed by any other as by itself, and told to nobody",
-	"term.until":            "until it has come",
-	"term.over":             "as claim: a term that is over has run out",
-	"Machine.peers":         "the standbys among those whose grants count: the heirs. A replica whose grant begins to count is heard in the same step",
+	"followed.claim":        "until its lease has run out: after that it is followed by any other as by itself, and told to nobody",
+	"followed.until":        "until it has come",
+	"followed.over":         "as claim: a term that is over has run out",
+	"Machine.peers":         "where replicas leave all; else the standbys among those whose grants count: the heirs. A replica whose grant begins to count is heard in the same step",
 	"Machine.floorSeen":     "",
 	"Machine.lastOwn":       "while it is above floorSeen: the two are only asked which is higher, and never fall",
 	"Machine.claimAt":       "until it has come",
 	"Machine.lookingSince":  "while looking, where health may change, up to half a lease, as mayClaimAt asks",
-	"Machine.named":         "where health may change: it lifts the wait of the unhealthy",
+	"Machine.nominated":     "where health may change: it lifts the wait of the unhealthy",
 	"Machine.own":           "",
 	"Machine.ownSince":      "while there is an own claim, up to a lease and a bit: a candidate gives up after a lease, a primary compares it with sentAt",
 	"Machine.acks":          "until they have run out: then they count as little as none",
@@ -412,8 +549,8 @@ var kept = map[string]string{
 	"Machine.hard":          "while stopping",
 	"Machine.reason":        "whether it is ReasonLowerPrimary: that names no successor. Else it is for people",
 	"Machine.successor":     "while stopping: resign sets it",
-	"peer.status":           "id, that it is standby, health",
-	"Status.Role":           "Primary, Standby, or another",
+	"peer.status":           "id, whether it leaves, health, and of those whose grants count whether it is standby",
+	"Status.Role":           "Primary, Standby, or another; where replicas leave Joining and Leaving too",
 	"Status.Primary":        "if hear listens to it",
 	"Status.Remaining":      "if hear listens to it",
 	"Status.Floor":          "its timestamp",
@@ -427,7 +564,7 @@ var kept = map[string]string{
 	"ClaimAnswer.Refusal":   "",
 	"ClaimAnswer.Holder":    "if another claim stands in the way",
 	"ClaimAnswer.Remaining": "if another claim stands in the way: above half the replicas nobody waits for those that join",
-	"EndRequest.From":       "its id: onEnd notes that it was heard, and no more",
+	"EndRequest.From":       "its id, and its role where replicas leave: onEnd notes that it was heard, and no more",
 	"EndRequest.Claim":      "",
 	"EndRequest.Released":   "",
 	"EndRequest.Successor":  "",
@@ -442,22 +579,23 @@ var leftOut = map[string]string{
 	"Machine.history":      "for people",
 	"Machine.wonAt":        "for people",
 	"Machine.change":       "for people",
-	"term.name":            "for people",
-	"term.sign":            "for people, and when to ask again: here questions are asked at any time",
-	"term.reason":          "for people",
-	"term.witnessed":       "for people",
+	"followed.name":        "for people",
+	"followed.sign":        "for people, and when to ask again: here questions are asked at any time",
+	"followed.reason":      "for people",
+	"followed.witnessed":   "for people",
 	"Machine.inTurn":       "lifts the wait of one of many for its place; and that until lookingSince, which is past",
 	"Machine.queryAt":      "here questions are asked at any time, or get lost",
+	"Machine.askedAt":      "as queryAt",
+	"Machine.rival":        "two leases at once, which the explorer sees that there never are; it sees that it stays zero too",
+	"Machine.rivalAt":      "as rival",
 	"Machine.round":        "tells rounds apart, which only counts below a majority; here the quorum is one",
 	"Machine.roundWas":     "as round",
 	"Machine.halted":       "a process that halts exits",
-	"Machine.size":         "of N hosts no more than N are heard together for as long as growth; the explorer sees that it stays 0",
-	"Machine.since":        "as size",
-	"Machine.growing":      "as size",
-	"Machine.sizeSeen":     "as size",
-	"Machine.misfits":      "all have one configuration",
+	"Machine.since":        "of N hosts no more than N are heard together for as long as growth, and a candidate counts each host once",
+	"Machine.growing":      "as since",
+	"Machine.sizeSeen":     "as since",
+	"Machine.incompatible": "all have one configuration",
 	"Machine.mismatchTold": "all have one configuration: nothing is ever told",
-	"peer.heard":           "for people and for size; that an earlier process of a host lingers among the peers is for size too",
 	"peer.since":           "here health settles at once",
 	"peer.within":          "goes with heard",
 	"Status.Protocol":      "one for all",
@@ -475,7 +613,7 @@ var leftOut = map[string]string{
 func TestEnumerationKnowsEveryField(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	for _, v := range []any{Machine{}, promise{}, term{}, peer{}, refusal{}, Status{}, ClaimRequest{}, ClaimAnswer{}, EndRequest{}} {
+	for _, v := range []any{Machine{}, promise{}, followed{}, peer{}, refusal{}, leave{}, Status{}, ClaimRequest{}, ClaimAnswer{}, EndRequest{}, LeaveRequest{}, LeaveAnswer{}} {
 		typ := reflect.TypeOf(v)
 		for i := range typ.NumField() {
 			field := typ.Name() + "." + typ.Field(i).Name

@@ -115,6 +115,10 @@ func (w *worker) tellMessage(id uint32) string {
 		return fmt.Sprintf("%s's %s of %s (follows %s%s)", from, answer, tag(m.claim), tag(m.says.primary), age)
 	case endRequest:
 		return fmt.Sprintf("the end of %s (released: %v)", tag(m.claim), m.released)
+	case leaveRequest:
+		return fmt.Sprintf("%s's leaving (departed: %v)", from, m.departed)
+	case leaveAnswer:
+		return fmt.Sprintf("%s's answer to a leaving (%s, dismissed: %v%s)", from, tag(m.claim), m.dismissed, age)
 	default:
 		return fmt.Sprintf("%s's status (%s, follows %s%s)", from, m.says.role, tag(m.says.primary), age)
 	}

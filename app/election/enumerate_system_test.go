@@ -26,6 +26,8 @@ import (
 type scope struct {
 	name     string
 	replicas int
+	// configured is REPLICAS, if that is fewer: then all begin by counting all of them.
+	configured int
 	// step of time, in hundredths of a lease.
 	step int
 	// drift of each host's clock in parts per million, if it drifts.
@@ -43,8 +45,9 @@ type scope struct {
 	asked int
 	// handovers is how often a primary is told to resign, or loses its bot.
 	handovers int
-	// leaves is how many replicas are told to leave.
-	leaves int
+	// leaves is how many replicas are told to leave, patience for how long one goes on granting at most, in hundredths
+	// of a lease.
+	leaves, patience int
 	// deaths is how often, in all, a replica learns that the process of another has ended, at any time after it has.
 	deaths int
 	// sick is how often a replica's health changes.
@@ -76,9 +79,9 @@ type local struct {
 	// fresh: it went down in this very instant.
 	fresh   bool
 	machine string
-	// bot runs until botUntil at most, under a lease until leaseEnd: what is left of both, on its clock.
-	bot                bool
-	botUntil, leaseEnd time.Duration
+	// bot runs until workUntil at most, under a lease until leaseEnd: what is left of both, on its clock.
+	bot                 bool
+	workUntil, leaseEnd time.Duration
 }
 
 // facts are what the guarantees ask about a host.
@@ -87,12 +90,20 @@ type facts struct {
 	role             Role
 	own, held        Claim
 	heldFor, joinsIn time.Duration
-	told             bool // StopBot was given
+	told             bool // StopWork was given
 	leaving          bool
 	acts, holds      bool
-	// mourns are the processes whose end it has learned of, as bits.
-	mourns uint32
+	// mourns are the processes whose end it has learned of.
+	mourns processes
+	// counts are the processes whose grants count for own, and expects how many replicas it counts, if it has joined.
+	counts  processes
+	expects int
 }
+
+// processes are a set of them, as bits.
+type processes uint32
+
+func (p process) bit() processes { return 1 << p }
 
 // account is what is counted and remembered beside the hosts and the network.
 type account struct {
@@ -103,6 +114,8 @@ type account struct {
 	// candidacy or the term that each host has.
 	grantedLast uint8
 	granted     [maxHosts]uint8
+	// departed are the processes that have said that they have left.
+	departed processes
 }
 
 // state is everything, by number.
@@ -172,9 +185,16 @@ type system struct {
 }
 
 func newSystem(s scope) *system {
-	cfg := Config{Lease: scopeLease, Replicas: s.replicas}
+	if s.configured == 0 {
+		s.configured = s.replicas
+	}
+	cfg := Config{Lease: scopeLease, Replicas: s.configured, LeaveWithin: scopeLease * time.Duration(s.patience) / 100}
 	// Two more generations than the scope has, for peace.
-	return &system{scope: s, step: scopeLease * time.Duration(s.step) / 100, codec: newCodec(cfg, s.restarts+3, s.sick > 0)}
+	generations := s.restarts + s.leaves + 3
+	if generations*s.replicas >= 32 {
+		panic("more processes than bits")
+	}
+	return &system{scope: s, step: scopeLease * time.Duration(s.step) / 100, codec: newCodec(cfg, s.replicas, generations, s.sick > 0, s.leaves > 0, s.restarts > 0)}
 }
 
 // passes is how much a host's clock goes on in a step.
@@ -198,6 +218,7 @@ type outcome struct {
 	claims           int
 	granted, started Claim
 	support          uint8
+	departed         processes
 	broken           string
 	story            []string
 }
@@ -254,11 +275,19 @@ func (w *worker) number(l local) uint32 {
 		f.heldFor = m.promise.until.Sub(origin)
 		f.joinsIn = m.joinedAt.Sub(origin)
 		f.told = m.role == Primary && m.stopping
-		f.leaving = m.leaving
+		f.leaving = m.leave.begun
 		for id := range m.dead {
-			f.mourns |= 1 << w.codec.numbers[id]
+			f.mourns |= w.codec.numbers[id].bit()
 		}
-		f.acts, f.holds = l.bot && l.botUntil > 0, l.bot && l.leaseEnd > 0
+		for id, until := range m.acks {
+			if until > origin {
+				f.counts |= w.codec.numbers[id].bit()
+			}
+		}
+		if m.role != Joining {
+			f.expects = m.expected()
+		}
+		f.acts, f.holds = l.bot && l.workUntil > 0, l.bot && l.leaseEnd > 0
 	}
 	return w.locals.number(f)
 }
@@ -289,7 +318,7 @@ func (w *worker) consider(f facts, a act, msg uint32, covered coverage, story bo
 	case pass:
 		now = now.Add(w.passes(l.host))
 		l.fresh = false
-		l.botUntil, l.leaseEnd = max(0, l.botUntil-w.passes(l.host)), max(0, l.leaseEnd-w.passes(l.host))
+		l.workUntil, l.leaseEnd = max(0, l.workUntil-w.passes(l.host)), max(0, l.leaseEnd-w.passes(l.host))
 		if !l.up {
 			return []outcome{{host: w.number(l)}}
 		}
@@ -306,7 +335,11 @@ func (w *worker) consider(f facts, a act, msg uint32, covered coverage, story bo
 			l.process += process(w.replicas)
 		}
 		l.up, l.fresh = true, false
-		l.machine = w.codec.encode(New(w.codec.config(l.process), Reading{Now: origin}), origin)
+		m := New(w.codec.config(l.process), Reading{Now: origin})
+		if w.configured < w.replicas {
+			m.size = w.replicas
+		}
+		l.machine = w.codec.encode(m, origin)
 	case freeze:
 		l.frozen = true
 		return []outcome{{host: w.number(l)}}
@@ -314,7 +347,7 @@ func (w *worker) consider(f facts, a act, msg uint32, covered coverage, story bo
 		l.frozen = false
 	case botStops, botDies:
 		l.bot = false
-		in = BotStopped{}
+		in = WorkStopped{}
 	case resigns:
 		in = Resign{Reason: ReasonSwitchover}
 	case leaves:
@@ -355,7 +388,7 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 			o.story = append(o.story, fmt.Sprintf(format, args...))
 		}
 	}
-	botUntil, leaseEnd := now.Add(l.botUntil), now.Add(l.leaseEnd)
+	workUntil, leaseEnd := now.Add(l.workUntil), now.Add(l.leaseEnd)
 	leased := l.bot
 	promised, until := m.promise.held, m.promise.until
 	promises := func(c Claim) {
@@ -375,12 +408,20 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 		if in.Request.Claim == promised {
 			promised = Claim{}
 		}
+	case LeaveReceived:
+		if in.Request.Departed && in.Request.From.Replica == promised.Replica {
+			promised = Claim{}
+		}
+	case LeaveAnswerReceived:
+		if in.Answer.Dismissed && in.Answer.Claim == promised {
+			promised = Claim{}
+		}
 	case ClaimReceived:
 		if c := in.Request.Claim; c.Replica == promised.Replica && c.Timestamp > promised.Timestamp {
 			promised = Claim{} // who claims again has withdrawn or released what it claimed before
 		}
 	}
-	own, replies := m.own, 0
+	own, replies, leaveReplies := m.own, 0, 0
 	var sent []message
 	broadcast := func(msg message) {
 		for h := range w.replicas {
@@ -426,11 +467,11 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 			}
 			sent = append(sent, a)
 		case ExtendLease:
-			botUntil, leaseEnd, leased = out.BotUntil, out.LeaseEnd, true
-			if out.BotUntil >= out.LeaseEnd {
+			workUntil, leaseEnd, leased = out.WorkUntil, out.LeaseEnd, true
+			if out.WorkUntil >= out.LeaseEnd {
 				breaks("LEASE: the bot of %s may run to the end of its lease", hostName(l.host))
 			}
-		case StartBot:
+		case StartWork:
 			if l.bot || !leased {
 				breaks("LEASE: %s starts a bot that runs, or without a lease", hostName(l.host))
 			}
@@ -442,11 +483,11 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 				}
 			}
 			tell("is primary with %s", tag(o.started))
-		case StopBot:
+		case StopWork:
 			covered["stop bot, "+string(out.Reason)]++
 			tell("tells its bot to stop: %s", out.Reason)
 			switch {
-			case out.Reason == ReasonLeaseLost && now >= botUntil:
+			case out.Reason == ReasonLeaseLost && now >= workUntil:
 			case out.Reason == ReasonUnhealthy && !m.health.OK:
 			case out.Reason == ReasonSwitchover, out.Reason == ReasonShutdown:
 			default:
@@ -455,23 +496,52 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 		case Halt:
 			tell("halts")
 			l = local{host: l.host, process: l.process, fresh: true}
+		case SendLeave:
+			if out.Request.Departed {
+				o.departed = l.process.bit()
+				covered["departed"]++
+				tell("says that it has left")
+			}
+			broadcast(w.codec.leaveRequest(l.process, out.Request))
+		case LeaveReply:
+			leaveReplies++
+			a := w.codec.leaveAnswer(l.process, about, out.Answer)
+			if a.dismissed {
+				covered["dismissed"]++
+				tell("needs %s no more for %s", w.codec.ids[a.to], tag(a.claim))
+				if a.claim != own || m.acks[w.codec.ids[a.to]] > now {
+					breaks("DISMISSAL: %s counts the grant of %s though it said that it does not", hostName(l.host), w.codec.ids[a.to])
+				}
+			}
+			if !out.Answer.Claim.IsZero() { // otherwise it is a status, and no more
+				sent = append(sent, a)
+			}
 		case Left:
+			if o.departed == 0 {
+				covered["left without a word"]++
+			}
 			tell("has left")
 			l = local{host: l.host, process: l.process, fresh: true}
 		case ElectionEnded:
 			covered["election "+string(out.Result)]++
 		case SizeChanged:
-			breaks("SIZE: %s counts %d replicas of %d", hostName(l.host), out.Expected, w.replicas)
+			covered["counted out"]++
+			if w.configured == w.replicas || out.Expected >= max(before.size, w.configured) {
+				breaks("SIZE: %s counts %d replicas of %d", hostName(l.host), out.Expected, w.replicas)
+			}
 		}
 	}
 	if _, asked := in.(ClaimReceived); asked != (replies == 1) || replies > 1 {
 		breaks("REPLY: %s gave %d replies to %T", hostName(l.host), replies, in)
 	}
+	if _, asked := in.(LeaveReceived); asked != (leaveReplies == 1) || leaveReplies > 1 {
+		breaks("REPLY: %s gave %d replies to %T", hostName(l.host), leaveReplies, in)
+	}
 	if next := m.Next(); l.up && next <= now {
 		breaks("TICK: %s asks for a tick that was due already", hostName(l.host))
 	}
-	if m.size != 0 || m.halted && l.up {
-		breaks("SIZE: what the enumeration leaves out has changed")
+	if m.size != 0 && w.configured == w.replicas || !m.rival.IsZero() || m.halted && l.up {
+		breaks("LEFT OUT: what the enumeration leaves out has changed")
 	}
 	if l.up && l.bot && m.role != Primary {
 		breaks("ROLE: the bot of %s runs and it is %s", hostName(l.host), m.role)
@@ -482,9 +552,9 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 	}
 	if l.up {
 		l.machine = w.codec.encode(m, now)
-		l.botUntil, l.leaseEnd = 0, 0
+		l.workUntil, l.leaseEnd = 0, 0
 		if l.bot {
-			l.botUntil, l.leaseEnd = max(0, botUntil.Sub(now)), max(0, leaseEnd.Sub(now))
+			l.workUntil, l.leaseEnd = max(0, workUntil.Sub(now)), max(0, leaseEnd.Sub(now))
 		}
 	}
 	o.host = w.number(l)
@@ -530,9 +600,9 @@ func (w *worker) older(id uint32) uint32 {
 	m := w.message.at(id)
 	asker := m.from
 	switch m.kind {
-	case endRequest:
+	case endRequest, leaveRequest:
 		return id
-	case claimAnswer, statusAnswer:
+	case claimAnswer, statusAnswer, leaveAnswer:
 		asker = m.to
 	}
 	m.age = min(m.age+w.passes(w.codec.host(asker)), w.codec.ageOfRequest())
@@ -665,7 +735,7 @@ func (w *worker) expand(s state, yield func(next)) {
 			one(healthFlips, h, 0, after)
 		}
 		for dead := range w.ended(hosts, h) {
-			if acc.deaths == 0 || f.mourns&(1<<dead) != 0 {
+			if acc.deaths == 0 || f.mourns&dead.bit() != 0 {
 				continue
 			}
 			after := acc
@@ -800,6 +870,7 @@ func (w *worker) settle(n *next, hosts []facts, acc *account, h int, o outcome) 
 			acc.grantedLast |= bit
 		}
 	}
+	acc.departed |= o.departed
 	if n.broken == "" {
 		n.broken = o.broken
 	}
@@ -829,8 +900,15 @@ func (w *worker) settle(n *next, hosts []facts, acc *account, h int, o outcome) 
 // check returns the guarantee that a state breaks, if any.
 func (w *worker) check(s state) string {
 	acting, holding := -1, -1
+	departed := w.account.at(s.account).departed
 	for h := range w.replicas {
 		f := w.local.at(s.hosts[h])
+		if gone := f.counts & departed; gone != 0 {
+			return fmt.Sprintf("DEPARTED: %s counts grants of processes %b, which have said that they have left", hostName(h), gone)
+		}
+		if f.expects != 0 && f.expects < w.replicas-w.gone(s, departed) {
+			return fmt.Sprintf("NUMBER: %s counts %d replicas, and %d of %d have left", hostName(h), f.expects, w.gone(s, departed), w.replicas)
+		}
 		if f.acts {
 			if acting >= 0 {
 				return fmt.Sprintf("SAFETY: both %s and %s act as primary", hostName(acting), hostName(h))
@@ -842,12 +920,23 @@ func (w *worker) check(s state) string {
 				return fmt.Sprintf("SAFETY: both %s and %s hold a lease", hostName(holding), hostName(h))
 			}
 			holding = h
-			if n := w.backing(s, f); n <= w.replicas/2 {
-				return fmt.Sprintf("BACKED: only %d of %d bear the lease of %s to its end", n, w.replicas, hostName(h))
+			if n := w.backing(s, f); n <= f.expects/2 {
+				return fmt.Sprintf("BACKED: only %d of %d bear the lease of %s to its end", n, f.expects, hostName(h))
 			}
 		}
 	}
 	return ""
+}
+
+// gone is how many hosts have departed and not come back.
+func (w *worker) gone(s state, departed processes) int {
+	n := 0
+	for h := range w.replicas {
+		if f := w.local.at(s.hosts[h]); !f.up && departed&f.process.bit() != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // backing is how many hosts stand by a lease to its end: they have promised it for as long, or have
@@ -860,7 +949,8 @@ func (w *worker) backing(s state, p facts) int {
 		outlasts := func(d time.Duration) bool {
 			return int64(d)*(1_000_000+w.driftOf(p.host)) >= int64(p.leaseEnd)*(1_000_000+w.driftOf(h))
 		}
-		if !f.up && f.process != 0 || f.up && (f.held == p.own && outlasts(f.heldFor) || outlasts(f.joinsIn)) {
+		gone := w.account.at(s.account).departed&f.process.bit() != 0
+		if !f.up && f.process != 0 && !gone || f.up && (f.held == p.own && outlasts(f.heldFor) || outlasts(f.joinsIn)) {
 			n++
 		}
 	}

@@ -25,20 +25,27 @@ var scopes = map[string][]scope{
 		{name: "two-from-the-start", replicas: 2, step: 50, claims: 3, restarts: 1, walls: behind, peace: true, limit: 100_000},
 		{name: "two-drifting", replicas: 2, step: 25, drift: []int64{4900, -4900}, claims: 2, restarts: 1, walls: behind, limit: 100_000},
 		{name: "two-late-frozen", replicas: 2, step: 50, claims: 1, restarts: 1, frozen: 1, late: 1, settled: true, walls: behind, limit: 200_000},
-		{name: "two-handover", replicas: 2, step: 50, claims: 1, handovers: 1, leaves: 1, settled: true, walls: behind, peace: true, limit: 100_000},
+		{name: "two-handover", replicas: 2, step: 50, claims: 1, handovers: 1, leaves: 1, patience: 100, settled: true, walls: behind, peace: true, limit: 100_000},
 		{name: "two-asked", replicas: 2, step: 50, claims: 2, handovers: 1, asked: 1, settled: true, walls: behind, limit: 1_000_000},
 		{name: "three-restart", replicas: 3, step: 50, claims: 1, restarts: 1, settled: true, walls: behind, limit: 200_000},
+		{name: "two-leave", replicas: 2, step: 50, claims: 1, restarts: 1, leaves: 1, patience: 150, settled: true, walls: behind, peace: true, limit: 500_000},
+		{name: "three-leave", replicas: 3, step: 50, leaves: 2, patience: 100, settled: true, walls: behind, limit: 200_000},
+		{name: "three-scale-in", replicas: 3, configured: 2, step: 50, leaves: 1, patience: 150, late: 1, settled: true, walls: behind, limit: 200_000},
+		{name: "four-scale-in", replicas: 4, configured: 3, step: 50, leaves: 1, patience: 100, settled: true, walls: behind, limit: 200_000},
 		{name: "two-deaths", replicas: 2, step: 50, claims: 2, restarts: 1, deaths: 1, walls: behind, peace: true, limit: 200_000},
 		{name: "three-deaths", replicas: 3, step: 50, claims: 1, restarts: 1, deaths: 2, settled: true, walls: behind, limit: 500_000},
 	},
 	"large": {
 		{name: "two-late-asked", replicas: 2, step: 50, claims: 2, restarts: 1, late: 1, asked: 1, settled: true, walls: behind, limit: 5_000_000},
 		{name: "two-clocks-jump", replicas: 2, step: 50, claims: 2, restarts: 1, late: 1, walls: []int64{0, 3}, limit: 1_000_000},
-		{name: "two-sick", replicas: 2, step: 50, claims: 2, handovers: 1, leaves: 1, sick: 1, settled: true, walls: behind, peace: true, limit: 1_000_000},
+		{name: "two-sick", replicas: 2, step: 50, claims: 2, handovers: 1, leaves: 1, sick: 1, settled: true, walls: behind, peace: true, limit: 5_000_000},
 		{name: "three-from-the-start", replicas: 3, step: 50, claims: 2, walls: behind, peace: true, limit: 1_000_000},
 		{name: "three-drifting", replicas: 3, step: 25, drift: []int64{4900, -4900, 0}, claims: 1, restarts: 1, settled: true, walls: behind, limit: 1_000_000},
 		{name: "three-margin", replicas: 3, step: 30, claims: 1, frozen: 1, settled: true, walls: behind, limit: 1_000_000},
 		{name: "three-late", replicas: 3, step: 50, claims: 1, restarts: 1, late: 1, settled: true, walls: behind, limit: 5_000_000},
+		{name: "three-leave-claim", replicas: 3, step: 50, claims: 1, leaves: 1, patience: 100, settled: true, walls: behind, limit: 10_000_000},
+		{name: "four-scale-in-late", replicas: 4, configured: 3, step: 50, leaves: 1, patience: 100, late: 1, settled: true, walls: behind, limit: 5_000_000},
+		{name: "four-scale-in-two", replicas: 4, configured: 2, step: 50, leaves: 2, patience: 100, settled: true, walls: behind, limit: 5_000_000},
 		{name: "four-restart", replicas: 4, step: 50, claims: 1, restarts: 1, settled: true, walls: behind, limit: 5_000_000},
 	},
 }
@@ -305,10 +312,11 @@ func TestEveryReachableStateOfASmallScope(t *testing.T) {
 // of another configuration.
 var mustOccur = []string{
 	"role joining", "role looking", "role candidate", "role primary", "role standby", "role leaving",
-	"SendClaim", "SendEnd", "Reply", "StartBot", "ExtendLease", "StopBot", "Halt", "Left", "Died", "PrimaryChanged", "SteppedDown",
+	"SendClaim", "SendEnd", "Reply", "StartWork", "ExtendLease", "StopWork", "Halt", "Left", "Died", "PrimaryChanged", "SteppedDown",
 	"reply granted", "reply refused, joining", "reply refused, floor", "reply refused, held", "reply refused, ended",
 	"election won", "election yielded", "election refused", "election timed_out", "election abandoned",
 	"stop bot, lease_lost", "stop bot, switchover", "stop bot, shutdown",
+	"SendLeave", "LeaveReply", "Departed", "dismissed", "departed", "left without a word", "counted out",
 }
 
 func chosen(t *testing.T) []scope {

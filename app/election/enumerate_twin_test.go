@@ -27,7 +27,7 @@ func TestEnumerationForgetsNothingThatMatters(t *testing.T) {
 	t.Parallel()
 	s := scope{
 		replicas: 3, step: 25, drift: []int64{4900, -4900, 0}, claims: 60, restarts: 3, frozen: 1, late: 2, asked: 2,
-		handovers: 6, leaves: 1, sick: 8, deaths: 4, walls: behind,
+		handovers: 6, leaves: 2, patience: 150, sick: 8, deaths: 4, walls: behind,
 	}
 	for seed := range uint64(40) {
 		w := newSystem(s).worker()
@@ -108,6 +108,16 @@ func (tw *twins) follow(n next) (sent []uint32) {
 				m, w = tw.codec.claimRequest(p, out.Request), whole{ClaimReceived{out.Request}, tw.clocks[h]}
 			case SendEnd:
 				m, w = tw.codec.endRequest(p, out.Request), whole{in: EndReceived(out)}
+			case SendLeave:
+				m, w = tw.codec.leaveRequest(p, out.Request), whole{LeaveReceived{out.Request}, tw.clocks[h]}
+			case LeaveReply:
+				if out.Answer.Claim.IsZero() {
+					continue
+				}
+				id := tw.messages.number(tw.codec.leaveAnswer(p, about, out.Answer))
+				tw.whole[id] = whole{LeaveAnswerReceived{out.Answer, asked}, asked}
+				sent = append(sent, id)
+				continue
 			case Reply:
 				id := tw.messages.number(tw.codec.claimAnswer(p, about, out.Answer))
 				tw.whole[id] = whole{AnswerReceived{out.Answer, asked}, asked}
@@ -154,7 +164,7 @@ func (tw *twins) follow(n next) (sent []uint32) {
 	case wake:
 		do(n.host, Tick{}, message{}, 0)
 	case botStops, botDies:
-		do(n.host, BotStopped{}, message{}, 0)
+		do(n.host, WorkStopped{}, message{}, 0)
 	case resigns:
 		do(n.host, Resign{Reason: ReasonSwitchover}, message{}, 0)
 	case leaves:

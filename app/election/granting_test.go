@@ -34,7 +34,7 @@ func TestReplicaThatLeavesBeforeItHasJoinedGrantsNothing(t *testing.T) {
 		1009 claim b/500
 		  > refuse b/500 joining remaining=1 floor=-
 		1010 claim b/500
-		  > grant b/500
+		  > refuse b/500 joining floor=-
 	`)
 }
 

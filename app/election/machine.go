@@ -74,8 +74,8 @@ func (p *promise) hasEnded(c Claim) bool { return c.Timestamp <= p.ended[c.Repli
 // above tells whether c may be granted over the floor f: it is higher, or it is f itself, renewed.
 func above(c, f Claim) bool { return c.Timestamp > f.Timestamp || c == f }
 
-// term is the last primary this replica knows of.
-type term struct {
+// followed is the last primary this replica knows of.
+type followed struct {
 	claim Claim
 	name  string
 	// sign is when it last showed itself primary; until is when its lease must have run out, as far
@@ -99,6 +99,8 @@ type peer struct {
 	status Status
 	heard  Instant
 	since  Instant // when it was heard first, without a break since then
+	// joined: it has taken part, and so may have promised something. Only such a replica counts.
+	joined bool
 	// within is how long after heard it counts as reachable.
 	within time.Duration
 }
@@ -113,15 +115,17 @@ type Machine struct {
 
 	role     Role
 	joinedAt Instant
-	leaving  bool
-	leftAt   Instant // when to stop waiting for a successor
-	left     bool
 	health   Health
+
+	leave leave
+	// departed are replicas that have left in order, and when that was heard: a late message of theirs must neither
+	// count them again nor bind anybody.
+	departed map[ReplicaID]Instant
 
 	promise promise
 	// dead are replicas whose process is known to have ended, and since when it is known.
 	dead    map[ReplicaID]Instant
-	last    term
+	last    followed
 	history []Change
 	wonAt   map[Claim]int64 // by the wall clock, for people; of what is in history
 	peers   map[ReplicaID]*peer
@@ -130,31 +134,41 @@ type Machine struct {
 	floorSeen, lastOwn int64
 	// claimAt is when this replica may claim at the earliest; lookingSince when it began to look.
 	claimAt, lookingSince Instant
-	// named: the last primary named this replica its successor.
-	named bool
+	// holdFor is the successor that the last primary named, which alone may claim until holdUntil.
+	holdFor   ReplicaID
+	holdUntil Instant
+	// nominated: the last primary nominated this replica its successor.
+	nominated bool
 	// inTurn: claimAt is this replica's turn among those that witnessed the last primary's death.
 	inTurn  bool
-	queryAt Instant
+	queryAt Instant // when to ask the others; see askAt
+	askedAt Instant
 
 	// The candidacy or the role: own is zero if there is none.
 	own      Claim
 	ownSince Instant // candidate: when it claimed; primary: when it won
 	acks     map[ReplicaID]Instant
-	refused  map[ReplicaID]refusal
-	round    uint64
-	roundWas bool    // the current round is complete
-	roundAt  Instant // when it began
-	sendAt   Instant
+	// dismissed are replicas that leave: their grants of own were given back and never count again.
+	dismissed map[ReplicaID]bool
+	refused   map[ReplicaID]refusal
+	round     uint64
+	roundWas  bool    // the current round is complete
+	roundAt   Instant // when it began
+	sendAt    Instant
 
 	// The primary's.
 	leaseEnd  Instant
 	change    Change
-	stopping  bool // StopBot was given
+	stopping  bool // StopWork was given
 	silentBy  Instant
-	hard      bool // StopBot without Drain was given
+	hard      bool // StopWork without Drain was given
 	halted    bool
 	reason    Reason
 	successor ReplicaID
+	// rival is another primary that answered in this term, although a majority quorum allows only one; rivalAt is when it
+	// did first.
+	rival   Claim
+	rivalAt Instant
 
 	// size is the larger number of replicas in force, or 0; since is when more than N were first
 	// heard together without interruption, sizeSeen when they were last.
@@ -163,11 +177,11 @@ type Machine struct {
 	growing      bool
 	sizeSeen     Instant
 	mismatchTold map[string]Refusal
-	misfits      map[string]misfit // by name, heard last
+	incompatible map[string]incompatiblePeer // by name, heard last
 }
 
-// misfit is a replica that cannot take part with this one.
-type misfit struct {
+// incompatiblePeer is a replica that cannot take part with this one.
+type incompatiblePeer struct {
 	why    Refusal
 	theirs string
 	heard  Instant
@@ -186,8 +200,9 @@ func New(cfg Config, r Reading) *Machine {
 		wonAt:        map[Claim]int64{},
 		peers:        map[ReplicaID]*peer{},
 		dead:         map[ReplicaID]Instant{},
+		departed:     map[ReplicaID]Instant{},
 		mismatchTold: map[string]Refusal{},
-		misfits:      map[string]misfit{},
+		incompatible: map[string]incompatiblePeer{},
 	}
 	m.promise.ended = map[ReplicaID]int64{}
 	return m
@@ -206,6 +221,10 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 		m.emit(Reply{m.answer(in.Request)})
 	case EndReceived:
 		m.onEnd(in.Request)
+	case LeaveReceived:
+		m.emit(LeaveReply{m.onLeave(in.Request)})
+	case LeaveAnswerReceived:
+		m.onLeaveAnswer(in.Answer, in.SentAt)
 	case AnswerReceived:
 		m.onAnswer(in.Answer, in.SentAt)
 	case StatusReceived:
@@ -217,12 +236,12 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 		}
 	case ProcessDied:
 		m.onDeath(in)
-	case BotStopped:
-		m.onBotStopped()
+	case WorkStopped:
+		m.onWorkStopped()
 	case Resign:
 		m.resign(in.Reason, in.Successor, true)
 	case Leave:
-		m.leave(in.Reason)
+		m.beginLeave(in.Reason)
 	}
 	m.advance()
 	return m.out
@@ -232,12 +251,12 @@ func (m *Machine) emit(o Output) { m.out = append(m.out, o) }
 
 // Next returns the instant at which Tick is due.
 func (m *Machine) Next() Instant {
-	next := m.queryAt
+	next := m.askAt()
 	switch m.role {
 	case Joining:
 		next = min(next, m.joinedAt)
 	case Candidate:
-		next = min(next, m.ownSince.Add(m.cfg.Lease))
+		next = min(next, m.ownSince.Add(m.patience()))
 		if m.maySendAgain() {
 			next = min(next, m.sendAt)
 		}
@@ -245,15 +264,15 @@ func (m *Machine) Next() Instant {
 		if m.hard {
 			next = min(next, m.haltAt())
 		} else {
-			next = min(next, m.sendAt, m.botUntil())
+			next = min(next, m.sendAt, m.workUntil())
 		}
 	case Standby:
 		next = min(next, m.last.until)
 	case Looking:
 		next = min(next, m.mayClaimAt())
 	case Leaving:
-		if !m.left {
-			next = min(next, m.leftAt)
+		if !m.leave.left {
+			next = min(next, m.leaveDue())
 		}
 	}
 	return next
@@ -270,8 +289,8 @@ func (m *Machine) advance() {
 	}
 	if m.role == Candidate {
 		switch {
-		case m.now >= m.ownSince.Add(m.cfg.Lease):
-			m.withdraw(ElectionTimedOut)
+		case m.now >= m.ownSince.Add(m.patience()):
+			m.timeOut()
 		case m.now >= m.sendAt && m.maySendAgain():
 			m.sendClaim(m.cfg.Retry())
 		}
@@ -282,11 +301,10 @@ func (m *Machine) advance() {
 	if m.role == Looking && m.now >= m.mayClaimAt() {
 		m.claim()
 	}
-	if m.role == Leaving && !m.left && m.now >= m.leftAt {
-		m.left = true
-		m.emit(Left{})
+	if m.role == Leaving && !m.leave.left {
+		m.advanceLeaving()
 	}
-	if m.now >= m.queryAt {
+	if m.now >= m.askAt() {
 		m.query()
 	}
 }
@@ -294,8 +312,8 @@ func (m *Machine) advance() {
 // --- looking ------------------------------------------------------------------------------------
 
 func (m *Machine) look() {
-	if m.leaving {
-		m.role = Leaving
+	if m.leave.begun {
+		m.becomeLeaving()
 		return
 	}
 	m.role = Looking
@@ -306,10 +324,13 @@ func (m *Machine) look() {
 // mayClaimAt is when a looking replica becomes candidate if nothing else happens.
 func (m *Machine) mayClaimAt() Instant {
 	at := max(m.claimAt, m.promise.until)
+	if m.holdFor != "" {
+		at = max(at, m.holdUntil)
+	}
 	if !m.last.over {
 		at = max(at, m.last.until)
 	}
-	if m.named || m.inTurn && m.health.OK {
+	if m.nominated || m.inTurn && m.health.OK {
 		return at
 	}
 	at = max(at, m.lookingSince)
@@ -323,10 +344,10 @@ func (m *Machine) mayClaimAt() Instant {
 // query asks the others, a few at a time: often while no primary shows itself, seldom otherwise. A primary needs no
 // questions: its renewals are answered by everybody.
 func (m *Machine) query() {
-	every := m.cfg.acquaintance()
+	every := m.cfg.seekInterval()
 	ask, missed := SendQuery{Rounds: m.rounds()}, m.now.Sub(m.last.sign) > m.cfg.Lease/2
 	if m.role == Joining || m.role == Looking || (m.role == Standby && missed) {
-		every = m.inquiry()
+		every = m.pollInterval()
 	}
 	if missed && !m.last.over {
 		ask.Missed = m.last.claim.Replica
@@ -334,7 +355,16 @@ func (m *Machine) query() {
 	if m.role != Primary {
 		m.emit(ask)
 	}
-	m.queryAt = m.now.Add(every)
+	m.askedAt, m.queryAt = m.now, m.now.Add(every)
+}
+
+// askAt is when the next question is due. A standby that misses its primary asks before the lease it follows has run out:
+// where the primary's INSTANCES lack this replica, questions are all it has to follow it by.
+func (m *Machine) askAt() Instant {
+	if m.role != Standby {
+		return m.queryAt
+	}
+	return min(m.queryAt, max(m.last.sign.Add(m.cfg.Lease/2+1), m.askedAt.Add(m.pollInterval())))
 }
 
 // heardIn is what a status came in: an answer to a request that left at sentAt, or a request.
@@ -345,14 +375,14 @@ type heardIn struct {
 
 // hear takes in what another replica says of itself.
 func (m *Machine) hear(s Status, in heardIn) {
-	if s.Replica == m.cfg.Self || m.hasDied(s.Replica) {
+	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) || m.hasDied(s.Replica) {
 		return
 	}
 	if m.mismatched(s) {
-		m.spare(s)
+		m.deferTo(s)
 		return
 	}
-	m.meet(s)
+	m.observe(s)
 	m.floorSeen = max(m.floorSeen, s.Floor.Timestamp, s.Primary.Timestamp)
 	if s.Primary.IsZero() || s.Remaining <= 0 || m.hasEnded(s.Primary) {
 		return
@@ -373,32 +403,63 @@ func (m *Machine) hear(s Status, in heardIn) {
 	if remaining > 0 {
 		m.follow(s, remaining)
 	}
-	if direct && in.answer && m.role == Primary && in.sentAt > m.ownSince && s.Primary.Compare(m.own) < 0 {
-		m.resign(ReasonLowerPrimary, "", false)
+	if direct && m.role == Primary && !m.hard {
+		m.meetPrimary(s.Primary, in)
 	}
 }
 
-// spare leaves a primary alone that runs under another lease: it cannot take part, but it is there, by
+// meetPrimary is for a primary that finds another one. What counts is an answer to a request of this term: the other
+// has a lease now. With a majority quorum that is impossible as long as the assumptions hold, so one of the two leases is
+// worth nothing. It is the earlier one if a clock stood still, since a majority has promised the later one. If the earlier
+// one stays, replicas disagree about who they are, and it does not know of this one.
+func (m *Machine) meetPrimary(c Claim, in heardIn) {
+	fresh, earlier := in.answer && in.sentAt > m.ownSince, c.Compare(m.own) < 0
+	switch {
+	case !m.safe():
+		if fresh && earlier {
+			m.resign(ReasonLowerPrimary, "", false)
+		}
+	case !fresh:
+		if !earlier {
+			m.sendAt = m.now // a late message says nothing of now, the answer to a renewal does
+		}
+	case !earlier:
+		m.rival = c
+		m.resign(ReasonLeaseLost, "", false)
+	case c != m.rival:
+		m.rival, m.rivalAt = c, m.now
+	case in.sentAt.Sub(m.rivalAt) >= m.cfg.Lease/2:
+		m.resign(ReasonLeaseLost, "", false)
+	}
+}
+
+// deferTo leaves a primary alone that runs under another lease: it cannot take part, but it is there, by
 // a promise that a shorter silence than its own may not have outlasted.
-func (m *Machine) spare(s Status) {
+func (m *Machine) deferTo(s Status) {
 	if s.Protocol == Protocol && s.Role == Primary && s.Primary.Replica == s.Replica && s.Remaining > 0 {
 		m.claimAt = max(m.claimAt, m.now.Add(min(s.Remaining, sparing)))
 	}
 }
 
-// meet keeps what was heard last of each replica. One that starts again has the same name and
+// observe keeps what was heard last of each replica. One that starts again has the same name and
 // another id: the old one is gone.
-func (m *Machine) meet(s Status) {
+func (m *Machine) observe(s Status) {
 	for id, p := range m.peers {
-		if id != s.Replica && p.status.Name == s.Name && m.now.Sub(p.heard) > m.cfg.inquiry()/2 {
+		if id != s.Replica && p.status.Name == s.Name && m.now.Sub(p.heard) > m.cfg.pollInterval()/2 {
 			delete(m.peers, id)
 		}
 	}
-	since := m.now
-	if p, ok := m.peers[s.Replica]; ok && m.now.Sub(p.heard) <= p.within {
-		since = p.since
+	since, joined := m.now, s.Role != Joining && s.Role != Leaving // one that leaves may never have joined
+	if p, ok := m.peers[s.Replica]; ok {
+		joined = joined || p.joined
+		if m.now.Sub(p.heard) <= p.within {
+			since = p.since
+		}
 	}
-	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.hearing()}
+	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.livenessWindow(), joined: joined}
+	if s.Role == Leaving && s.Replica == m.holdFor {
+		m.holdFor = "" // it never claims
+	}
 }
 
 // mismatched reports a replica that cannot take part with this one, once until it changes, and keeps it for
@@ -412,11 +473,11 @@ func (m *Machine) mismatched(s Status) bool {
 	case s.Lease != m.cfg.Lease:
 		why, theirs = RefusedLease, s.Lease.String()
 	}
-	switch _, known := m.misfits[s.Name]; {
+	switch _, known := m.incompatible[s.Name]; {
 	case why == "":
-		delete(m.misfits, s.Name)
-	case known || len(m.misfits) < endedLength:
-		m.misfits[s.Name] = misfit{why, theirs, m.now}
+		delete(m.incompatible, s.Name)
+	case known || len(m.incompatible) < endedLength:
+		m.incompatible[s.Name] = incompatiblePeer{why, theirs, m.now}
 	}
 	if m.mismatchTold[s.Name] != why {
 		if why == "" {
@@ -441,7 +502,7 @@ func (m *Machine) follow(s Status, remaining time.Duration) {
 		}
 		ch := changeOf(s)
 		ch.Witnessed = m.last.witnessed && ch.Reason == ReasonCrash
-		m.last, m.inTurn = term{claim: c}, false
+		m.last, m.inTurn = followed{claim: c}, false
 		m.remember(ch)
 	}
 	if s.PrimaryName != "" {
@@ -514,6 +575,8 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		a.Refusal = RefusedLease
 	case m.now < m.joinedAt: // also when it leaves before it has joined
 		a.Refusal, a.Remaining = RefusedJoining, m.joinedAt.Sub(m.now)
+	case m.leave.left: // it may have been counted out
+		a.Refusal = RefusedJoining
 	case m.hasEnded(c):
 		a.Refusal = RefusedEnded
 	case !above(c, m.promise.base) && !renews:
@@ -531,11 +594,14 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 		a.Granted = true
 	}
 	if a.Granted {
+		if m.leave.begun && m.promise.held != c {
+			m.leave.heldBy(m.now, m.cfg)
+		}
+		if m.leave.begun && m.leave.asked == 0 && req.From.Role == Primary {
+			m.leave.askAt = m.now // a candidate dismisses nobody
+		}
 		m.promise.give(c, m.now.Add(m.cfg.Lease))
 		m.floorSeen = max(m.floorSeen, c.Timestamp)
-		if m.leaving {
-			m.leftAt = m.now // a successor is on its way
-		}
 	}
 	// What the claimant says of itself comes second: a claim is judged by promises alone.
 	m.hear(req.From, heardIn{})
@@ -555,8 +621,10 @@ func (m *Machine) onEnd(req EndRequest) {
 	if m.hasDied(c.Replica) {
 		return // all its claims have ended
 	}
-	m.meet(req.From)
-	fresh := !m.promise.hasEnded(c)
+	if !m.hasDeparted(c.Replica) {
+		m.observe(req.From)
+	}
+	fresh := !m.hasEnded(c)
 	m.promise.end(c, req.Released)
 	m.floorSeen = max(m.floorSeen, c.Timestamp)
 	if !req.Released || !fresh {
@@ -565,7 +633,7 @@ func (m *Machine) onEnd(req EndRequest) {
 	later := c.Compare(m.last.claim) > 0 && (m.safe() || !m.following())
 	if (c == m.last.claim || later) && m.role != Primary {
 		if c != m.last.claim {
-			m.last = term{claim: c}
+			m.last = followed{claim: c}
 		}
 		m.last.name, m.last.sign, m.last.until = req.From.Name, m.now, m.now
 		m.last.over, m.last.reason = true, req.Reason
@@ -573,10 +641,13 @@ func (m *Machine) onEnd(req EndRequest) {
 			m.look()
 		}
 	}
-	m.claimAt = m.now
-	m.named = req.Successor == m.cfg.Self
-	if req.Successor != "" && !m.named {
-		m.claimAt = m.now.Add(m.cfg.HoldBack())
+	m.claimAt, m.holdFor = m.now, ""
+	m.nominated = req.Successor == m.cfg.Self
+	if req.Successor != "" && !m.nominated && m.stays(req.Successor) {
+		m.holdFor, m.holdUntil = req.Successor, m.now.Add(m.cfg.HoldBack())
+	}
+	if m.role == Leaving {
+		m.leave.awaitSuccessor(m.now, m.cfg)
 	}
 }
 
@@ -587,10 +658,10 @@ func (m *Machine) claim() {
 	m.floorSeen = max(m.floorSeen, m.promise.floor().Timestamp)
 	ts := max(m.wall, m.floorSeen+1, m.lastOwn+1)
 	m.lastOwn = ts
-	m.role, m.named, m.inTurn = Candidate, false, false
+	m.role, m.nominated, m.inTurn = Candidate, false, false
 	m.own = Claim{ts, m.cfg.Self}
 	m.ownSince = m.now
-	m.acks = map[ReplicaID]Instant{}
+	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}
 	m.sendClaim(m.cfg.Retry())
 }
 
@@ -611,11 +682,11 @@ func (m *Machine) sendClaim(again time.Duration) {
 
 // onAnswer counts an answer to the current claim, by replica, from the instant its request left.
 func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
-	if a.From.Replica == m.cfg.Self {
+	if a.From.Replica == m.cfg.Self || m.hasDeparted(a.From.Replica) {
 		return
 	}
 	if m.mismatched(a.From) {
-		m.spare(a.From)
+		m.deferTo(a.From)
 		if m.role == Candidate {
 			m.refused[a.From.Replica] = refusal{until: m.now.Add(m.cfg.Lease)}
 		}
@@ -624,7 +695,9 @@ func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
 	if a.Claim == m.own && !m.own.IsZero() {
 		if a.Granted {
 			delete(m.refused, a.From.Replica)
-			m.acks[a.From.Replica] = max(m.acks[a.From.Replica], sentAt.Add(m.cfg.GrantedFor()))
+			if !m.dismissed[a.From.Replica] {
+				m.acks[a.From.Replica] = max(m.acks[a.From.Replica], sentAt.Add(m.cfg.GrantedFor()))
+			}
 			m.count()
 		} else if m.role == Candidate {
 			m.onRefusal(a)
@@ -667,16 +740,32 @@ func (m *Machine) yieldIfHopeless() {
 			ends = append(ends, r.until)
 		}
 	}
-	spare := m.expected() - m.quorum()
+	dispensable := m.expected() - m.quorum()
 	if !m.safe() {
-		spare = 0 // all that answer must grant
+		dispensable = 0 // all that answer must grant
 	}
-	if len(ends) <= spare {
+	if len(ends) <= dispensable {
 		return
 	}
 	slices.Sort(ends)
-	m.claimAt = max(m.claimAt, ends[len(ends)-1-spare])
+	m.claimAt = max(m.claimAt, ends[len(ends)-1-dispensable])
 	m.withdraw(ElectionYielded)
+}
+
+// patience is how long a candidacy lasts that nothing ends. Among more replicas than REPLICAS some may not be able to reach
+// a quorum ever, since their INSTANCES are fewer: they must not keep the others from theirs.
+func (m *Machine) patience() time.Duration {
+	if m.expected() > m.cfg.Replicas {
+		return m.cfg.Lease / 4
+	}
+	return m.cfg.Lease
+}
+
+func (m *Machine) timeOut() {
+	if m.expected() > m.cfg.Replicas {
+		m.claimAt = max(m.claimAt, m.now.Add(m.cfg.Lease/2+time.Duration(place(m.cfg.Self)*float64(m.cfg.Lease))))
+	}
+	m.withdraw(ElectionTimedOut)
 }
 
 // withdraw ends a candidacy. Answers to it that are still under way count for nothing: its timestamp
@@ -684,7 +773,7 @@ func (m *Machine) yieldIfHopeless() {
 func (m *Machine) withdraw(result ElectionResult) {
 	c := m.own
 	m.promise.end(c, false)
-	m.own, m.acks, m.refused = Claim{}, nil, nil
+	m.own, m.acks, m.dismissed, m.refused = Claim{}, nil, nil, nil
 	m.emit(ElectionEnded{Claim: c, Result: result, Took: m.now.Sub(m.ownSince)})
 	m.look()
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c}})
@@ -709,12 +798,21 @@ func (m *Machine) count() {
 }
 
 // supportedUntil is the q-th latest expiry of all acknowledgements.
-func (m *Machine) supportedUntil() (Instant, bool) {
+func (m *Machine) supportedUntil() (Instant, bool) { return m.supportedWithout("") }
+
+// supportedWithout is supportedUntil if a replica's grant did not count.
+func (m *Machine) supportedWithout(id ReplicaID) (Instant, bool) {
 	q := m.quorum()
-	if len(m.acks) < q {
+	ends := make([]Instant, 0, len(m.acks))
+	for by, end := range m.acks {
+		if by != id {
+			ends = append(ends, end)
+		}
+	}
+	if len(ends) < q {
 		return 0, false
 	}
-	ends := slices.Sorted(maps.Values(m.acks))
+	slices.Sort(ends)
 	return ends[len(ends)-q], true
 }
 
@@ -723,15 +821,20 @@ func (m *Machine) unopposed() bool { return m.roundWas && len(m.refused) == 0 }
 
 func (m *Machine) win(end Instant) {
 	m.emit(ElectionEnded{Claim: m.own, Result: ElectionWon, Took: m.now.Sub(m.ownSince)})
+	if n := m.present(); n > max(m.cfg.Replicas, m.size) {
+		m.size, m.sizeSeen = n, m.now // the quorum of the term is that of the election
+		m.emit(SizeChanged{Expected: n, Configured: m.cfg.Replicas})
+	}
 	m.role = Primary
+	m.rival, m.rivalAt = Claim{}, 0
 	m.ownSince = m.now
 	m.stopping, m.hard, m.halted, m.reason, m.successor = false, false, false, "", ""
 	m.leaseEnd = end
 	m.change = m.changeToSelf()
-	m.last = term{claim: m.own, name: m.cfg.Name, sign: m.now, until: end}
+	m.last = followed{claim: m.own, name: m.cfg.Name, sign: m.now, until: end}
 	m.remember(m.change)
-	m.emit(ExtendLease{BotUntil: m.botUntil(), LeaseEnd: m.leaseEnd})
-	m.emit(StartBot{m.change})
+	m.emit(ExtendLease{WorkUntil: m.workUntil(), LeaseEnd: m.leaseEnd})
+	m.emit(StartWork{m.change})
 	// Tell the others at once whom to follow.
 	m.sendClaim(m.cfg.Resend())
 }
@@ -762,7 +865,7 @@ func (m *Machine) heardSince(id ReplicaID, at Instant) bool {
 
 // --- being primary ------------------------------------------------------------------------------
 
-func (m *Machine) botUntil() Instant { return m.leaseEnd.Add(-m.cfg.StopMargin()) }
+func (m *Machine) workUntil() Instant { return m.leaseEnd.Add(-m.cfg.StopMargin()) }
 
 // haltAt is when a bot that was told to fall silent must have done so: at the end of the lease, or a
 // stop margin after it was told if the process was frozen beyond the lease and could not be told in
@@ -777,7 +880,7 @@ func (m *Machine) advancePrimary() {
 			m.emit(Halt{m.reason})
 		}
 		return
-	case m.now >= m.botUntil():
+	case m.now >= m.workUntil():
 		m.resign(ReasonLeaseLost, "", false)
 		return
 	}
@@ -785,7 +888,7 @@ func (m *Machine) advancePrimary() {
 		m.sendClaim(m.cfg.Resend())
 	}
 	if !m.health.OK && !m.stopping {
-		if id := m.heir(true); id != "" {
+		if id := m.chooseSuccessor(true); id != "" {
 			m.resign(ReasonUnhealthy, id, true)
 		}
 	}
@@ -806,10 +909,10 @@ func (m *Machine) extend() {
 	}
 	m.leaseEnd = end
 	m.last.sign, m.last.until = m.now, end
-	m.emit(ExtendLease{BotUntil: m.botUntil(), LeaseEnd: m.leaseEnd})
+	m.emit(ExtendLease{WorkUntil: m.workUntil(), LeaseEnd: m.leaseEnd})
 }
 
-// resign starts the way out of the role: first the bot stops. While it drains the lease is renewed.
+// resign starts the way out of the role: first the work stops. While it drains the lease is renewed.
 func (m *Machine) resign(why Reason, to ReplicaID, drain bool) {
 	if m.role != Primary || m.hard || (m.stopping && drain) {
 		return
@@ -822,11 +925,11 @@ func (m *Machine) resign(why Reason, to ReplicaID, drain bool) {
 		m.hard = true
 		m.silentBy = m.now.Add(m.cfg.StopMargin())
 	}
-	m.emit(StopBot{Drain: drain, Reason: why})
+	m.emit(StopWork{Drain: drain, Reason: why})
 }
 
-// onBotStopped releases the lease, now that the bot is silent.
-func (m *Machine) onBotStopped() {
+// onWorkStopped releases the lease, now that the work is silent.
+func (m *Machine) onWorkStopped() {
 	if m.role != Primary {
 		return
 	}
@@ -834,23 +937,25 @@ func (m *Machine) onBotStopped() {
 		m.stopping, m.reason = true, ReasonPartFailed
 	}
 	c := m.own
-	if m.successor == "" && m.reason != ReasonLowerPrimary {
-		m.successor = m.heir(false)
+	if !m.stays(m.successor) {
+		m.successor = "" // it leaves itself, since it was chosen
+	}
+	if m.successor == "" && m.reason != ReasonLowerPrimary && m.rival.IsZero() {
+		m.successor = m.chooseSuccessor(false)
 	}
 	m.promise.end(c, true)
-	m.last = term{claim: c, name: m.cfg.Name, sign: m.now, until: m.now, over: true, reason: m.reason}
-	m.own, m.acks, m.refused = Claim{}, nil, nil
+	m.last = followed{claim: c, name: m.cfg.Name, sign: m.now, until: m.now, over: true, reason: m.reason}
+	m.own, m.acks, m.dismissed, m.refused = Claim{}, nil, nil, nil
 	m.claimAt = m.now.Add(m.cfg.HoldBack())
-	m.leftAt = m.now.Add(m.cfg.HoldBack())
 	m.emit(SteppedDown{Claim: c, Reason: m.reason})
 	m.look()
 	m.hearSeldom()
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c, Released: true, Reason: m.reason, Successor: m.successor}})
 }
 
-// heir is the standby to hand over to: one that has granted and was heard, a healthy one if there
+// chooseSuccessor is the standby to hand over to: one that has granted and was heard, a healthy one if there
 // is one; only one that is surely healthy if it must be. Of several the first by name.
-func (m *Machine) heir(healthy bool) ReplicaID {
+func (m *Machine) chooseSuccessor(healthy bool) ReplicaID {
 	var best *peer
 	for id, p := range m.peers {
 		if p.status.Role != Standby || m.acks[id] <= m.now || m.hasDied(id) {
@@ -859,7 +964,7 @@ func (m *Machine) heir(healthy bool) ReplicaID {
 		if healthy && (!p.status.Health.OK || m.now.Sub(p.since) < m.cfg.HealthSettles) {
 			continue
 		}
-		if best == nil || heirBefore(p.status, best.status) {
+		if best == nil || betterSuccessor(p.status, best.status) {
 			best = p
 		}
 	}
@@ -869,7 +974,7 @@ func (m *Machine) heir(healthy bool) ReplicaID {
 	return best.status.Replica
 }
 
-func heirBefore(a, b Status) bool {
+func betterSuccessor(a, b Status) bool {
 	if a.Health.OK != b.Health.OK {
 		return a.Health.OK
 	}
@@ -883,22 +988,6 @@ func byName(a, b Status) int {
 	return strings.Compare(string(a.Replica), string(b.Replica))
 }
 
-func (m *Machine) leave(why Reason) {
-	if m.leaving {
-		return
-	}
-	m.leaving = true
-	m.leftAt = m.now
-	switch m.role {
-	case Candidate:
-		m.withdraw(ElectionAbandoned)
-	case Primary:
-		m.resign(why, "", true)
-	default:
-		m.role = Leaving
-	}
-}
-
 // --- the number of replicas ---------------------------------------------------------------------
 
 // safe tells whether the quorum is at least a majority: then any two quorums share a replica. A
@@ -908,7 +997,26 @@ func (m *Machine) safe() bool {
 	return n > 1 && m.quorum() > n/2
 }
 
-func (m *Machine) expected() int { return max(m.cfg.Replicas, m.size) }
+// expected is the number of replicas in force. A candidate counts at once all that are there.
+func (m *Machine) expected() int {
+	n := max(m.cfg.Replicas, m.size)
+	if m.role == Candidate {
+		n = max(n, m.present())
+	}
+	return n
+}
+
+// present counts the replicas that were heard so lately that they can hardly have gone, those that join included: all that
+// start together do. One that has started again within that time has its name twice, and counts once.
+func (m *Machine) present() int {
+	names := map[string]bool{m.cfg.Name: true}
+	for _, p := range m.peers {
+		if m.now.Sub(p.heard) <= m.cfg.Lease/2 && p.status.Role != Leaving {
+			names[p.status.Name] = true
+		}
+	}
+	return len(names)
+}
 
 func (m *Machine) quorum() int {
 	if m.cfg.Quorum != 0 {
@@ -926,21 +1034,22 @@ func (m *Machine) reachable(p *peer) bool {
 
 // measure keeps the number of replicas in force: the configured one, or a larger one that has been
 // heard together for a while. Replicas that join do not count yet, so that one that restarts under
-// another name is not counted twice.
+// another name is not counted twice. One that has left in order counts no more (countOut).
 func (m *Machine) measure() {
-	maps.DeleteFunc(m.misfits, func(_ string, x misfit) bool { return m.now.Sub(x.heard) > m.forget() })
+	maps.DeleteFunc(m.incompatible, func(_ string, x incompatiblePeer) bool { return m.now.Sub(x.heard) > m.retention() })
 	n := 1
 	for id, p := range m.peers {
 		switch {
-		case m.now.Sub(p.heard) > m.forget():
+		case m.now.Sub(p.heard) > m.retention():
 			delete(m.peers, id)
-		case m.reachable(p) && p.status.Role != Joining && p.status.Role != Leaving:
+		case m.reachable(p) && p.joined:
 			n++
 		}
 	}
+	maps.DeleteFunc(m.departed, func(_ ReplicaID, at Instant) bool { return m.now.Sub(at) > m.retention() })
 	if n <= m.cfg.Replicas {
 		m.growing = false
-		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.forget() {
+		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.retention() {
 			m.resize(0)
 		}
 		return
@@ -949,12 +1058,15 @@ func (m *Machine) measure() {
 	if !m.growing {
 		m.growing, m.since = true, m.now
 	}
-	if n > m.size && m.now.Sub(m.since) >= m.growth() {
+	if n > m.size && m.now.Sub(m.since) >= m.growthDelay() {
 		m.resize(n)
 	}
 }
 
 func (m *Machine) resize(n int) {
+	if n <= m.cfg.Replicas {
+		n = 0
+	}
 	m.size = n
 	m.emit(SizeChanged{Expected: m.expected(), Configured: m.cfg.Replicas})
 	m.count()

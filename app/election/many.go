@@ -17,35 +17,35 @@ func (m *Machine) rounds() int {
 	return max(1, (m.expected()-1+atOnce-1)/atOnce)
 }
 
-// inquiry is how often a replica that knows no primary, or has not heard it lately, asks. Of many it asks less often: any of
+// pollInterval is how often a replica that knows no primary, or has not heard it lately, asks. Of many it asks less often: any of
 // them can tell it, and all of them may be asking.
-func (m *Machine) inquiry() time.Duration {
-	return time.Duration(max(2, m.rounds())) * m.cfg.inquiry() / 2
+func (m *Machine) pollInterval() time.Duration {
+	return time.Duration(max(2, m.rounds())) * m.cfg.pollInterval() / 2
 }
 
-// hearing is how long a replica that is heard now counts as reachable: one question to it may be lost, and a renewal is heard
+// livenessWindow is how long a replica that is heard now counts as reachable: one question to it may be lost, and a renewal is heard
 // that often even under a long lease. A primary's renewals are answered by everybody.
-func (m *Machine) hearing() time.Duration {
+func (m *Machine) livenessWindow() time.Duration {
 	rounds := m.rounds()
 	if m.role == Primary {
 		rounds = 1
 	}
-	return max(time.Duration(5*rounds)*m.cfg.acquaintance()/2, 2*m.cfg.Heartbeat())
+	return max(time.Duration(5*rounds)*m.cfg.seekInterval()/2, 2*m.cfg.Heartbeat())
 }
 
-// growth is how long more replicas than N must be heard together before the larger number is used:
+// growthDelay is how long more replicas than N must be heard together before the larger number is used:
 // longer than hearing, so that a replica that restarts is never counted twice.
-func (m *Machine) growth() time.Duration { return 8 * m.hearing() / 5 }
+func (m *Machine) growthDelay() time.Duration { return 8 * m.livenessWindow() / 5 }
 
-// forget is how long a replica that is not heard any more is remembered, and a larger number than N
+// retention is how long a replica that is not heard any more is remembered, and a larger number than N
 // with it.
-func (m *Machine) forget() time.Duration { return max(time.Minute, 2*m.hearing()) }
+func (m *Machine) retention() time.Duration { return max(time.Minute, 2*m.livenessWindow()) }
 
 // hearSeldom is for a replica that is primary no longer: those it reaches answer no renewals from now on.
 func (m *Machine) hearSeldom() {
 	for _, p := range m.peers {
 		if m.now.Sub(p.heard) <= p.within {
-			p.within = m.hearing()
+			p.within = m.livenessWindow()
 		}
 	}
 }

@@ -29,17 +29,19 @@ func TestOneOfManyAsksAFewAtATime(t *testing.T) {
 		# while the primary is heard, seldom
 		1200 tick
 		  > ask 1/2
-		2000 status p role=primary primary=p/5000
+		1500 status p role=primary primary=p/5000
+		1900 status p role=primary primary=p/5000
 		2199 tick
 		2200 tick
 		  > ask 1/2
+		2300 status p role=primary primary=p/5000
 		# when it is not, more often, and it itself in any case
-		3010 tick
-		3109 tick
-		3110 tick
+		2800 tick
+		2801 tick
 		  > ask 1/2, and p
-		3110 state
-		  > looking follows=- remaining=0 floor=p/5000
+		3000 tick
+		3001 tick
+		  > ask 1/2, and p
 	`)
 }
 

@@ -229,7 +229,7 @@ type ClaimAnswer struct {
 }
 
 // EndRequest withdraws a candidacy or releases a lease (DELETE /v1/claims). A release MUST be sent
-// only after the bot has stopped.
+// only after the work has stopped.
 type EndRequest struct {
 	From  Status `json:"from"`
 	Claim Claim  `json:"claim"`
@@ -238,6 +238,29 @@ type EndRequest struct {
 	Reason   Reason `json:"reason,omitempty"`
 	// Successor, if not empty, is the only one to claim at once; the others hold back for a moment.
 	Successor ReplicaID `json:"successor,omitempty"`
+}
+
+// Settled names the notes of an earlier term, as they were told with a message of its.
+type Settled struct {
+	Claim    Claim  `json:"claim"`
+	Sequence uint64 `json:"sequence"`
+}
+
+// LeaveRequest says that its sender shuts down (POST /v1/leave). A replica of version 1.0.0 does not know it.
+type LeaveRequest struct {
+	From Status `json:"from"`
+	// Departed: it has left, grants nothing any more, and none of its grants is counted. Until then it goes on
+	// granting and asks the claimant that has its promise to give it back.
+	Departed bool `json:"departed"`
+}
+
+// LeaveAnswer answers a LeaveRequest.
+type LeaveAnswer struct {
+	From Status `json:"from"`
+	// Claim is the answerer's own, zero if it has none.
+	Claim Claim `json:"claim"`
+	// Dismissed: the primary that answers does not count the leaver's grants of Claim any more, nor ever again.
+	Dismissed bool `json:"dismissed"`
 }
 
 // Progress is what the primary tells standbys of the updates it has handled, so that a successor
@@ -250,6 +273,14 @@ type Progress struct {
 	Handled []int64 `json:"handled"`
 	// Notes are what else the work wants its successor to know, as it wrote them; at most 1000, 48 KiB together.
 	Notes []json.RawMessage `json:"notes,omitempty"`
+	// Settled are earlier terms whose notes this one has taken over, as they were then, the newest first; at most 16.
+	Settled []Settled `json:"settled,omitempty"`
+}
+
+// ProgressAnswer is a standby's to Progress.
+type ProgressAnswer struct {
+	// Unknown is what an earlier term told, if it has notes that the one who tells has not taken over.
+	Unknown *Progress `json:"unknown,omitempty"`
 }
 
 // Peer is another replica as this one sees it.

@@ -21,6 +21,13 @@ type (
 	ClaimReceived struct{ Request ClaimRequest }
 	// EndReceived is another replica's withdrawal or release.
 	EndReceived struct{ Request EndRequest }
+	// LeaveReceived says that another replica leaves, or has left. Exactly one output is a LeaveReply.
+	LeaveReceived struct{ Request LeaveRequest }
+	// LeaveAnswerReceived answers a SendLeave of our own, sent at SentAt.
+	LeaveAnswerReceived struct {
+		Answer LeaveAnswer
+		SentAt Instant
+	}
 	// AnswerReceived answers a claim of our own, sent at SentAt.
 	AnswerReceived struct {
 		Answer ClaimAnswer
@@ -39,8 +46,8 @@ type (
 		Replica   ReplicaID
 		Witnesses []ReplicaID
 	}
-	// BotStopped says that the bot's last request has ended.
-	BotStopped struct{}
+	// WorkStopped says that the work's last request has ended.
+	WorkStopped struct{}
 	// HealthChanged brings the replica's own health.
 	HealthChanged struct{ Health Health }
 	// Resign asks a primary to hand over (ReasonSwitchover, ReasonPartFailed). Successor may be empty.
@@ -52,17 +59,19 @@ type (
 	Leave struct{ Reason Reason }
 )
 
-func (Tick) input()           {}
-func (ClaimReceived) input()  {}
-func (EndReceived) input()    {}
-func (AnswerReceived) input() {}
-func (StatusReceived) input() {}
-func (RoundDone) input()      {}
-func (ProcessDied) input()    {}
-func (BotStopped) input()     {}
-func (HealthChanged) input()  {}
-func (Resign) input()         {}
-func (Leave) input()          {}
+func (Tick) input()                {}
+func (ClaimReceived) input()       {}
+func (EndReceived) input()         {}
+func (LeaveReceived) input()       {}
+func (LeaveAnswerReceived) input() {}
+func (AnswerReceived) input()      {}
+func (StatusReceived) input()      {}
+func (RoundDone) input()           {}
+func (ProcessDied) input()         {}
+func (WorkStopped) input()         {}
+func (HealthChanged) input()       {}
+func (Resign) input()              {}
+func (Leave) input()               {}
 
 // Output is something to do, or to tell. The set is closed. Outputs MUST be carried out in order.
 type Output interface{ output() }
@@ -84,31 +93,41 @@ type (
 	}
 	// SendEnd sends a withdrawal or a release to every instance.
 	SendEnd struct{ Request EndRequest }
-	// StartBot makes this replica act as primary. It comes with an ExtendLease before it.
-	StartBot struct{ Change Change }
-	// ExtendLease says how far the lease reaches. BotUntil can move backwards when the quorum grew.
+	// StartWork makes this replica act as primary. It comes with an ExtendLease before it.
+	StartWork struct{ Change Change }
+	// ExtendLease says how far the lease reaches. WorkUntil can move backwards when the quorum grew.
 	ExtendLease struct {
-		// BotUntil is when the bot MUST be silent, LeaseEnd when another replica may be primary.
-		BotUntil, LeaseEnd Instant
+		// WorkUntil is when the bot MUST be silent, LeaseEnd when another replica may be primary.
+		WorkUntil, LeaseEnd Instant
 	}
-	// StopBot stops the bot. With Drain it finishes what it has in hand, otherwise it falls silent
-	// at once. A second StopBot without Drain may follow one with it.
-	StopBot struct {
+	// StopWork stops the bot. With Drain it finishes what it has in hand, otherwise it falls silent
+	// at once. A second StopWork without Drain may follow one with it.
+	StopWork struct {
 		Drain  bool
 		Reason Reason
 	}
 	// Halt is fail-stop: the bot did not stop in time.
 	Halt struct{ Reason Reason }
-	// Left ends a Leave: the process may exit.
+	// LeaveReply answers the LeaveReceived of this step. It MUST NOT be sent before the outputs ahead of it are
+	// carried out: a lease that it shortens comes first.
+	LeaveReply struct{ Answer LeaveAnswer }
+	// SendLeave says to every instance that this replica leaves, or has left.
+	SendLeave struct{ Request LeaveRequest }
+	// Left ends a Leave: the process may exit, and grants nothing any more.
 	Left struct{}
-	// Died tells, once, that another replica's process has ended. Name is empty if it was never heard.
+	// Died tells, once, that another replica's process has ended without leaving. Name is empty if it was never heard.
 	Died struct {
+		Name    string
+		Replica ReplicaID
+	}
+	// Departed tells that another replica has left in order.
+	Departed struct {
 		Name    string
 		Replica ReplicaID
 	}
 	// PrimaryChanged tells of a new primary, this replica or another.
 	PrimaryChanged struct{ Change Change }
-	// SteppedDown tells that this replica's role has ended; the bot is silent.
+	// SteppedDown tells that this replica's role has ended; the work is silent.
 	SteppedDown struct {
 		Claim  Claim
 		Reason Reason
@@ -133,12 +152,15 @@ func (Reply) output()          {}
 func (SendQuery) output()      {}
 func (SendClaim) output()      {}
 func (SendEnd) output()        {}
-func (StartBot) output()       {}
+func (StartWork) output()      {}
 func (ExtendLease) output()    {}
-func (StopBot) output()        {}
+func (StopWork) output()       {}
 func (Halt) output()           {}
+func (LeaveReply) output()     {}
+func (SendLeave) output()      {}
 func (Left) output()           {}
 func (Died) output()           {}
+func (Departed) output()       {}
 func (PrimaryChanged) output() {}
 func (SteppedDown) output()    {}
 func (ElectionEnded) output()  {}

@@ -91,7 +91,7 @@ func TestFailedRenewalNeverMovesTheDeadline(t *testing.T) {
 	`)
 }
 
-func TestBotThatStopsInTimeReleasesTheLease(t *testing.T) {
+func TestWorkThatStopsInTimeReleasesTheLease(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick
@@ -120,7 +120,7 @@ func TestBotThatStopsInTimeReleasesTheLease(t *testing.T) {
 	`)
 }
 
-func TestHaltWhenTheBotHasNotStoppedAtTheEndOfTheLease(t *testing.T) {
+func TestHaltWhenTheWorkHasNotStoppedAtTheEndOfTheLease(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick
@@ -160,7 +160,7 @@ func TestFrozenPrimaryHasAStopMarginBeforeItHalts(t *testing.T) {
 	`)
 }
 
-func TestReleaseGoesOutOnlyAfterTheBotHasStopped(t *testing.T) {
+func TestReleaseGoesOutOnlyAfterTheWorkHasStopped(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick
@@ -190,7 +190,7 @@ func TestReleaseGoesOutOnlyAfterTheBotHasStopped(t *testing.T) {
 	`)
 }
 
-func TestSecondResignIsIgnoredWhileTheBotDrains(t *testing.T) {
+func TestSecondResignIsIgnoredWhileTheWorkDrains(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick
@@ -232,7 +232,7 @@ func TestDrainEndsWhenTheLeaseIsLost(t *testing.T) {
 	`)
 }
 
-func TestBotThatDiesReleasesTheLease(t *testing.T) {
+func TestWorkThatDiesReleasesTheLease(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		1010 tick
@@ -363,86 +363,6 @@ func TestUnhealthyPrimaryTrustsNoStandbyThatItHasNotHeardForAWhile(t *testing.T)
 			3329 tick
 			3330 tick
 			  > drain bot, unhealthy
-		`)
-	})
-}
-
-func TestStandbyThatLeavesIsDoneAtOnceAndNeverClaims(t *testing.T) {
-	t.Parallel()
-	story(t, replica{}, `
-		100 status p role=primary primary=p/5000
-		  > primary is p/5000, start
-		1010 claim p/5000 role=primary
-		  > grant p/5000
-		1500 leave
-		  > left
-		1500 leave
-		3000 tick
-		3000 claim b/6000
-		  > grant b/6000
-	`)
-}
-
-func TestCandidateThatLeavesWithdraws(t *testing.T) {
-	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 leave
-		  > election m/1000 abandoned after 10
-		  > withdraw m/1000
-		  > left
-		1020 granted b m/1000 sent=1010
-	`)
-}
-
-func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
-	t.Parallel()
-	t.Run("until a successor has claimed", func(t *testing.T) {
-		t.Parallel()
-		story(t, replica{}, `
-			1010 tick
-			  > claim m/1000 as candidate, round 1
-			1020 granted b m/1000 sent=1010
-			  > election m/1000 won after 10
-			  > primary is m/1000, start
-			  > bot until 1900, lease ends 2000
-			  > start bot m/1000
-			  > claim m/1000 as primary, round 2
-			1100 leave
-			  > drain bot, shutdown
-			1110 stopped
-			  > stepped down m/1000, shutdown
-			  > release m/1000 shutdown to b
-			1110 state
-			  > leaving follows=- remaining=0 floor=m/1000
-			1120 claim b/2000
-			  > grant b/2000
-			  > left
-		`)
-	})
-	t.Run("or nobody does for a moment", func(t *testing.T) {
-		t.Parallel()
-		story(t, replica{}, `
-			1010 tick
-			  > claim m/1000 as candidate, round 1
-			1020 granted b m/1000 sent=1010
-			  > election m/1000 won after 10
-			  > primary is m/1000, start
-			  > bot until 1900, lease ends 2000
-			  > start bot m/1000
-			  > claim m/1000 as primary, round 2
-			1100 leave
-			  > drain bot, shutdown
-			1110 stopped
-			  > stepped down m/1000, shutdown
-			  > release m/1000 shutdown to b
-			1110 next
-			  > next 1360
-			1359 tick
-			1360 tick
-			  > left
-			3000 tick
 		`)
 	})
 }

@@ -15,10 +15,12 @@ import (
 
 // replica is the one a story is told of: its id and name are m. The lease is 1000 ms, so it is silent
 // for 1010, an acknowledgement counts for 990, it renews every 400 and again after 100 without a quorum's
-// grants, asks again after 50, holds back for 250, and its bot stops 100 before the end of the lease.
+// grants, asks again after 50, holds back for 250, waits 350 for a successor's claim when it leaves, and its bot stops 100 before the end of the lease.
 type replica struct {
 	Replicas, Quorum int
 	HealthSettles    time.Duration
+	// Hurried: it goes on granting for no time when it leaves; otherwise for 5000 ms at most.
+	Hurried bool
 	// Queries shows the questions to everybody too; most stories are easier to read without.
 	Queries bool
 }
@@ -33,9 +35,14 @@ func story(t *testing.T, r replica, script string) {
 	if r.Replicas == 0 {
 		r.Replicas = 3
 	}
+	within := 5 * lease
+	if r.Hurried {
+		within = 0
+	}
 	p := &player{t: t, show: r.Queries, wall: 1000}
 	p.m = election.New(election.Config{
 		Self: "m", Name: "m", Lease: lease, Replicas: r.Replicas, Quorum: r.Quorum, HealthSettles: r.HealthSettles,
+		LeaveWithin: within,
 	}, election.Reading{Wall: p.wall})
 	var want, got []string
 	for line := range strings.Lines(script) {
@@ -192,6 +199,14 @@ func (p *player) input(l line) election.Input {
 			From: from, Claim: l.claim(l.word(3)), Refusal: election.Refusal(l.word(4)),
 			Holder: l.claim(l.opts["holder"]), Remaining: l.ms(l.opts["remaining"]),
 		}}
+	case "leaving", "departed":
+		id := election.ReplicaID(l.word(2))
+		return election.LeaveReceived{Request: election.LeaveRequest{From: l.from(id, election.Leaving, election.Claim{}), Departed: verb == "departed"}}
+	case "dismissed", "needed":
+		id := election.ReplicaID(l.word(2))
+		return election.LeaveAnswerReceived{SentAt: sent, Answer: election.LeaveAnswer{
+			From: l.from(id, election.Primary, l.claim(l.word(3))), Claim: l.claim(l.word(3)), Dismissed: verb == "dismissed",
+		}}
 	case "status":
 		id := election.ReplicaID(l.word(2))
 		return election.StatusReceived{SentAt: sent, Status: l.from(id, election.Standby, election.Claim{})}
@@ -207,12 +222,15 @@ func (p *player) input(l line) election.Input {
 		}
 		return in
 	case "stopped":
-		return election.BotStopped{}
+		return election.WorkStopped{}
 	case "health":
 		return election.HealthChanged{Health: election.Health{OK: l.word(2) == "ok"}}
 	case "resign":
 		return election.Resign{Reason: election.Reason(l.word(2)), Successor: election.ReplicaID(l.opts["to"])}
 	case "leave":
+		if r, ok := l.opts["reason"]; ok {
+			return election.Leave{Reason: election.Reason(r)}
+		}
 		return election.Leave{Reason: election.ReasonShutdown}
 	}
 	p.t.Fatalf("%q: no such input", l.text)
@@ -343,11 +361,11 @@ func tell(out election.Output) string {
 			s += " to " + string(r.Successor)
 		}
 		return s
-	case election.StartBot:
+	case election.StartWork:
 		return "start bot " + show(out.Change.Claim)
 	case election.ExtendLease:
-		return fmt.Sprintf("bot until %s, lease ends %s", inMs(time.Duration(out.BotUntil)), inMs(time.Duration(out.LeaseEnd)))
-	case election.StopBot:
+		return fmt.Sprintf("bot until %s, lease ends %s", inMs(time.Duration(out.WorkUntil)), inMs(time.Duration(out.LeaseEnd)))
+	case election.StopWork:
 		if out.Drain {
 			return "drain bot, " + string(out.Reason)
 		}
@@ -358,6 +376,22 @@ func tell(out election.Output) string {
 		return "left"
 	case election.Died:
 		return strings.TrimSuffix(fmt.Sprintf("dead %s, %s", out.Replica, out.Name), ", ")
+	case election.SendLeave:
+		if out.Request.Departed {
+			return "say that it has left"
+		}
+		return "say that it leaves"
+	case election.LeaveReply:
+		switch a := out.Answer; {
+		case a.Dismissed:
+			return "dismiss from " + show(a.Claim)
+		case a.Claim.IsZero():
+			return "no claim"
+		default:
+			return "needed for " + show(a.Claim)
+		}
+	case election.Departed:
+		return out.Name + " has left"
 	case election.PrimaryChanged:
 		c := out.Change
 		s := fmt.Sprintf("primary is %s, %s", show(c.Claim), c.Reason)

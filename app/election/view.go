@@ -69,8 +69,8 @@ func (m *Machine) View(now Instant) View {
 		v.Peers = append(v.Peers, Peer{Status: p.status, Age: m.now.Sub(p.heard), Reachable: r})
 	}
 	slices.SortFunc(v.Peers, func(a, b Peer) int { return byName(a.Status, b.Status) })
-	for _, name := range slices.Sorted(maps.Keys(m.misfits)) {
-		if x := m.misfits[name]; m.now.Sub(x.heard) <= m.hearing() {
+	for _, name := range slices.Sorted(maps.Keys(m.incompatible)) {
+		if x := m.incompatible[name]; m.now.Sub(x.heard) <= m.livenessWindow() {
 			v.Mismatched = append(v.Mismatched, Mismatched{Name: name, Reason: x.why, Theirs: x.theirs})
 		}
 	}
@@ -94,7 +94,7 @@ func (m *Machine) Successor(now Instant, name string) (ReplicaID, error) {
 		return "", ErrNotPrimary
 	}
 	if name == "" {
-		if id := m.heir(false); id != "" {
+		if id := m.chooseSuccessor(false); id != "" {
 			return id, nil
 		}
 		return "", ErrNoSuccessor

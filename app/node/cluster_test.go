@@ -127,9 +127,9 @@ func (c *cluster) start(name string, opts ...option) *member {
 	m := &member{c: c, reg: prometheus.NewRegistry(), exited: make(chan struct{}), halts: make(chan string, 8)}
 	m.clock.origin = time.Now().Add(-time.Duration(len(c.all())+1) * time.Hour)
 	m.cfg = node.Config{
-		Election:  election.Config{Self: election.ReplicaID("id-" + name), Name: name, Version: "test", Lease: lease, Replicas: 3},
+		Election:  election.Config{Self: election.ReplicaID("id-" + name), Name: name, Version: "test", Lease: lease, Replicas: 3, LeaveWithin: 5 * lease},
 		Transport: link{c, name}, Work: untilTold, Logger: slog.New(slog.DiscardHandler), Registerer: m.reg,
-		Within: func(time.Duration) {},
+		Expect: func(time.Duration) {},
 		Halt:   func(reason string) { m.halts <- reason },
 	}
 	for _, o := range opts {
@@ -250,6 +250,13 @@ func (c *cluster) sever(m *member, cut bool) {
 	c.cut[m.name()] = cut
 }
 
+// slow has progress take so much longer on its way from now on.
+func (c *cluster) slow(lag time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lag = lag
+}
+
 // reach takes a message from one replica to another and an answer back; ask is what the other does.
 func reach[A any](ctx context.Context, l link, addr string, ask func(m *member) (A, error)) (answer A, err error) {
 	m, err := l.travel(ctx, addr)
@@ -324,26 +331,33 @@ func (l link) End(ctx context.Context, addr string, req election.EndRequest) err
 	return err
 }
 
-func (l link) Progress(ctx context.Context, addr string, p election.Progress) error {
+func (l link) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	return reach(ctx, l, addr, func(m *member) (election.LeaveAnswer, error) { return m.node.Leave(ctx, req) })
+}
+
+func (l link) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
 	to := l.from + " to " + addr
 	l.c.mu.Lock()
 	if l.c.telling[to] {
 		l.c.t.Errorf("progress from %s while more of it is under way", to)
 	}
 	l.c.telling[to] = true
+	lag := l.c.lag
 	l.c.mu.Unlock()
+	if addr == l.from { // no way at all
+		lag = 0
+	}
 	defer func() {
 		l.c.mu.Lock()
 		defer l.c.mu.Unlock()
 		l.c.telling[to] = false
 	}()
 	select {
-	case <-time.After(l.c.lag):
+	case <-time.After(lag):
 	case <-ctx.Done():
-		return ctx.Err()
+		return election.ProgressAnswer{}, ctx.Err()
 	}
-	_, err := reach(ctx, l, addr, func(m *member) (struct{}, error) { return struct{}{}, m.node.Progress(ctx, p) })
-	return err
+	return reach(ctx, l, addr, func(m *member) (election.ProgressAnswer, error) { return m.node.Progress(ctx, p) })
 }
 
 func (l link) Switchover(ctx context.Context, addr, successor string) error {

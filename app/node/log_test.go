@@ -78,6 +78,7 @@ func retold(all []entry, replica string) []string {
 		"role changed":      {"was", "role"},
 		"replica lost":      {"peer"},
 		"replica found":     {"peer"},
+		"replica has left":  {"peer"},
 		"stepping down":     {"reason", "drain"},
 		"stepped down":      {"reason"},
 		"leaving":           {"role", "reason"},
@@ -207,6 +208,24 @@ func TestAHandoverCanBeRetoldWithItsReason(t *testing.T) {
 		expectStory(t, all, heir.name(), "primary changed primary="+heir.name()+" previous="+first.name()+" reason=switchover self=true",
 			"leaving role=primary reason=shutdown", "stepping down reason=shutdown drain=true", "stepped down reason=shutdown", "role changed was=primary role=leaving")
 		expectStory(t, all, third.who.name(), "primary changed primary="+third.who.name()+" previous="+heir.name()+" reason=shutdown self=true")
+	})
+}
+
+// One that stops in order has left; it is not lost.
+func TestAReplicaThatLeavesInOrderIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, primary, j := threeTelling(t)
+		time.Sleep(lease) // all have granted
+		gone := c.others(primary)[0]
+		gone.leave(nil)
+		<-gone.exited
+		time.Sleep(5 * lease)
+		for _, m := range c.others(gone) {
+			expectStory(t, j.entries(t), m.name(), "replica has left peer="+gone.name())
+		}
+		if n := j.count("replica lost"); n != 0 {
+			t.Errorf("%d replicas are called lost", n)
+		}
 	})
 }
 

@@ -26,7 +26,11 @@ func calls(n *node.Node) map[string]func(ctx context.Context) error {
 			_, err := n.Claim(ctx, election.ClaimRequest{From: from, Claim: claim})
 			return err
 		},
-		"End":            func(ctx context.Context) error { return n.End(ctx, election.EndRequest{From: from, Claim: claim}) },
+		"End": func(ctx context.Context) error { return n.End(ctx, election.EndRequest{From: from, Claim: claim}) },
+		"Leave": func(ctx context.Context) error {
+			_, err := n.Leave(ctx, election.LeaveRequest{From: election.Status{Protocol: election.Protocol, Replica: "x", Lease: lease}})
+			return err
+		},
 		"SwitchoverHere": func(ctx context.Context) error { return n.SwitchoverHere(ctx, "") },
 		"Switchover":     func(ctx context.Context) error { return n.Switchover(ctx, "") },
 	}
@@ -190,7 +194,7 @@ func TestHealthBroughtBeforeTheStartCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		m := c.start("a", func(m *member) {
-			m.cfg.Within = func() func(time.Duration) {
+			m.cfg.Expect = func() func(time.Duration) {
 				var once sync.Once
 				return func(time.Duration) { once.Do(func() { m.node.SetHealth(election.Health{Detail: "down"}) }) }
 			}()
@@ -208,7 +212,7 @@ func TestLoopPromisesToComeRoundWithinTheLease(t *testing.T) {
 		var mu sync.Mutex
 		due := map[string]time.Time{}
 		c, p := three(t, func(m *member) {
-			m.cfg.Within = func(d time.Duration) {
+			m.cfg.Expect = func(d time.Duration) {
 				mu.Lock()
 				defer mu.Unlock()
 				if at, ok := due[m.name()]; ok && time.Now().After(at) {

@@ -52,7 +52,8 @@ type Transport interface {
 	Status(ctx context.Context, addr string) (election.Status, error)
 	Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error)
 	End(ctx context.Context, addr string, req election.EndRequest) error
-	Progress(ctx context.Context, addr string, p election.Progress) error
+	Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error)
+	Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error)
 	Switchover(ctx context.Context, addr, successor string) error
 }
 
@@ -69,8 +70,12 @@ type Term struct {
 	Handled []int64
 	// Report tells the standbys what has been handled since the last confirmation. It never blocks.
 	Report func(handled []int64)
-	// Notes are what the last term's work noted last.
-	Notes []json.RawMessage
+	// Notes are what earlier terms' work noted last, as far as this replica knows. Gather waits, for a moment at most, until so
+	// many others have been asked that all is known. Late returns what another knows beyond that, and waits for it; false if
+	// there is none when ctx ends. settle MUST be called once that is among what is noted, and not before.
+	Notes  []json.RawMessage
+	Gather func(ctx context.Context)
+	Late   func(ctx context.Context) (notes []json.RawMessage, settle func(), ok bool)
 	// Note tells the standbys, from now on with each report, what else the successor is to know; it replaces what was noted
 	// before. It never blocks. Noted tells whether so many know the latest that the successor will: every replica that is
 	// reachable, and with this one a majority of all there are to be. It asks the loop, and so takes a moment.
@@ -91,8 +96,8 @@ type Config struct {
 	Logger    *slog.Logger
 	// Registerer takes the node's metrics.
 	Registerer prometheus.Registerer
-	// Within promises the watcher that the loop comes round again within d; it is called often.
-	Within func(d time.Duration)
+	// Expect promises the watcher that the loop comes round again within d; it is called often.
+	Expect func(d time.Duration)
 	// Halt ends the process at once. It is called when the loop itself cannot see that the work
 	// outlived its lease.
 	Halt func(reason string)
@@ -108,10 +113,10 @@ type Node struct {
 	metrics *metrics
 	sender  *sender
 
-	// botUntil is the local clock's instant at which the lease of the running work ends for it; 0
+	// workUntil is the local clock's instant at which the lease of the running work ends for it; 0
 	// without work.
-	botUntil atomic.Int64
-	working  atomic.Int64 // number of the term whose work runs, 0 if none
+	workUntil atomic.Int64
+	working   atomic.Int64 // number of the term whose work runs, 0 if none
 
 	// Owned by the loop.
 	machine *election.Machine
@@ -120,11 +125,13 @@ type Node struct {
 	left    bool
 	failure error
 	lease   election.ExtendLease // of the running work, or of that which is about to start
-	said    said
+	logged  logged
 	noticed election.Instant // when the last death was
 
 	mu       sync.Mutex
 	progress [2]election.Progress // of the last two terms heard of, the newer first
+	notes    notebook
+	telling  *teller // of the running work
 	lastView election.View
 }
 
@@ -152,7 +159,7 @@ func New(cfg Config) *Node {
 		done:    make(chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
-	n.said.role, n.said.roster, n.said.roles = election.Joining, roster{}, newQuota()
+	n.logged.role, n.logged.roster, n.logged.roles = election.Joining, roster{}, newQuota()
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
 	n.metrics = newMetrics(n, cfg.Registerer)
@@ -171,7 +178,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer timer.Stop()
 	ending := ctx.Done()
 	for !n.over() {
-		n.cfg.Within(n.cfg.Election.Lease / 2)
+		n.cfg.Expect(n.cfg.Election.Lease / 2)
 		select {
 		case <-timer.C:
 			n.step(election.Tick{})
@@ -188,13 +195,13 @@ func (n *Node) Run(ctx context.Context) error {
 			n.cfg.Logger.Info("leaving", "role", n.machine.Status(n.cfg.Clock.Read().Now).Role, "reason", reason)
 			n.step(election.Leave{Reason: reason})
 		}
-		n.tellPeers(n.cfg.Clock.Read().Now)
+		n.logMembership(n.cfg.Clock.Read().Now)
 		wait := n.machine.Next().Sub(n.cfg.Clock.Read().Now)
 		timer.Reset(min(max(wait, 0), n.cfg.Election.Lease/4)) // often enough for the promise above
 	}
 	if !errors.Is(n.failure, ErrHalted) {
 		// What was sent last, a release perhaps, is worth a moment.
-		n.sender.settle(n.cfg.Election.HoldBack())
+		n.sender.settle(max(min(n.cfg.Election.HoldBack(), time.Second), lastWord))
 	}
 	return n.failure
 }
@@ -206,25 +213,27 @@ func (n *Node) over() bool { return n.left || errors.Is(n.failure, ErrHalted) }
 func (n *Node) step(in election.Input) {
 	r := n.cfg.Clock.Read()
 	n.carryOut(n.machine.Step(r, in))
-	n.tellRole(r.Now)
+	n.logRole(r.Now)
 }
 
 // carryOut does what the machine wants done, in order.
 func (n *Node) carryOut(outs []election.Output) {
 	for _, out := range outs {
 		switch out := out.(type) {
-		case election.Reply: // taken by the caller that asked
+		case election.Reply, election.LeaveReply: // taken by the caller that asked
 		case election.SendQuery:
 			n.sender.query(out)
 		case election.SendClaim:
 			n.sender.claim(out)
 		case election.SendEnd:
 			n.sender.end(out.Request)
+		case election.SendLeave:
+			n.sender.leave(out.Request)
 		case election.ExtendLease:
 			n.extend(out)
-		case election.StartBot:
+		case election.StartWork:
 			n.startWork(out.Change)
-		case election.StopBot:
+		case election.StopWork:
 			n.stopWork(out)
 		case election.Halt:
 			n.failure = fmt.Errorf("step down (%s): %w", out.Reason, ErrHalted)
@@ -232,7 +241,7 @@ func (n *Node) carryOut(outs []election.Output) {
 		case election.Left:
 			n.left = true
 		default:
-			n.tell(out)
+			n.logOutput(out)
 		}
 	}
 }
@@ -240,7 +249,7 @@ func (n *Node) carryOut(outs []election.Output) {
 // --- the work -----------------------------------------------------------------------------------
 
 func (n *Node) extend(out election.ExtendLease) {
-	n.botUntil.Store(int64(out.BotUntil))
+	n.workUntil.Store(int64(out.WorkUntil))
 	n.lease = out
 	if n.term != nil {
 		n.arm(n.term)
@@ -261,7 +270,7 @@ func (t *runningTerm) disarm() {
 func (n *Node) arm(t *runningTerm) {
 	now := n.cfg.Clock.Read().Now
 	t.disarm()
-	t.cutOff = time.AfterFunc(n.lease.BotUntil.Sub(now), func() { n.cutTerm(t) })
+	t.cutOff = time.AfterFunc(n.lease.WorkUntil.Sub(now), func() { n.cutTerm(t) })
 	end := n.lease.LeaseEnd
 	if end <= now { // a larger quorum has just ended it: the election allows a stop margin
 		t.guard = time.AfterFunc(n.cfg.Election.StopMargin(), func() { n.haltTerm(t, end) })
@@ -290,7 +299,7 @@ func (n *Node) guardTerm(t *runningTerm, end election.Instant) {
 
 func (n *Node) haltTerm(t *runningTerm, end election.Instant) {
 	now := n.cfg.Clock.Read().Now
-	if n.working.Load() == t.number && now >= end && now >= election.Instant(n.botUntil.Load()) {
+	if n.working.Load() == t.number && now >= end && now >= election.Instant(n.workUntil.Load()) {
 		n.cfg.Halt("the work outlived its lease, and the election loop did not stop it")
 	}
 }
@@ -305,15 +314,23 @@ func (n *Node) startWork(ch election.Change) {
 	n.term = t
 	n.working.Store(t.number)
 	n.arm(t)
-	handled, notes := n.inherited()
-	told := teller{n: n, latest: election.Progress{Claim: ch.Claim, Notes: notes}}
+	from := n.inherited(ch.Claim)
+	told := &teller{n: n, claim: ch.Claim, latest: from, stirred: make(chan struct{}, 1)}
+	n.mu.Lock()
+	n.telling = told
+	n.mu.Unlock()
+	told.begin()
 	work := Term{
 		Change: ch, Held: func() bool { return n.held(t.number) }, Drain: t.drain,
-		Handled: handled, Report: told.report, Notes: notes, Note: told.note, Noted: n.noted,
+		Handled: from.Handled, Report: told.report, Notes: from.Notes, Late: told.wait, Gather: told.gather, Note: told.note, Noted: n.noted,
 	}
 	go func() {
 		err := runWork(ctx, n.cfg.Work, work)
 		n.working.CompareAndSwap(t.number, 0)
+		n.sender.retellAll() // who takes over now may have come lately
+		n.mu.Lock()
+		n.telling = nil
+		n.mu.Unlock()
 		n.sender.allTold(ctx) // the successor is to know before the lease is released
 		n.post(func(election.Reading) { n.workEnded(t, err) })
 	}()
@@ -330,10 +347,10 @@ func runWork(ctx context.Context, work Work, t Term) (err error) {
 }
 
 func (n *Node) held(number int64) bool {
-	return n.working.Load() == number && n.cfg.Clock.Read().Now < election.Instant(n.botUntil.Load())
+	return n.working.Load() == number && n.cfg.Clock.Read().Now < election.Instant(n.workUntil.Load())
 }
 
-func (n *Node) stopWork(out election.StopBot) {
+func (n *Node) stopWork(out election.StopWork) {
 	t := n.term
 	if t == nil {
 		return
@@ -363,54 +380,7 @@ func (n *Node) workEnded(t *runningTerm, err error) {
 	case err != nil:
 		n.cfg.Logger.Warn("primary work returned an error", "error", err)
 	}
-	n.step(election.BotStopped{})
-}
-
-// inherited is what predecessors are known to have handled, and the notes of the last of them: it had those before it.
-func (n *Node) inherited() ([]int64, []json.RawMessage) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return append(append([]int64(nil), n.progress[0].Handled...), n.progress[1].Handled...), n.progress[0].Notes
-}
-
-// teller tells the standbys what one term's work has to say, all of it each time.
-type teller struct {
-	n      *Node
-	mu     sync.Mutex
-	latest election.Progress
-}
-
-func (t *teller) report(handled []int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.latest.Handled = handled
-	t.tell(false)
-}
-
-func (t *teller) note(notes []json.RawMessage) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.latest.Notes = notes
-	t.tell(true)
-}
-
-// tell sends the latest. What is told is learnt too: the next term may be this replica's again.
-func (t *teller) tell(notes bool) { t.n.learn(t.n.sender.progress(t.latest, notes)) }
-
-// noted tells whether so many replicas know the latest notes that the successor will.
-func (n *Node) noted() bool {
-	v := n.View()
-	knows := n.sender.knowing()
-	here := 1
-	for _, p := range v.Peers {
-		switch {
-		case knows[p.Status.Replica]:
-			here++
-		case p.Reachable:
-			return false
-		}
-	}
-	return here >= max(v.Expected/2+1, 2)
+	n.step(election.WorkStopped{})
 }
 
 // --- into the loop ------------------------------------------------------------------------------
@@ -455,17 +425,41 @@ func (n *Node) Status(ctx context.Context) (election.Status, error) {
 
 // Claim answers another replica's claim.
 func (n *Node) Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error) {
-	return ask(ctx, n, func(r election.Reading) (answer election.ClaimAnswer) {
-		outs := n.machine.Step(r, election.ClaimReceived{Request: req})
+	reply, err := stepFor[election.Reply](ctx, n, election.ClaimReceived{Request: req})
+	return reply.Answer, err
+}
+
+// stepFor has the machine take one input and returns the one output of a kind, once the others are carried out. One that
+// has left answers nothing: to another it is gone, and not one that refuses.
+func stepFor[O election.Output](ctx context.Context, n *Node, in election.Input) (reply O, err error) {
+	type result struct {
+		reply O
+		left  bool
+	}
+	r, err := ask(ctx, n, func(r election.Reading) (a result) {
+		if a.left = n.left; a.left {
+			return a
+		}
+		outs := n.machine.Step(r, in)
 		n.carryOut(outs)
-		n.tellRole(r.Now)
+		n.logRole(r.Now)
 		for _, out := range outs {
-			if reply, ok := out.(election.Reply); ok {
-				answer = reply.Answer
+			if reply, ok := out.(O); ok {
+				a.reply = reply
 			}
 		}
-		return answer
+		return a
 	})
+	if err == nil && r.left {
+		err = errLeft
+	}
+	return r.reply, err
+}
+
+// Leave takes in that another replica leaves, or has left.
+func (n *Node) Leave(ctx context.Context, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	reply, err := stepFor[election.LeaveReply](ctx, n, election.LeaveReceived{Request: req})
+	return reply.Answer, err
 }
 
 // End takes in that another replica withdrew a claim or released its lease.
@@ -485,25 +479,6 @@ func (n *Node) ProcessDied(id election.ReplicaID, witnesses []election.ReplicaID
 		n.noticed = noticed
 		n.step(election.ProcessDied{Replica: id, Witnesses: witnesses})
 	})
-}
-
-// Progress takes in what the primary has handled since its last confirmation.
-func (n *Node) Progress(_ context.Context, p election.Progress) error {
-	n.learn(p)
-	return nil
-}
-
-func (n *Node) learn(p election.Progress) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch newest := n.progress[0].Claim; {
-	case p.Claim == newest:
-		if p.Sequence >= n.progress[0].Sequence {
-			n.progress[0] = p
-		}
-	case p.Claim.Compare(newest) > 0:
-		n.progress[1], n.progress[0] = n.progress[0], p
-	}
 }
 
 // SetHealth brings this replica's own health. It never blocks: of several the last counts.

@@ -3,6 +3,7 @@ package node_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -99,11 +100,11 @@ func TestLateProgressOfAnOlderTermCountsForNothing(t *testing.T) {
 		now := c.last().term.Change.Claim
 		older := election.Claim{Timestamp: now.Timestamp - 1, Replica: "gone"}
 		for _, told := range []election.Progress{
-			{Claim: now, Handled: []int64{1, 2}},
+			{Claim: now, Sequence: 100, Handled: []int64{1, 2}},
 			{Claim: older, Handled: []int64{0}},
-			{Claim: now, Handled: []int64{3}}, // 1 and 2 were confirmed
+			{Claim: now, Sequence: 101, Handled: []int64{3}}, // 1 and 2 were confirmed
 		} {
-			if err := standby.node.Progress(t.Context(), told); err != nil {
+			if _, err := standby.node.Progress(t.Context(), told); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -138,7 +139,7 @@ func TestSuccessorKnowsWhatWasHandledLast(t *testing.T) {
 				}))
 				time.Sleep(3 * lease)
 				heir := c.others(p)[0]
-				c.lag = 10 * hop // the release is not to overtake it
+				c.slow(10 * hop) // the release is not to overtake it
 				if test.hangs {
 					c.sever(c.others(p)[1], true)
 				}
@@ -254,15 +255,61 @@ func TestNotesAreKnownOnceEveryReachableReplicaHasThem(t *testing.T) {
 		if !term.Noted() {
 			t.Error("a majority knows, and the third is not there")
 		}
+		c.slow(2*lease + 100*hop)
 		c.sever(c.others(p)[0], false)
 		time.Sleep(2 * lease)
 		if term.Noted() {
 			t.Error("one is back that does not know")
 		}
-		term.Note(note("two"))
-		time.Sleep(6 * hop)
+		c.slow(0)
+		time.Sleep(lease)
 		if !term.Noted() {
-			t.Error("all know again")
+			t.Error("it has been told again, and all know")
+		}
+	})
+}
+
+// Replicas that are started anew, one after the other, are told of what is noted though nothing happens: so it outlives them all.
+func TestNotesOutliveAllReplicasThatKnewThem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		c.last().term.Note(note("kept"))
+		time.Sleep(6 * hop)
+		for i, old := range append(c.others(p), p) {
+			c.sever(old, true) // for good
+			c.start(fmt.Sprint("new ", i))
+			time.Sleep(5 * lease)
+		}
+		next := c.last()
+		if next.who == p || texts(next.term.Notes) != `"kept"` || !next.term.Noted() {
+			t.Errorf("%s is primary, knows %s, and others do: %t", next.who.name(), texts(next.term.Notes), next.term.Noted())
+		}
+	})
+}
+
+// Fewer than a majority may make a primary, but not keep what is confirmed.
+func TestFewerThanAMajorityAreTooFewToKnowNotes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		begin := func(name string) {
+			c.start(name, func(m *member) { m.cfg.Election.Replicas, m.cfg.Election.Quorum = 5, 2 })
+		}
+		begin("a")
+		begin("b")
+		c.await(5*lease, "a primary", func() bool { return c.primary() != nil })
+		term := c.last().term
+		term.Note(note("one"))
+		time.Sleep(5 * lease)
+		if term.Noted() {
+			t.Error("two of five know")
+		}
+		begin("c")
+		time.Sleep(5 * lease)
+		if !term.Noted() {
+			t.Error("three of five know, who are all there are")
 		}
 	})
 }
@@ -279,5 +326,107 @@ func TestAReplicaAloneHasNobodyToKnowItsNotes(t *testing.T) {
 		if term.Noted() {
 			t.Error("nobody else is there")
 		}
+	})
+}
+
+// A primary that does not know what an earlier term noted hears it of a replica that does, and then it is its own.
+func TestNotesThatAPrimaryDoesNotKnowAreHandedIn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		ignorant, knows := c.others(p)[0], c.others(p)[1]
+		c.sever(ignorant, true)
+		c.last().term.Note(note("kept"))
+		time.Sleep(10 * hop)
+		c.sever(ignorant, false)
+		time.Sleep(2 * lease)
+		if err := p.node.Switchover(t.Context(), ignorant.name()); err != nil {
+			t.Fatal(err)
+		}
+		next, _ := c.successor(p, fewTrips)
+		if next.who != ignorant {
+			t.Fatalf("%s took over", next.who.name())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*hop)
+		defer cancel()
+		if len(next.term.Notes) == 0 { // it may have heard when its predecessor left
+			notes, settle, ok := next.term.Late(ctx)
+			if !ok || texts(notes) != `"kept"` {
+				t.Fatalf("handed in were %s, %t", texts(notes), ok)
+			}
+			next.term.Note(notes)
+			settle()
+		}
+		time.Sleep(lease)
+		for range 3 { // settled: nobody hands it in again
+			next.term.Report(nil)
+			time.Sleep(6 * hop)
+		}
+		quick, stop := context.WithTimeout(t.Context(), 20*hop)
+		defer stop()
+		if notes, _, ok := next.term.Late(quick); ok {
+			t.Errorf("handed in again were %s", texts(notes))
+		}
+		c.sever(ignorant, true)
+		third, _ := c.successor(ignorant, 2*lease)
+		if texts(third.term.Notes) != `"kept"` {
+			t.Errorf("the third was handed %s, %s knew", texts(third.term.Notes), knows.name())
+		}
+	})
+}
+
+// A term gathers what others know before its work handles anything: its own address, which is among the others, tells it nothing.
+func TestATermGathersWhatItsQuorumKnows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		ignorant := c.others(p)[0]
+		c.sever(ignorant, true)
+		c.last().term.Note(note("kept"))
+		time.Sleep(6 * hop)
+		c.slow(20 * lease) // what it is told when it is back comes too late
+		c.sever(ignorant, false)
+		time.Sleep(2 * lease)
+		c.slow(50 * hop) // progress takes long: the work asks before it is there
+		if err := p.node.Switchover(t.Context(), ignorant.name()); err != nil {
+			t.Fatal(err)
+		}
+		next, _ := c.successor(p, lease)
+		if next.who != ignorant || len(next.term.Notes) != 0 {
+			t.Fatalf("%s took over, and knows %s", next.who.name(), texts(next.term.Notes))
+		}
+		from := time.Now()
+		next.term.Gather(t.Context())
+		if took := time.Since(from); took < 50*hop || took > 60*hop {
+			t.Errorf("it gathered for %s", took)
+		}
+		now, cancel := context.WithCancel(t.Context())
+		cancel()
+		if notes, _, ok := next.term.Late(now); !ok || texts(notes) != `"kept"` {
+			t.Errorf("it gathered %s, %t", texts(notes), ok)
+		}
+	})
+}
+
+func TestGatheringEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		c.slow(time.Hour)
+		if err := p.node.Switchover(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		next, _ := c.successor(p, lease)
+		from := time.Now()
+		next.term.Gather(t.Context())
+		if took := time.Since(from); took > 2*time.Second {
+			t.Errorf("it gathered for %s", took)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		next.term.Gather(ended)
 	})
 }

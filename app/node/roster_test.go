@@ -21,14 +21,14 @@ func TestRosterTellsOfComingsAndGoings(t *testing.T) {
 	for i, tt := range []struct {
 		at    int
 		peers []election.Peer
-		want  []coming
+		want  []membershipChange
 	}{
-		{100, []election.Peer{seen("a", "1", 0, true), seen("b", "2", 9*time.Second, false)}, []coming{{name: "a", id: "1", role: election.Standby, found: true}}},
+		{100, []election.Peer{seen("a", "1", 0, true), seen("b", "2", 9*time.Second, false)}, []membershipChange{{name: "a", id: "1", role: election.Standby, found: true}}},
 		{101, []election.Peer{seen("a", "1", time.Second, true)}, nil},
-		{103, []election.Peer{seen("a", "1", 3*time.Second, false)}, []coming{{name: "a", id: "1", role: election.Standby, away: 3 * time.Second}}},
+		{103, []election.Peer{seen("a", "1", 3*time.Second, false)}, []membershipChange{{name: "a", id: "1", role: election.Standby, away: 3 * time.Second}}},
 		{104, []election.Peer{seen("a", "1", 4*time.Second, false)}, nil},
 		{500, nil, nil}, // the election has forgotten it
-		{600, []election.Peer{seen("a", "1", 0, true)}, []coming{{name: "a", id: "1", role: election.Standby, found: true, away: 500 * time.Second}}},
+		{600, []election.Peer{seen("a", "1", 0, true)}, []membershipChange{{name: "a", id: "1", role: election.Standby, found: true, away: 500 * time.Second}}},
 		// It starts again before it is missed; what is left of the old one says nothing.
 		{601, []election.Peer{seen("a", "1", time.Second, true), seen("a", "9", 0, true)}, nil},
 	} {

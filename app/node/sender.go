@@ -17,7 +17,11 @@ const (
 	maxClaims  = 4
 	maxQueries = 1
 	maxEnds    = 4
+	maxLeaves  = 2
 )
+
+// lastWord bounds the wait for answers to saying that this replica has left: it is worth more than an answer that is late for an election.
+const lastWord = 500 * time.Millisecond
 
 // patience bounds a request to another replica, or the election's QueryTimeout if that is longer. It is much longer
 // than most answers are of use, because a request that is given up takes its connection with it: where many replicas
@@ -41,6 +45,7 @@ type sender struct {
 	underway map[slot][]election.Instant   // since when, the oldest first
 	granted  map[string]election.Claim     // by address: what was granted there last
 	address  map[election.ReplicaID]string // where each replica answered last
+	left     map[string]bool               // addresses whose replica has left: nobody answers there
 	latest   election.Progress
 	version  uint64
 	noted    uint64                      // the version with which the notes came that are the latest
@@ -62,6 +67,7 @@ func newSender(n *Node) *sender {
 		underway: map[slot][]election.Instant{},
 		granted:  map[string]election.Claim{},
 		address:  map[election.ReplicaID]string{},
+		left:     map[string]bool{},
 		telling:  map[string]election.Instant{},
 		knows:    map[string]uint64{},
 	}
@@ -182,6 +188,7 @@ func (s *sender) query(out election.SendQuery) {
 			return err
 		}
 		s.met(st.Replica, addr)
+		s.retell(addr)
 		s.n.post(func(election.Reading) {
 			s.n.step(election.StatusReceived{Status: st, SentAt: sentAt})
 		})
@@ -233,6 +240,7 @@ func (s *sender) claim(out election.SendClaim) {
 		}
 		s.n.metrics.claimSeconds.Observe(s.n.cfg.Clock.Read().Now.Sub(sentAt).Seconds())
 		s.met(a.From.Replica, addr)
+		s.retell(addr)
 		if a.Granted {
 			s.grants(addr, a.Claim)
 		}
@@ -264,6 +272,28 @@ func (s *sender) end(req election.EndRequest) {
 	}})
 }
 
+// leave says that this replica leaves, or has left; the latter to nobody where a replica has left: none answers there.
+func (s *sender) leave(req election.LeaveRequest) {
+	addrs, kind := s.n.cfg.Transport.Addresses(), byte('l')
+	if req.Departed {
+		kind = 'd'
+		s.mu.Lock()
+		addrs = slices.DeleteFunc(addrs, func(addr string) bool { return s.left[addr] })
+		s.mu.Unlock()
+	}
+	s.each(addrs, false, message{kind: kind, limit: maxLeaves, send: func(ctx context.Context, addr string) error {
+		sentAt := s.n.cfg.Clock.Read().Now
+		a, err := s.n.cfg.Transport.Leave(ctx, addr, req)
+		if err != nil {
+			return err
+		}
+		s.n.post(func(election.Reading) {
+			s.n.step(election.LeaveAnswerReceived{Answer: a, SentAt: sentAt})
+		})
+		return nil
+	}})
+}
+
 // progress tells every standby the latest, one message at a time per address: what came meanwhile
 // is told by the next. It returns what is told, with its place in the sequence. notes says that there are new ones. Of more
 // updates than others take in one message the lowest are told, which Telegram gives a successor first: it answers the
@@ -285,14 +315,39 @@ func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {
 			continue
 		}
-		s.telling[addr] = s.n.cfg.Clock.Read().Now
-		s.running++
-		go func() {
-			defer s.ended()
-			s.keepTelling(addr)
-		}()
+		s.beginTelling(addr)
 	}
 	return p
+}
+
+// beginTelling tells the latest to an address to which nothing is under way. It MUST be called with mu held.
+func (s *sender) beginTelling(addr string) {
+	s.telling[addr] = s.n.cfg.Clock.Read().Now
+	s.running++
+	go func() {
+		defer s.ended()
+		s.keepTelling(addr)
+	}()
+}
+
+// retellAll is retell for all there are.
+func (s *sender) retellAll() {
+	for _, addr := range s.n.cfg.Transport.Addresses() {
+		s.retell(addr)
+	}
+}
+
+// retell tells the latest to a replica that was just heard and may not know it: it has been started anew, or was away.
+func (s *sender) retell(addr string) {
+	s.n.mu.Lock()
+	acting := s.n.telling != nil
+	s.n.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, busy := s.telling[addr]
+	if version, told := s.knows[addr]; acting && !busy && s.ctx.Err() == nil && (!told || version < s.noted) {
+		s.beginTelling(addr)
+	}
 }
 
 func (s *sender) keepTelling(addr string) {
@@ -310,9 +365,14 @@ func (s *sender) keepTelling(addr string) {
 		told = s.version
 		s.mu.Unlock()
 		ctx, cancel := context.WithTimeout(s.ctx, s.bound())
-		if err := s.n.cfg.Transport.Progress(ctx, addr, p); err != nil {
+		a, err := s.n.cfg.Transport.Progress(ctx, addr, p)
+		switch {
+		case err != nil:
 			s.n.cfg.Logger.Debug("progress was not told", slog.String("addr", addr), slog.Any("error", err))
-		} else {
+		default:
+			if a.Unknown != nil {
+				s.n.handIn(*a.Unknown)
+			}
 			s.mu.Lock()
 			s.knows[addr] = told
 			s.mu.Unlock()
@@ -353,13 +413,13 @@ func (s *sender) tellingSince(from election.Instant) bool {
 	return false
 }
 
-// knowing are the replicas that know the latest notes.
+// knowing are the other replicas that know the latest notes.
 func (s *sender) knowing() map[election.ReplicaID]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := map[election.ReplicaID]bool{}
 	for id, addr := range s.address {
-		if version, told := s.knows[addr]; told && version >= s.noted {
+		if version, told := s.knows[addr]; told && version >= s.noted && id != s.n.cfg.Election.Self {
 			all[id] = true
 		}
 	}
@@ -380,23 +440,37 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 	for other, at := range s.address {
 		if at == addr && other != id {
 			delete(s.address, other)
+			delete(s.knows, addr) // another process is there now
 		}
 	}
 	s.address[id] = addr
+	delete(s.left, addr)
 	s.forget()
 }
 
 // maxRemembered is about how many addresses are remembered: as many as are asked at most.
 const maxRemembered = 64
 
+// hasLeft notes that nobody answers where a replica did.
+func (s *sender) hasLeft(id election.ReplicaID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if addr, known := s.address[id]; known {
+		delete(s.address, id)
+		s.left[addr] = true
+		s.forget()
+	}
+}
+
 // forget forgets addresses that are not there any more, once there are many: a replica that starts again may have another
 // each time. It MUST be called with mu held.
 func (s *sender) forget() {
-	if max(len(s.address), len(s.granted)) <= maxRemembered {
+	if max(len(s.address), len(s.granted), len(s.left)) <= maxRemembered {
 		return
 	}
 	addrs := s.n.cfg.Transport.Addresses()
 	maps.DeleteFunc(s.address, func(_ election.ReplicaID, addr string) bool { return !slices.Contains(addrs, addr) })
+	maps.DeleteFunc(s.left, func(addr string, _ bool) bool { return !slices.Contains(addrs, addr) })
 	maps.DeleteFunc(s.granted, func(addr string, _ election.Claim) bool { return !slices.Contains(addrs, addr) })
 }
 

@@ -34,9 +34,14 @@ func (*listed) Status(context.Context, string) (election.Status, error) {
 func (*listed) Claim(context.Context, string, election.ClaimRequest) (election.ClaimAnswer, error) {
 	return election.ClaimAnswer{}, errUnreachable
 }
-func (*listed) End(context.Context, string, election.EndRequest) error    { return errUnreachable }
-func (*listed) Progress(context.Context, string, election.Progress) error { return errUnreachable }
-func (*listed) Switchover(context.Context, string, string) error          { return errUnreachable }
+func (*listed) End(context.Context, string, election.EndRequest) error { return errUnreachable }
+func (*listed) Leave(context.Context, string, election.LeaveRequest) (election.LeaveAnswer, error) {
+	return election.LeaveAnswer{}, errUnreachable
+}
+func (*listed) Progress(context.Context, string, election.Progress) (election.ProgressAnswer, error) {
+	return election.ProgressAnswer{}, errUnreachable
+}
+func (*listed) Switchover(context.Context, string, string) error { return errUnreachable }
 
 func senderOf(addrs ...string) (*sender, *stoppedClock, *listed) {
 	clock, transport := &stoppedClock{}, &listed{addrs}

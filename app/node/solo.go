@@ -42,7 +42,12 @@ func (s *Solo) Run(ctx context.Context) error {
 		Drain:  ctx.Done(),
 		Report: func([]int64) {},
 		Note:   func([]json.RawMessage) {},
-		Noted:  func() bool { return false }, // there is nobody else to know
+		Gather: func(context.Context) {},
+		Late: func(ctx context.Context) ([]json.RawMessage, func(), bool) {
+			<-ctx.Done()
+			return nil, nil, false
+		},
+		Noted: func() bool { return false }, // there is nobody else to know
 	})
 	if ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly))

@@ -10,28 +10,28 @@ import (
 	"habot/app/logging"
 )
 
-// said is what the log has been told, so that it is told of changes alone.
-type said struct {
+// logged is what the log has been told, so that it is told of changes alone.
+type logged struct {
 	role    election.Role
 	roles   *logging.Quota
 	roster  roster
 	peersAt election.Instant // when the roster was looked at last
 }
 
-// tellRole logs a change of this replica's role. Candidacies are for debugging: without a quorum there is one
+// logRole logs a change of this replica's role. Candidacies are for debugging: without a quorum there is one
 // after the other.
-func (n *Node) tellRole(now election.Instant) {
+func (n *Node) logRole(now election.Instant) {
 	st := n.machine.Status(now)
-	was := n.said.role
+	was := n.logged.role
 	if st.Role == was {
 		return
 	}
-	n.said.role = st.Role
+	n.logged.role = st.Role
 	level, omitted, ok := slog.LevelInfo, 0, true
 	if st.Role == election.Candidate && was == election.Looking || st.Role == election.Looking && was == election.Candidate {
 		level = slog.LevelDebug
 	} else {
-		omitted, ok = n.said.roles.Take(clock(now))
+		omitted, ok = n.logged.roles.Take(clock(now))
 	}
 	if ok {
 		n.cfg.Logger.Log(context.Background(), level, "role changed", "role", st.Role, "was", was, "primary", st.PrimaryName,
@@ -39,14 +39,14 @@ func (n *Node) tellRole(now election.Instant) {
 	}
 }
 
-// tellPeers logs which replicas were lost and found since it last did. Replicas are asked once per lease: to
+// logMembership logs which replicas were lost and found since it last did. Replicas are asked once per lease: to
 // look twice as often is enough.
-func (n *Node) tellPeers(now election.Instant) {
-	if now.Sub(n.said.peersAt) < n.cfg.Election.Lease/2 {
+func (n *Node) logMembership(now election.Instant) {
+	if now.Sub(n.logged.peersAt) < n.cfg.Election.Lease/2 {
 		return
 	}
-	n.said.peersAt = now
-	for _, c := range n.said.roster.look(now, n.machine.View(now).Peers) {
+	n.logged.peersAt = now
+	for _, c := range n.logged.roster.look(now, n.machine.View(now).Peers) {
 		if c.found {
 			n.cfg.Logger.Info("replica found", "peer", c.name, "id", c.id, "role", c.role, "away_seconds", c.away.Seconds(), "omitted", c.omitted)
 		} else {
@@ -62,20 +62,20 @@ func newQuota() *logging.Quota { return logging.NewQuota(10, 6*time.Second) }
 func clock(now election.Instant) time.Time { return time.Unix(0, int64(now)) }
 
 // roster keeps, by name, which replicas are there: one that starts again has another id. It is pure.
-type roster map[string]*presence
+type roster map[string]*seenState
 
 // rosterLength bounds the names remembered.
 const rosterLength = 256
 
-type presence struct {
+type seenState struct {
 	id    election.ReplicaID
 	heard election.Instant
 	there bool
 	lines *logging.Quota
 }
 
-// coming is a replica that was found, or lost.
-type coming struct {
+// membershipChange is a replica that was found, or lost.
+type membershipChange struct {
 	name  string
 	id    election.ReplicaID
 	role  election.Role
@@ -86,11 +86,11 @@ type coming struct {
 }
 
 // look returns who came and went since the last look.
-func (r roster) look(now election.Instant, peers []election.Peer) []coming {
-	var all []coming
-	tell := func(p *presence, st election.Status, away time.Duration) {
+func (r roster) look(now election.Instant, peers []election.Peer) []membershipChange {
+	var all []membershipChange
+	tell := func(p *seenState, st election.Status, away time.Duration) {
 		if omitted, ok := p.lines.Take(clock(now)); ok {
-			all = append(all, coming{st.Name, p.id, st.Role, p.there, away, omitted})
+			all = append(all, membershipChange{st.Name, p.id, st.Role, p.there, away, omitted})
 		}
 	}
 	for _, peer := range peers {
@@ -100,7 +100,7 @@ func (r roster) look(now election.Instant, peers []election.Peer) []coming {
 			if len(r) >= rosterLength {
 				clear(r)
 			}
-			p = &presence{heard: heard, lines: newQuota()}
+			p = &seenState{heard: heard, lines: newQuota()}
 			r[st.Name] = p
 		}
 		switch restarted := p.id != st.Replica; {
@@ -119,8 +119,8 @@ func (r roster) look(now election.Instant, peers []election.Peer) []coming {
 	return all
 }
 
-// tellChange logs a new primary, and the time without one if that was measured.
-func (n *Node) tellChange(c election.Change) {
+// logChange logs a new primary, and the time without one if that was measured.
+func (n *Node) logChange(c election.Change) {
 	self := c.Claim.Replica == n.cfg.Election.Self
 	if !c.GapMeasured() {
 		n.cfg.Logger.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason, "timestamp_ns", c.Claim.Timestamp, "self", self)
@@ -130,13 +130,13 @@ func (n *Node) tellChange(c election.Change) {
 		"nobody_for_seconds", c.Gap.Seconds(), "timestamp_ns", c.Claim.Timestamp, "self", self, "witnessed", c.Witnessed)
 }
 
-// tell logs and counts what the election has to say, in the words of metrics and history.
-func (n *Node) tell(out election.Output) {
+// logOutput logs and counts what the election has to say, in the words of metrics and history.
+func (n *Node) logOutput(out election.Output) {
 	log := n.cfg.Logger
 	switch out := out.(type) {
 	case election.PrimaryChanged:
 		c := out.Change
-		n.tellChange(c)
+		n.logChange(c)
 		n.metrics.changes.Inc()
 		if c.Claim.Replica == n.cfg.Election.Self {
 			n.metrics.takeovers.WithLabelValues(string(c.Reason), strconv.FormatBool(c.Witnessed)).Inc()
@@ -156,6 +156,9 @@ func (n *Node) tell(out election.Output) {
 		log.Warn("a replica cannot take part: its configuration differs", "peer", out.Peer, "reason", out.Refusal,
 			"theirs", out.Theirs, "our_lease", n.cfg.Election.Lease.String())
 		n.metrics.mismatches.WithLabelValues(string(out.Refusal)).Inc()
+	case election.Departed:
+		n.sender.hasLeft(out.Replica)
+		log.Info("replica has left", "peer", out.Name, "id", out.Replica)
 	case election.SizeChanged:
 		if out.Expected > out.Configured {
 			log.Warn("more replicas answer than REPLICAS says: the larger number counts", "heard", out.Expected, "configured", out.Configured)

@@ -336,7 +336,15 @@ func TestLeavingReplicaGrantsItsSuccessor(t *testing.T) {
 				if took > fewTrips {
 					t.Errorf("%s took over after %s", next.who.name(), took)
 				}
-				c.await(lease, "Run to return", func() bool { return closed(p.exited) })
+				within := lease
+				if !fail { // as long as it may, since the successor has no quorum without it
+					time.Sleep(p.cfg.Election.LeaveWithin - lease)
+					if closed(p.exited) || c.primary() != next.who {
+						t.Errorf("it has left: %v; %v is primary", closed(p.exited), c.primary())
+					}
+					within += lease
+				}
+				c.await(within, "Run to return", func() bool { return closed(p.exited) })
 			})
 		})
 	}

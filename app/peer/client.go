@@ -115,12 +115,13 @@ const (
 	requestStatus     = "status"
 	requestClaim      = "claim"
 	requestEnd        = "end"
+	requestLeave      = "leave"
 	requestProgress   = "progress"
 	requestSwitchover = "switchover"
 )
 
 func requests() []string {
-	return []string{requestStatus, requestClaim, requestEnd, requestProgress, requestSwitchover}
+	return []string{requestStatus, requestClaim, requestEnd, requestLeave, requestProgress, requestSwitchover}
 }
 
 // Close drops idle connections.
@@ -167,12 +168,24 @@ func (c *Client) End(ctx context.Context, addr string, req election.EndRequest) 
 	return nil
 }
 
-// Progress tells a replica what has been handled.
-func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) error {
-	if _, err := call[none](ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, nil); err != nil {
-		return fmt.Errorf("tell %s the progress: %w", addr, err)
+// Leave tells a replica that this one leaves, or has left. A replica of version 1.0.0 knows no such request and
+// refuses it.
+func (c *Client) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	a, err := call(ctx, c, requestLeave, http.MethodPost, addr, pathLeave, req, checkLeaveAnswer)
+	if err != nil {
+		return a, fmt.Errorf("leave %s: %w", addr, err)
 	}
-	return nil
+	c.recognise(addr, a.From.Replica)
+	return a, nil
+}
+
+// Progress tells a replica what has been handled, and returns what it knows beyond that.
+func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
+	a, err := call(ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, checkProgressAnswer)
+	if err != nil {
+		return a, fmt.Errorf("tell %s the progress: %w", addr, err)
+	}
+	return a, nil
 }
 
 // Switchover asks the primary at addr to hand over.
@@ -223,7 +236,7 @@ func call[A any](ctx context.Context, c *Client, request, method, addr, path str
 	if resp.StatusCode/100 != 2 {
 		return answer, c.refusal(addr, request, resp)
 	}
-	if check == nil {
+	if check == nil || request == requestProgress && resp.StatusCode == http.StatusNoContent { // version 1.0.0 knows nothing more
 		return answer, nil
 	}
 	return decode(resp.Body, check)

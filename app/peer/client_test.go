@@ -32,11 +32,20 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 		if err != nil || a != claimAnswer() {
 			t.Errorf("answer %+v, %v", a, err)
 		}
-		if err := errors.Join(c.End(ctx, "b:7175", endRequest("a")), c.Progress(ctx, "b:7175", progress()),
-			c.Switchover(ctx, "b:7175", "habot-bot-3")); err != nil {
+		l, err := c.Leave(ctx, "b:7175", leaveRequest("a"))
+		if err != nil || l != leaveAnswer() {
+			t.Errorf("answer %+v, %v", l, err)
+		}
+		if err := c.End(ctx, "b:7175", endRequest("a")); err != nil {
 			t.Error(err)
 		}
-		want := []any{"status", claimRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
+		if a, err := c.Progress(ctx, "b:7175", progress()); err != nil || a.Unknown == nil || !reflect.DeepEqual(*a.Unknown, progress()) {
+			t.Errorf("answer %+v, %v", a, err)
+		}
+		if err := c.Switchover(ctx, "b:7175", "habot-bot-3"); err != nil {
+			t.Error(err)
+		}
+		want := []any{"status", claimRequest("a"), leaveRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
 		if !reflect.DeepEqual(s.replica.took, want) {
 			t.Errorf("took %+v, want %+v", s.replica.took, want)
 		}
@@ -111,7 +120,7 @@ func TestReplicaOfAnotherVersionIsReportedOnceAMinute(t *testing.T) {
 						t.Errorf("got %v, want ErrProtocol", err)
 					}
 				}
-				if err := c.Progress(t.Context(), "b:7175", progress()); !errors.Is(err, ErrProtocol) {
+				if _, err := c.Progress(t.Context(), "b:7175", progress()); !errors.Is(err, ErrProtocol) {
 					t.Errorf("got %v, want ErrProtocol", err)
 				}
 				if n := log.count(slog.LevelWarn, "another version"); n != 1 {
@@ -247,12 +256,12 @@ func TestWhatIsRefusedAsNotValidIsCountedAndReported(t *testing.T) {
 		p := progress()
 		p.Handled = make([]int64, election.MaxHandled+1)
 		for range 3 {
-			if err := c.Progress(t.Context(), "b:7175", p); err == nil {
+			if _, err := c.Progress(t.Context(), "b:7175", p); err == nil {
 				t.Error("taken")
 			}
 		}
 		p.Handled = p.Handled[:election.MaxHandled]
-		if err := c.Progress(t.Context(), "b:7175", p); err != nil {
+		if _, err := c.Progress(t.Context(), "b:7175", p); err != nil {
 			t.Error(err)
 		}
 		s.replica.err = election.ErrNotPrimary

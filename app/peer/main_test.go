@@ -70,6 +70,14 @@ func claimAnswer() election.ClaimAnswer {
 	}
 }
 
+func leaveRequest(id election.ReplicaID) election.LeaveRequest {
+	return election.LeaveRequest{From: status(id), Departed: true}
+}
+
+func leaveAnswer() election.LeaveAnswer {
+	return election.LeaveAnswer{From: status("b"), Claim: status("b").Primary, Dismissed: true}
+}
+
 // replica is a fake that notes what it was called with.
 type replica struct {
 	calls atomic.Int64
@@ -102,7 +110,14 @@ func (r *replica) Claim(ctx context.Context, req election.ClaimRequest) (electio
 
 func (r *replica) End(ctx context.Context, req election.EndRequest) error { return r.note(ctx, req) }
 
-func (r *replica) Progress(ctx context.Context, p election.Progress) error { return r.note(ctx, p) }
+func (r *replica) Leave(ctx context.Context, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	return leaveAnswer(), r.note(ctx, req)
+}
+
+func (r *replica) Progress(ctx context.Context, p election.Progress) (election.ProgressAnswer, error) {
+	unknown := progress()
+	return election.ProgressAnswer{Unknown: &unknown}, r.note(ctx, p)
+}
 
 func (r *replica) SwitchoverHere(ctx context.Context, successor string) error {
 	return r.note(ctx, successor)

@@ -25,7 +25,8 @@ type Replica interface {
 	Status(ctx context.Context) (election.Status, error)
 	Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error)
 	End(ctx context.Context, req election.EndRequest) error
-	Progress(ctx context.Context, p election.Progress) error
+	Leave(ctx context.Context, req election.LeaveRequest) (election.LeaveAnswer, error)
+	Progress(ctx context.Context, p election.Progress) (election.ProgressAnswer, error)
 	// SwitchoverHere hands over, if this replica is primary: election.ErrNotPrimary,
 	// election.ErrNoSuccessor otherwise.
 	SwitchoverHere(ctx context.Context, successor string) error
@@ -141,8 +142,11 @@ func (s *Server) routes() http.Handler {
 	r.DELETE(pathClaims, handle(s, checkEndRequest, func(ctx context.Context, req election.EndRequest) (any, error) {
 		return nil, s.cfg.Replica.End(ctx, req)
 	}))
+	r.POST(pathLeave, handle(s, checkLeaveRequest, func(ctx context.Context, req election.LeaveRequest) (any, error) {
+		return s.cfg.Replica.Leave(ctx, req)
+	}))
 	r.POST(pathProgress, handle(s, checkProgress, func(ctx context.Context, p election.Progress) (any, error) {
-		return nil, s.cfg.Replica.Progress(ctx, p)
+		return s.cfg.Replica.Progress(ctx, p)
 	}))
 	r.POST(pathSwitchover, handle(s, checkSwitchover, func(ctx context.Context, to switchover) (any, error) {
 		return nil, s.cfg.Replica.SwitchoverHere(ctx, to.Successor)

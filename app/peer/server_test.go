@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -120,12 +121,18 @@ func TestEveryBodyIsChecked(t *testing.T) {
 	for range maxNotes + 1 {
 		notes.Notes = append(notes.Notes, json.RawMessage("1"))
 	}
+	terms := progress()
+	terms.Settled = slices.Repeat([]election.Settled{{Claim: terms.Claim}}, maxSettled+1)
 	for name, test := range map[string]struct{ method, path, body string }{
 		"an end of somebody else's claim": {http.MethodDelete, pathClaims, encode(t, other)},
 		"a claim as an end":               {http.MethodDelete, pathClaims, `{"grant":true}`},
+		"a claim as a leaving":            {http.MethodPost, pathLeave, encode(t, claimRequest("a"))},
+		"a leaving of nobody":             {http.MethodPost, pathLeave, `{"departed":true}`},
 		"progress of nobody":              {http.MethodPost, pathProgress, `{"handled":[1]}`},
 		"too much progress":               {http.MethodPost, pathProgress, encode(t, much)},
 		"too many notes":                  {http.MethodPost, pathProgress, encode(t, notes)},
+		"too many terms":                  {http.MethodPost, pathProgress, encode(t, terms)},
+		"a term that is none":             {http.MethodPost, pathProgress, `{"claim":{"timestamp":1,"replica":"a"},"settled":[{}]}`},
 		"a long successor":                {http.MethodPost, pathSwitchover, encode(t, switchover{strings.Repeat("x", maxText+1)})},
 		"a switchover of more":            {http.MethodPost, pathSwitchover, `{"successor":"b","force":true}`},
 	} {
@@ -179,6 +186,7 @@ func TestOtherMethodsAndPathsAreRefused(t *testing.T) {
 		{http.MethodDelete, pathPrimary, http.StatusMethodNotAllowed},
 		{http.MethodOptions, pathPrimary, http.StatusMethodNotAllowed},
 		{http.MethodGet, pathSwitchover, http.StatusMethodNotAllowed},
+		{http.MethodDelete, pathLeave, http.StatusMethodNotAllowed},
 		{http.MethodGet, "/", http.StatusNotFound},
 		{http.MethodGet, "/metrics", http.StatusNotFound},
 		{http.MethodGet, "/debug/pprof/", http.StatusNotFound},

@@ -21,6 +21,7 @@ const (
 	maxText    = election.MaxText
 	maxHandled = election.MaxHandled
 	maxNotes   = 1000
+	maxSettled = 16
 	// maxSpan bounds every duration in a message: no lease is longer than a minute.
 	maxSpan = 24 * time.Hour
 )
@@ -50,6 +51,7 @@ func refusals() []refusal {
 const (
 	pathPrimary    = "/v1/primary"
 	pathClaims     = "/v1/claims"
+	pathLeave      = "/v1/leave"
 	pathProgress   = "/v1/progress"
 	pathSwitchover = "/v1/switchover"
 )
@@ -171,6 +173,12 @@ func checkEndRequest(r election.EndRequest) error {
 		checkOneOf("reason", r.Reason, append(election.Reasons(), "")), checkText("successor", string(r.Successor)))
 }
 
+func checkLeaveRequest(r election.LeaveRequest) error { return checkStatus(r.From) }
+
+func checkLeaveAnswer(a election.LeaveAnswer) error {
+	return errors.Join(checkStatus(a.From), checkClaim("claim", a.Claim, true))
+}
+
 func checkProgress(p election.Progress) error {
 	if len(p.Handled) > maxHandled {
 		return fmt.Errorf("more than %d updates", maxHandled)
@@ -178,7 +186,22 @@ func checkProgress(p election.Progress) error {
 	if len(p.Notes) > maxNotes {
 		return fmt.Errorf("more than %d notes", maxNotes)
 	}
+	if len(p.Settled) > maxSettled {
+		return fmt.Errorf("more than %d terms", maxSettled)
+	}
+	for _, s := range p.Settled {
+		if err := checkClaim("settled", s.Claim, false); err != nil {
+			return err
+		}
+	}
 	return checkClaim("claim", p.Claim, false)
+}
+
+func checkProgressAnswer(a election.ProgressAnswer) error {
+	if a.Unknown == nil {
+		return nil
+	}
+	return checkProgress(*a.Unknown)
 }
 
 func checkSwitchover(s switchover) error { return checkText("successor", s.Successor) }

@@ -71,6 +71,10 @@ func sayable(t *testing.T, m *election.Machine, r election.Reading, outs []elect
 			err = checkClaimRequest(out.Request)
 		case election.SendEnd:
 			err = checkEndRequest(out.Request)
+		case election.SendLeave:
+			err = checkLeaveRequest(out.Request)
+		case election.LeaveReply:
+			err = checkLeaveAnswer(out.Answer)
 		}
 		if err != nil {
 			t.Fatalf("%+v would be refused: %v", out, err)
@@ -119,6 +123,34 @@ func FuzzEndRequest(f *testing.F) {
 		if req, ok := fuzzed(t, raw, checkEndRequest); ok {
 			m, r := machine()
 			sayable(t, m, r, m.Step(r, election.EndReceived{Request: req}))
+		}
+	})
+}
+
+func FuzzLeaveRequest(f *testing.F) {
+	going := leaveRequest("a")
+	going.Departed = false
+	seeds(f, leaveRequest("a"), going)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if req, ok := fuzzed(t, raw, checkLeaveRequest); ok {
+			m, r := machine()
+			sayable(t, m, r, m.Step(r, election.LeaveReceived{Request: req}))
+		}
+	})
+}
+
+func FuzzLeaveAnswer(f *testing.F) {
+	seeds(f, leaveAnswer(), election.LeaveAnswer{From: status("b")})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if a, ok := fuzzed(t, raw, checkLeaveAnswer); ok {
+			m, r := machine()
+			// It has promised to whatever claim is answered about, and leaves.
+			var outs []election.Output
+			if !a.Claim.IsZero() {
+				outs = m.Step(r, election.ClaimReceived{Request: election.ClaimRequest{From: a.From, Claim: a.Claim}})
+			}
+			outs = append(outs, m.Step(r, election.Leave{Reason: election.ReasonShutdown})...)
+			sayable(t, m, r, append(outs, m.Step(r, election.LeaveAnswerReceived{Answer: a, SentAt: r.Now})...))
 		}
 	})
 }

@@ -151,7 +151,7 @@ func (s *service) build() error {
 		}, func() float64 { return 1 }))
 	voter := election.Config{
 		Self: id, Name: name, Version: s.opts.Version, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas, Quorum: s.cfg.Quorum,
-		HealthSettles: bot.HealthSettles,
+		HealthSettles: bot.HealthSettles, LeaveWithin: supervise.LeaveWithin,
 	}
 	if s.cfg.Mode == config.ModeBotOnly {
 		s.replica = node.NewSolo(voter, node.BootClock{}, s.work, registry)
@@ -194,7 +194,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	})
 	n := node.New(node.Config{
 		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
-		Within: func(d time.Duration) { s.supervisor.Alive("election", d) },
+		Expect: func(d time.Duration) { s.supervisor.Alive("election", d) },
 		Halt:   s.supervisor.Halt,
 	})
 	server := peer.NewServer(peer.ServerConfig{
@@ -259,7 +259,7 @@ func (s *service) work(ctx context.Context, t node.Term) error {
 	defer s.supervisor.Clear("poller")
 	return s.bot.RunAsPrimary(ctx, bot.Term{ //nolint:wrapcheck // the node says what it was
 		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled, Report: t.Report,
-		Notes: t.Notes, Note: t.Note, Noted: t.Noted,
+		Notes: t.Notes, Gather: t.Gather, Late: t.Late, Note: t.Note, Noted: t.Noted,
 		Within: s.supervisor.Expect,
 	})
 }

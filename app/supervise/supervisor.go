@@ -18,6 +18,10 @@ const (
 	// shutdownBound bounds a shutdown: what the bot has in flight, its confirmation, the release. It is below
 	// Compose's stop_grace_period.
 	shutdownBound = 12 * time.Second
+	// LeaveWithin bounds how long a replica that stops goes on granting because the primary needs it for a quorum:
+	// longer than a primary that stops with it takes, and so much less than shutdownBound that what it sent last, for
+	// which the election waits up to a second, does not make the shutdown a fail-stop.
+	LeaveWithin = shutdownBound - 1500*time.Millisecond
 	// stopBound bounds the wait for the components once the replica has left.
 	stopBound = 2 * time.Second
 	// leastPatience keeps a busy machine from passing for a broken one, however short the lease.

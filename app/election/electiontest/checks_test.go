@@ -37,13 +37,13 @@ func TestEveryCheckCanFail(t *testing.T) {
 		do   func(c *Cluster, p, a, b *host)
 	}{
 		"two act": {Safety, func(_ *Cluster, _, a, _ *host) {
-			a.botRunning, a.botUntil = true, math.MaxInt64
+			a.botRunning, a.workUntil = true, math.MaxInt64
 		}},
 		"two hold a lease": {Safety, func(_ *Cluster, _, a, _ *host) {
 			a.botRunning, a.leaseEnd = true, math.MaxInt64
 		}},
 		"a term under a lower timestamp": {Order, func(c *Cluster, p, a, _ *host) {
-			a.botUntil = math.MaxInt64
+			a.workUntil = math.MaxInt64
 			c.restarted = true
 			claim := newer(p, -1)
 			c.claims(a, claim)
@@ -51,7 +51,7 @@ func TestEveryCheckCanFail(t *testing.T) {
 			c.begins(a, claim)
 		}},
 		"a term under the same timestamp, without restarts": {Order, func(c *Cluster, p, a, _ *host) {
-			a.botUntil = math.MaxInt64
+			a.workUntil = math.MaxInt64
 			c.begins(a, newer(p, 0))
 		}},
 		"a timestamp used twice": {Order, func(c *Cluster, p, _, _ *host) {
@@ -67,16 +67,16 @@ func TestEveryCheckCanFail(t *testing.T) {
 			c.replied(a, request(p, p.account.own), election.ClaimAnswer{Refusal: election.RefusedFloor})
 		}},
 		"a lease lost that others support": {NoPreemption, func(c *Cluster, p, _, _ *host) {
-			c.told(p, election.StopBot{Reason: election.ReasonLeaseLost})
+			c.told(p, election.StopWork{Reason: election.ReasonLeaseLost})
 		}},
 		"a switchover that nobody asked for": {NoPreemption, func(c *Cluster, p, _, _ *host) {
-			c.told(p, election.StopBot{Reason: election.ReasonSwitchover})
+			c.told(p, election.StopWork{Reason: election.ReasonSwitchover})
 		}},
 		"a healthy primary displaced as unhealthy": {NoPreemption, func(c *Cluster, p, _, _ *host) {
-			c.told(p, election.StopBot{Reason: election.ReasonUnhealthy})
+			c.told(p, election.StopWork{Reason: election.ReasonUnhealthy})
 		}},
 		"a majority's primary displaced by a lower one": {NoPreemption, func(c *Cluster, p, _, _ *host) {
-			c.told(p, election.StopBot{Reason: election.ReasonLowerPrimary})
+			c.told(p, election.StopWork{Reason: election.ReasonLowerPrimary})
 		}},
 		"a candidate that stays though it heard a lower claim": {LowestWins, func(c *Cluster, p, a, b *host) {
 			a.account.own = newer(p, 2)
@@ -91,7 +91,7 @@ func TestEveryCheckCanFail(t *testing.T) {
 			from.From.Primary = election.Claim{}
 			c.gaveUp(a, election.ClaimReceived{Request: from}, election.ElectionEnded{Claim: newer(p, 2), Result: election.ElectionYielded})
 		}},
-		"a release while the bot runs": {Duty, func(c *Cluster, p, _, _ *host) {
+		"a release while the work runs": {Duty, func(c *Cluster, p, _, _ *host) {
 			c.ends(p, election.EndRequest{Claim: p.account.own, Released: true})
 		}},
 		"a bot without a lease": {Duty, func(c *Cluster, p, a, _ *host) {

@@ -39,6 +39,8 @@ type Options struct {
 	Drift     bool
 	Wall      WallClocks
 	Lifelines Lifelines
+	// Outside: the story breaks an assumption that the guarantees rest on, so Check does not judge it.
+	Outside bool
 	// Trace, if set, receives the story line by line.
 	Trace func(line string)
 	// Coverage, if set, counts what is reached; otherwise the cluster has one of its own.
@@ -53,23 +55,26 @@ type Term struct {
 	Reason   election.Reason
 }
 
-// Stranger says what keeps a host's replica from taking part with the others.
-type Stranger string
+// Incompatible says what keeps a host's replica from taking part with the others.
+type Incompatible string
 
-// Strangers.
+// Incompatibles.
 const (
-	NoStranger       Stranger = ""
-	StrangerLease    Stranger = "lease"    // it runs under twice the lease
-	StrangerProtocol Stranger = "protocol" // it speaks another version of the protocol
+	Compatible    Incompatible = ""
+	OtherLease    Incompatible = "lease"    // it runs under twice the lease
+	OtherProtocol Incompatible = "protocol" // it speaks another version of the protocol
 )
 
 // host is a machine that runs one replica after another.
 type host struct {
-	index    int
-	name     string
-	stranger Stranger
+	index        int
+	name         string
+	incompatible Incompatible
 	// replicas and quorum are its own configuration where that differs from the cluster's; 0 if not.
 	replicas, quorum int
+	lists            []int         // the hosts that it sends requests to; nil for all
+	started          int           // REPLICAS of its process
+	bornAt           time.Duration // true time at which its process started
 
 	machine *election.Machine // nil while it is down
 	id      election.ReplicaID
@@ -87,10 +92,11 @@ type host struct {
 	timerAt     time.Duration // when its next timer fires; never if none is set
 	health      election.Health
 	leaving     bool
-	asks        int // the host it asks next
+	gone        bool // for good: it left and does not start again
+	asks        int  // the host it asks next
 
 	botRunning bool
-	botUntil   election.Instant
+	workUntil  election.Instant
 	leaseEnd   election.Instant
 	term       int // index into terms, -1 if none
 
@@ -108,7 +114,7 @@ type Cluster struct {
 	cuts      int                      // how many ways are cut
 	armed     []Fault                  // faults that wait for a moment
 	struck    []struck
-	members   int  // hosts that are no strangers and were not resized away
+	members   int  // hosts that are no incompatible hosts and were not resized away
 	hasty     bool // see Plan
 	restarted bool // some host had a second process
 	peaceful  bool // no fault strikes any more
@@ -235,23 +241,24 @@ func (c *Cluster) Start(i int) {
 		return
 	}
 	c.Coverage.Counts["fault start"]++
-	if h.stranger != NoStranger {
-		c.Coverage.Counts["fault stranger, "+string(h.stranger)]++
+	if h.incompatible != Compatible {
+		c.Coverage.Counts["fault incompatible, "+string(h.incompatible)]++
 	}
 	h.epoch++
 	c.restarted = c.restarted || h.epoch > 1
 	h.id = election.ReplicaID(fmt.Sprintf("%04x-%s.%d", h.dice.next()&0xffff, h.name, h.epoch))
-	h.leaving, h.late, h.frozenUntil, h.timerAt = false, false, 0, never
+	h.leaving, h.gone, h.late, h.frozenUntil, h.timerAt = false, false, false, 0, never
 	h.account = account{}
 	lease := c.opt.Lease
-	if h.stranger == StrangerLease {
+	if h.incompatible == OtherLease {
 		lease *= 2
 	}
 	replicas, quorum := c.opt.Replicas, c.opt.Quorum
 	if h.replicas != 0 {
 		replicas, quorum = h.replicas, h.quorum
 	}
-	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum, HealthSettles: lease}
+	h.started, h.bornAt = replicas, c.now
+	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum, HealthSettles: lease, LeaveWithin: LeaveWithin * lease}
 	began := c.reading(h)
 	if c.hasty {
 		began.Now = began.Now.Add(-cfg.JoinSilence())
@@ -278,12 +285,13 @@ func (c *Cluster) kill(h *host, why election.Reason) {
 	c.mourn(h)
 	h.epoch++
 	h.frozenUntil = 0
+	h.gone = h.gone && h.account.departed // otherwise it is missed
 }
 
 // ended is the end of a process by its own will.
 func (c *Cluster) ended(h *host, why election.Reason) {
 	c.kill(h, why)
-	if c.reviving {
+	if c.reviving && !h.gone {
 		c.At(c.now+1, func() { c.Start(h.index) })
 	}
 }
@@ -299,6 +307,18 @@ func (c *Cluster) Freeze(i int, d time.Duration) {
 	h.frozenUntil = max(h.frozenUntil, c.now+d)
 	h.late = true
 }
+
+// Pause stops a host for a while as a hypervisor does: its clocks stand still too, which is outside the assumptions.
+func (c *Cluster) Pause(i int, d time.Duration) {
+	h := c.hosts[i]
+	c.trace("%s is paused for %v, clocks and all (%s)", h.name, d, c.Role(i))
+	h.frozenUntil = max(h.frozenUntil, c.now+d)
+	h.clockOffset, h.clockAt = h.local(c.now), c.now+d
+	h.wallOffset -= d
+}
+
+// List gives a host a list of the hosts that it sends requests to. What others send reaches it all the same.
+func (c *Cluster) List(i int, hosts ...int) { c.hosts[i].lists = hosts }
 
 // Cut breaks the way from one host to another, in that direction only.
 func (c *Cluster) Cut(from, to int) {
@@ -376,7 +396,7 @@ func (c *Cluster) FailPart(i int) {
 	c.Coverage.Counts["fault bot died"]++
 	c.trace("%s's bot dies", h.name)
 	c.silence(h, election.ReasonPartFailed)
-	c.step(h, election.BotStopped{})
+	c.step(h, election.WorkStopped{})
 }
 
 // SetHealth changes what a host's replica knows of its way to Telegram.
@@ -468,7 +488,7 @@ func (c *Cluster) Primaries() []int {
 // acts tells whether a host may send to Telegram now: its bot runs, its lease has not ended on its
 // own clock. A frozen host counts: it wakes without knowing that it slept, and only the clock stops it.
 func (c *Cluster) acts(h *host) bool {
-	return h.machine != nil && h.botRunning && h.local(c.now) < h.botUntil
+	return h.machine != nil && h.botRunning && h.local(c.now) < h.workUntil
 }
 
 // holds tells whether a host's bot runs under a lease that has not ended. It is more than acting:
@@ -535,24 +555,34 @@ func (c *Cluster) happens(t thing) {
 	case aSilence:
 		if h.botRunning {
 			c.silence(h, h.account.stopping)
-			c.step(h, election.BotStopped{})
+			c.step(h, election.WorkStopped{})
 		}
 	}
 }
 
-// step gives a host's machine one input and does what it wants done. It returns the answer to a claim.
-func (c *Cluster) step(h *host, in election.Input) (answer *election.ClaimAnswer) {
+// reply is the answer that a step gave, if it was asked something.
+type reply struct {
+	claim   *election.ClaimAnswer
+	leaving *election.LeaveAnswer
+}
+
+// step gives a host's machine one input and does what it wants done.
+func (c *Cluster) step(h *host, in election.Input) (answer reply) {
 	epoch := h.epoch
 	for _, out := range h.machine.Step(c.reading(h), in) {
 		if h.machine == nil || h.epoch != epoch {
 			return answer // a process that has ended does nothing more
 		}
-		if r, ok := out.(election.Reply); ok {
-			c.replied(h, in.(election.ClaimReceived).Request, r.Answer)
-			answer = &r.Answer
-			continue
+		switch out := out.(type) {
+		case election.Reply:
+			c.replied(h, in.(election.ClaimReceived).Request, out.Answer)
+			answer.claim = &out.Answer
+		case election.LeaveReply:
+			c.dismisses(h, in.(election.LeaveReceived).Request, out.Answer)
+			answer.leaving = &out.Answer
+		default:
+			c.carryOut(h, in, out)
 		}
-		c.carryOut(h, in, out)
 	}
 	if h.machine == nil || h.epoch != epoch {
 		return answer
@@ -595,11 +625,11 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 		c.broadcast(h, message{kind: anEnd, input: election.EndReceived(out)}, nil)
 	case election.ExtendLease:
 		counts["extend lease"]++
-		h.botUntil, h.leaseEnd = out.BotUntil, out.LeaseEnd
-	case election.StartBot:
-		c.startBot(h, out.Change)
-	case election.StopBot:
-		c.stopBot(h, out)
+		h.workUntil, h.leaseEnd = out.WorkUntil, out.LeaseEnd
+	case election.StartWork:
+		c.startWork(h, out.Change)
+	case election.StopWork:
+		c.stopWork(h, out)
 	case election.Halt:
 		counts["halt"]++
 		c.trace("%s halts", h.name)
@@ -607,10 +637,15 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 			c.breaks(Duty, "%s halts and never told its bot to stop", h.name)
 		}
 		c.ended(h, out.Reason)
+	case election.SendLeave:
+		c.leaves(h, out.Request)
+		c.broadcast(h, message{kind: aLeaving, input: election.LeaveReceived{Request: out.Request}}, nil)
 	case election.Left:
-		counts["left"]++
-		c.trace("%s has left", h.name)
+		c.left(h)
 		c.ended(h, election.ReasonShutdown)
+	case election.Departed:
+		counts["departed"]++
+		c.trace("%s knows that %s has left", h.name, out.Name)
 	case election.PrimaryChanged:
 		counts["primary changed, "+string(out.Change.Reason)]++
 		if out.Change.Witnessed {
@@ -628,10 +663,11 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 	case election.SizeChanged:
 		counts["size changed"]++
 		c.trace("%s counts %d replicas (configured %d)", h.name, out.Expected, out.Configured)
+		c.resized(h, in, out.Expected)
 	}
 }
 
-func (c *Cluster) startBot(h *host, ch election.Change) {
+func (c *Cluster) startWork(h *host, ch election.Change) {
 	c.Coverage.Counts["start bot"]++
 	c.trace("%s is primary: %d after %q, %s, gap %v", h.name, ch.Claim.Timestamp, ch.Previous, ch.Reason, ch.Gap)
 	c.begins(h, ch.Claim)
@@ -641,7 +677,7 @@ func (c *Cluster) startBot(h *host, ch election.Change) {
 	c.moment(OnWin, h)
 }
 
-func (c *Cluster) stopBot(h *host, out election.StopBot) {
+func (c *Cluster) stopWork(h *host, out election.StopWork) {
 	took := h.dice.within(c.opt.Lease / 20)
 	if out.Drain {
 		c.Coverage.Counts["stop bot, drain"]++

@@ -124,7 +124,7 @@ func (c *Cluster) reached(h *host) {
 }
 
 // moves are the changes of role that one step may bring: a step may pass through several roles. A replica
-// that is not primary has left as soon as it is told to; one that was waits for its successor before.
+// that has promised nothing has left as soon as it is told to.
 func moves() [][2]election.Role {
 	const (
 		joining, looking, candidate = election.Joining, election.Looking, election.Candidate
@@ -135,6 +135,7 @@ func moves() [][2]election.Role {
 		{looking, candidate}, {looking, standby},
 		{candidate, looking}, {candidate, standby}, {candidate, primary},
 		{standby, looking}, {standby, candidate},
+		{looking, leaving}, {standby, leaving},
 		{primary, looking}, {primary, leaving},
 	}
 }
@@ -216,10 +217,12 @@ func (v *Coverage) Missing() []string {
 // reachable tells whether a role can be had with a promise at all.
 func reachable(role election.Role, promise string) bool {
 	switch role {
-	case election.Joining, election.Leaving:
-		// It is silent until whatever it promised before has expired; it has released its own claim, and the
-		// next promise is its last act.
+	case election.Joining:
+		// It is silent until whatever it promised before has expired.
 		return promise == "none"
+	case election.Leaving:
+		// It has released its own claim, and leaves when its promise has run out.
+		return promise == "none" || promise == "another's"
 	case election.Candidate, election.Primary:
 		return promise == "own" || (role == election.Primary && promise == "run out")
 	case election.Looking, election.Standby:
@@ -249,8 +252,8 @@ fault partition
 fault resign
 fault resize
 fault start
-fault stranger, lease
-fault stranger, protocol
+fault incompatible, lease
+fault incompatible, protocol
 fault wall clock jump
 fault wall clock off
 death witnessed
@@ -259,6 +262,8 @@ died
 moment claim
 moment grant
 moment release
+moment leaving
+moment departed
 moment stop
 moment win
 moment withdrawal
@@ -267,6 +272,8 @@ peace crash witnessed
 peace hand-over
 peace newcomer
 peace shutdown
+peace all stop
+peace scale-in
 query
 query of a missed primary
 claim
@@ -285,7 +292,14 @@ extend lease
 stop bot, drain
 stop bot, now
 halt
-left
+leaving
+leaving, departed
+reply needed
+reply dismissed
+left in order
+left without a word
+departed
+counted out
 election won
 election yielded
 election refused

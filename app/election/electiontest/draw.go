@@ -18,6 +18,8 @@ type drawer struct {
 	// members are hosts that trouble may come to; restarts says whether processes may end.
 	members  int
 	restarts bool
+	// forGood: who stops does not start again.
+	forGood bool
 }
 
 // Draw draws the plan of a seed. Random faults are too tame to find what breaks at one point of the
@@ -45,7 +47,7 @@ func Draw(seed uint64) Plan {
 	p.NoiseUntil = p.Trouble
 	if p.Replicas > 1 && p.Quorum == 0 && p.Hosts == p.Replicas && d.chance(0.12) { // below a majority it would be a primary too
 		p.Hosts++
-		p.Stranger = []Stranger{StrangerLease, StrangerProtocol}[d.below(2)]
+		p.Incompatible = []Incompatible{OtherLease, OtherProtocol}[d.below(2)]
 		d.add(Fault{At: d.within(begin + lease), Kind: DoStart, Who: Target(p.Hosts - 1)})
 	}
 	for at := begin; at < p.Trouble; at += d.within(2 * lease) {
@@ -59,7 +61,11 @@ func (d *drawer) begin() time.Duration {
 	p := d.plan
 	switch {
 	case p.Replicas == 3 && p.Quorum == 0 && d.restarts && d.chance(0.15):
+		d.forGood = true // one that takes its place is growth, which needs a network that is whole
 		return d.grow(5)
+	case p.Replicas == 3 && p.Quorum == 0 && d.chance(0.2):
+		d.forGood, d.restarts = true, false
+		return d.scale(5 + d.below(3))
 	case p.Replicas == 5 && p.Quorum == 0 && d.restarts && d.chance(0.2):
 		return d.shrink(3)
 	case p.Replicas > 1 && p.Quorum == 0 && d.chance(0.08):
@@ -89,6 +95,20 @@ func (d *drawer) grow(n int) time.Duration {
 		d.add(Fault{At: at, Kind: DoStart, Who: Target(i)})
 	}
 	d.add(Fault{At: 3*lease - 1, Kind: DoResize, N: n})
+	return 12 * lease
+}
+
+// scale has a cluster grow in calm beyond its REPLICAS, as "docker compose up --scale" does.
+func (d *drawer) scale(n int) time.Duration {
+	d.plan.Hosts, d.members = n, n
+	d.plan.NoiseFrom = 12 * lease
+	for i := range n {
+		at := time.Duration(0)
+		if i >= d.plan.Replicas {
+			at = 3*lease + d.within(lease)
+		}
+		d.add(Fault{At: at, Kind: DoStart, Who: Target(i)})
+	}
 	return 12 * lease
 }
 
@@ -179,7 +199,7 @@ func (d *drawer) at(at time.Duration, f Fault, on ...Moment) {
 
 // trouble adds one sequence of faults.
 func (d *drawer) trouble(at time.Duration) {
-	switch d.below(22) {
+	switch d.below(24) {
 	case 0, 1:
 		d.crash(at, d.one())
 	case 2: // somebody forgets what it has just promised
@@ -247,10 +267,24 @@ func (d *drawer) trouble(at time.Duration) {
 			d.at(at, Fault{Kind: DoFreeze, Who: ThePrimary, For: d.span()}, OnStop, OnRelease, OnClaim)
 		}
 	case 19:
-		if d.restarts {
-			who := d.one()
+		who := d.one()
+		switch {
+		case d.forGood:
+			d.leave(at, 1)
+		case d.restarts:
 			d.add(Fault{At: at, Kind: DoStop, Who: who})
 			d.restart(at+d.span(), who)
+		}
+	case 22:
+		if d.forGood {
+			d.leave(at, 1+d.below(d.members-1))
+		}
+	case 23: // all are told to stop, and start again
+		if d.restarts && !d.forGood {
+			for i := range d.members {
+				d.add(Fault{At: at + d.within(lease/20), Kind: DoStop, Who: Target(i)})
+				d.add(Fault{At: at + d.span() + 2*lease, Kind: DoStart, Who: Target(i)})
+			}
 		}
 	case 20:
 		d.add(Fault{At: at, Kind: DoDie, Who: ThePrimary})
@@ -266,6 +300,26 @@ func (d *drawer) crash(at time.Duration, who Target) {
 	}
 	d.at(at, Fault{Kind: DoCrash, Who: who}, OnClaim, OnGrant, OnWin, OnStop, OnRelease)
 	d.restart(at+d.span(), who)
+}
+
+// leave has so many leave for good, and often something strike while they do.
+func (d *drawer) leave(at time.Duration, n int) {
+	for range n {
+		d.add(Fault{At: at + d.within(lease/10), Kind: DoLeave, Who: d.one()})
+	}
+	f := Fault{Kind: DoFreeze, For: d.span()}
+	switch d.below(5) {
+	case 0:
+		f.Kind = DoCrash
+	case 1:
+		f.Kind = DoPartition
+		d.add(Fault{At: at + d.span(), Kind: DoHeal})
+	case 2:
+		return
+	}
+	f.Who = d.one()
+	f.Whom = f.Who
+	d.at(at, f, OnLeaving, OnDeparted, OnGrant, OnRelease)
 }
 
 // restart starts whoever is down, since who that is was not known when the plan was made.

@@ -54,7 +54,15 @@ const (
 	// Liveness: see Recovery, Takeover and HandOver for the bounds.
 	Liveness Guarantee = "LIVENESS"
 
-	// Duty is what the machine owes its caller: a lease is released only after the bot has stopped, a bot
+	// Number: the number of replicas that a replica counts is never below the number of those that run, or ran until
+	// a lease ago, as long as that number has been heard by all before: any two of its quorums share one that may
+	// have granted. So one that has left in order is counted out only once its grant is counted by nobody:
+	//   - When a replica says that it has left, no other's lease or candidacy counts a grant of it.
+	//   - A primary that says that it counts a grant no more, does not.
+	//   - One that has left grants nothing.
+	Number Guarantee = "NUMBER"
+
+	// Duty is what the machine owes its caller: a lease is released only after the work has stopped, a bot
 	// starts under a lease only, a process halts only after it told its bot to stop.
 	Duty Guarantee = "DUTY"
 	// Roles: a replica changes roles only as the protocol has it (see moves).
@@ -97,6 +105,10 @@ type account struct {
 	until    election.Instant
 	// granted are all claims it ever granted, its own included.
 	granted []election.Claim
+
+	// dismissed are replicas that it said it counts no more for own.
+	dismissed []election.ReplicaID
+	departed  bool // it said that it has left
 
 	role     election.Role // after its last step
 	asked    bool          // to hand over or to leave, in this term
@@ -152,7 +164,9 @@ func (c *Cluster) majority() bool {
 }
 
 // takesPart tells whether two hosts can take part in the same election.
-func takesPart(a, b *host) bool { return a.stranger == b.stranger && a.stranger == NoStranger }
+func takesPart(a, b *host) bool {
+	return a.incompatible == b.incompatible && a.incompatible == Compatible
+}
 
 func (c *Cluster) hostOf(id election.ReplicaID) *host {
 	for _, h := range c.hosts {
@@ -166,6 +180,9 @@ func (c *Cluster) hostOf(id election.ReplicaID) *host {
 // Check returns the first guarantee that is broken: SAFETY at this instant, and whatever the steps
 // so far have broken.
 func (c *Cluster) Check() error {
+	if c.opt.Outside {
+		return nil
+	}
 	if c.broken != nil || !c.majority() {
 		return c.broken
 	}
@@ -200,7 +217,7 @@ func (c *Cluster) claims(h *host, claim election.Claim) {
 		if a.promised != claim && now < a.until {
 			c.breaks(NoPreemption, "%s claims with %d though it promised %d to %s", h.name, claim.Timestamp, a.promised.Timestamp, a.promised.Replica)
 		}
-		a.own, a.lastOwn, a.acks = claim, claim.Timestamp, a.acks[:0]
+		a.own, a.lastOwn, a.acks, a.dismissed = claim, claim.Timestamp, a.acks[:0], nil
 		c.moment(OnClaim, h)
 	}
 	a.acknowledge(h.id, now.Add(c.grantedFor()))
@@ -213,7 +230,7 @@ func (c *Cluster) grantedFor() time.Duration { return c.opt.Lease - c.opt.Lease/
 
 // acknowledged takes an answer to a host's claim into its account.
 func (c *Cluster) acknowledged(h *host, in election.AnswerReceived) {
-	if in.Answer.Granted && in.Answer.Claim == h.account.own {
+	if in.Answer.Granted && in.Answer.Claim == h.account.own && !slices.Contains(h.account.dismissed, in.Answer.From.Replica) {
 		h.account.fresh = ack{in.Answer.From.Replica, in.SentAt.Add(c.grantedFor())}
 	}
 }
@@ -227,11 +244,14 @@ func (c *Cluster) replied(h *host, req election.ClaimRequest, answer election.Cl
 		c.Coverage.Counts["reply refused, "+string(answer.Refusal)]++
 	}
 	from := c.hostOf(claim.Replica)
-	if (from != nil && !takesPart(from, h)) || h.stranger != NoStranger {
+	if (from != nil && !takesPart(from, h)) || h.incompatible != Compatible {
 		if answer.Granted {
 			c.breaks(Duty, "%s granted a claim of %s, which cannot take part", h.name, claim.Replica)
 		}
 		return
+	}
+	if answer.Granted && a.departed {
+		c.breaks(Number, "%s granted %d though it said that it has left", h.name, claim.Timestamp)
 	}
 	if successor(a.promised, claim) {
 		a.promised, a.until = election.Claim{}, 0
@@ -267,6 +287,94 @@ func (c *Cluster) hearsEnd(h *host, req election.EndRequest) {
 	}
 	if a := &h.account; a.promised == req.Claim {
 		a.promised, a.until = election.Claim{}, 0
+	}
+}
+
+// dismisses judges a host's answer to one that leaves.
+func (c *Cluster) dismisses(h *host, req election.LeaveRequest, answer election.LeaveAnswer) {
+	a, id := &h.account, req.From.Replica
+	if !answer.Dismissed {
+		c.Coverage.Counts["reply needed"]++
+		return
+	}
+	c.Coverage.Counts["reply dismissed"]++
+	if answer.Claim.IsZero() || answer.Claim != a.own {
+		c.breaks(Number, "%s dismissed %s from %d, which is not its claim", h.name, id, answer.Claim.Timestamp)
+	}
+	if !slices.Contains(a.dismissed, id) {
+		a.dismissed = append(a.dismissed, id)
+	}
+	a.acks = slices.DeleteFunc(a.acks, func(k ack) bool { return k.by == id })
+	if q := h.machine.Status(h.local(c.now)).Quorum; h.leaseEnd > a.supportedUntil(q) {
+		c.breaks(Number, "%s dismissed %s and holds a lease until %v that only %v supports", h.name, id, h.leaseEnd, a.supportedUntil(q))
+	}
+}
+
+// isDismissed takes the answer to one that leaves into its account.
+func (c *Cluster) isDismissed(h *host, answer election.LeaveAnswer) {
+	if a := &h.account; answer.Dismissed && answer.Claim == a.promised {
+		a.until = min(a.until, h.local(c.now))
+	}
+}
+
+// hearsLeaving takes it into the account of a host that another has left.
+func (c *Cluster) hearsLeaving(h *host, req election.LeaveRequest) {
+	if a := &h.account; req.Departed && req.From.Protocol == election.Protocol && a.promised.Replica == req.From.Replica {
+		a.promised, a.until = election.Claim{}, 0
+	}
+}
+
+// leaves judges that a host says that it leaves, or has left.
+func (c *Cluster) leaves(h *host, req election.LeaveRequest) {
+	if !req.Departed {
+		c.Coverage.Counts["leaving"]++
+		c.moment(OnLeaving, h)
+		return
+	}
+	c.Coverage.Counts["leaving, departed"]++
+	c.trace("%s says that it has left", h.name)
+	c.moment(OnDeparted, h)
+	h.account.departed = true
+	if h.botRunning {
+		c.breaks(Duty, "%s says that it has left while its bot runs", h.name)
+	}
+	for _, o := range c.hosts {
+		if o == h || o.machine == nil || o.account.own.IsZero() {
+			continue
+		}
+		for _, k := range o.account.acks {
+			if k.by == h.id && k.until > o.local(c.now) {
+				c.breaks(Number, "%s says that it has left, and %s counts its grant of %d", h.name, o.name, o.account.own.Timestamp)
+			}
+		}
+	}
+}
+
+// left counts how a host has left.
+func (c *Cluster) left(h *host) {
+	if h.account.departed {
+		c.Coverage.Counts["left in order"]++
+	} else {
+		c.Coverage.Counts["left without a word"]++
+	}
+	c.trace("%s has left", h.name)
+}
+
+// resized judges the number that a host counts from now on, if that is smaller because another has left.
+func (c *Cluster) resized(h *host, in election.Input, n int) {
+	if _, left := in.(election.LeaveReceived); !left || c.hasty {
+		return
+	}
+	c.Coverage.Counts["counted out"]++
+	run := 0
+	for _, o := range c.hosts {
+		calledBack := c.peaceful && c.now-o.bornAt < 5*c.opt.Lease // growthDelay, which the others have yet to notice
+		if o.machine != nil && takesPart(o, h) && !o.account.departed && !calledBack {
+			run++
+		}
+	}
+	if n < run {
+		c.breaks(Number, "%s counts %d replicas, and %d run", h.name, n, run)
 	}
 }
 
@@ -317,7 +425,7 @@ func (c *Cluster) gaveUp(h *host, in election.Input, out election.ElectionEnded)
 func (c *Cluster) begins(h *host, claim election.Claim) {
 	a, now := &h.account, h.local(c.now)
 	a.asked, a.told = h.leaving, false
-	if now >= h.botUntil {
+	if now >= h.workUntil {
 		c.breaks(Duty, "%s starts its bot without a lease", h.name)
 	}
 	if len(c.Terms) == 0 || !c.majority() {
@@ -339,7 +447,7 @@ func (c *Cluster) begins(h *host, claim election.Claim) {
 }
 
 // told judges why a primary's bot is told to stop.
-func (c *Cluster) told(h *host, out election.StopBot) {
+func (c *Cluster) told(h *host, out election.StopWork) {
 	a := &h.account
 	a.told = true
 	var ok bool

@@ -1,6 +1,7 @@
 package electiontest
 
 import (
+	"slices"
 	"time"
 
 	"habot/app/election"
@@ -12,7 +13,8 @@ const (
 	aQuestion messageKind = iota
 	aClaim
 	anEnd
-	anAnswer // of either a question or a claim
+	aLeaving
+	anAnswer // of a question, a claim or a leaving
 )
 
 // message is one message on its way. An answer goes back to the process that asked.
@@ -38,21 +40,26 @@ type round struct {
 // broadcast sends to every other host.
 func (c *Cluster) broadcast(h *host, m message, r *round) {
 	m.from, m.epoch, m.sentAt, m.round = h, h.epoch, h.local(c.now), r
+	open := 0
 	for _, to := range c.hosts {
-		if to != h {
+		if to != h && h.knows(to) {
 			c.deliver(to, m)
+			open++
 		}
 	}
 	if r == nil {
 		return
 	}
-	r.open = len(c.hosts) - 1
+	r.open = open
 	timeout := c.now + c.opt.Lease/2 // election.Config.QueryTimeout
 	if r.open == 0 {
 		timeout = c.now + 1
 	}
 	c.queue.push(timeout, thing{what: aRoundsEnd, host: h, epoch: h.epoch, round: r})
 }
+
+// knows tells whether a host's INSTANCES has another one.
+func (h *host) knows(to *host) bool { return h.lists == nil || slices.Contains(h.lists, to.index) }
 
 // ask sends a question to the host's next share of the others, and to the primary that it misses.
 func (c *Cluster) ask(h *host, out election.SendQuery) {
@@ -61,7 +68,7 @@ func (c *Cluster) ask(h *host, out election.SendQuery) {
 	missed := c.hostOf(out.Missed)
 	for i := range len(c.hosts) {
 		to := c.hosts[(h.asks+i)%len(c.hosts)]
-		if to == h || (i >= share && to != missed) {
+		if to == h || !h.knows(to) || (i >= share && to != missed) {
 			continue
 		}
 		if i >= share {
@@ -93,7 +100,7 @@ func (c *Cluster) deliver(to *host, m message) {
 
 func (c *Cluster) carry(to *host, m message, way float64) {
 	at := c.now + hop + time.Duration(way*float64(c.opt.Noise.MaxDelay))
-	if (m.from.stranger == StrangerProtocol) != (to.stranger == StrangerProtocol) {
+	if (m.from.incompatible == OtherProtocol) != (to.incompatible == OtherProtocol) {
 		m.input = ofAnotherProtocol(m.input)
 	}
 	process := anyProcess // a late request may reach a process that was not there when it left
@@ -103,8 +110,8 @@ func (c *Cluster) carry(to *host, m message, way float64) {
 	c.queue.push(at, thing{what: anArrival, host: to, epoch: process, msg: m})
 }
 
-// ofAnotherProtocol is what a message of another version of the protocol looks like. A stranger's own
-// machine is one of ours, so to it the others are the strangers.
+// ofAnotherProtocol is what a message of another version of the protocol looks like. A incompatible's own
+// machine is one of ours, so to it the others are the incompatible hosts.
 func ofAnotherProtocol(in election.Input) election.Input {
 	const another = election.Protocol + 1
 	switch in := in.(type) {
@@ -115,6 +122,12 @@ func ofAnotherProtocol(in election.Input) election.Input {
 		in.Request.From.Protocol = another
 		return in
 	case election.AnswerReceived:
+		in.Answer.From.Protocol = another
+		return in
+	case election.LeaveReceived:
+		in.Request.From.Protocol = another
+		return in
+	case election.LeaveAnswerReceived:
 		in.Answer.From.Protocol = another
 		return in
 	case election.StatusReceived:
@@ -131,11 +144,18 @@ func (c *Cluster) arrives(h *host, m message) {
 	case aQuestion:
 		back.input = election.StatusReceived{Status: h.machine.Status(h.local(c.now)), SentAt: m.sentAt}
 	case aClaim:
-		answer := c.step(h, m.input)
+		answer := c.step(h, m.input).claim
 		if answer == nil {
 			return // it ended before it answered
 		}
 		back.input = election.AnswerReceived{Answer: *answer, SentAt: m.sentAt}
+	case aLeaving:
+		c.hearsLeaving(h, m.input.(election.LeaveReceived).Request)
+		answer := c.step(h, m.input).leaving
+		if answer == nil {
+			return
+		}
+		back.input = election.LeaveAnswerReceived{Answer: *answer, SentAt: m.sentAt}
 	case anEnd:
 		c.hearsEnd(h, m.input.(election.EndReceived).Request)
 		c.step(h, m.input)
@@ -154,8 +174,11 @@ func (c *Cluster) isAnswered(h *host, m message) {
 		return
 	}
 	epoch := h.epoch
-	if a, ok := m.input.(election.AnswerReceived); ok {
-		c.acknowledged(h, a)
+	switch in := m.input.(type) {
+	case election.AnswerReceived:
+		c.acknowledged(h, in)
+	case election.LeaveAnswerReceived:
+		c.isDismissed(h, in.Answer)
 	}
 	claim := h.account.own
 	c.step(h, m.input)

@@ -2,6 +2,7 @@ package electiontest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"habot/app/election"
@@ -15,10 +16,10 @@ type Plan struct {
 	Seed     uint64
 	Replicas int
 	Quorum   int // 0: majority
-	// Hosts is how many there are, at least Replicas. The last one is the stranger, if there is one.
-	Hosts    int
-	Stranger Stranger
-	Noise    Noise
+	// Hosts is how many there are, at least Replicas. The last one is the incompatible, if there is one.
+	Hosts        int
+	Incompatible Incompatible
+	Noise        Noise
 	// NoiseFrom and NoiseUntil bound, in true time, when there is noise.
 	NoiseFrom, NoiseUntil time.Duration
 	Drift                 bool
@@ -55,6 +56,7 @@ const (
 	DoStart     FaultKind = "start"
 	DoCrash     FaultKind = "crash"
 	DoStop      FaultKind = "stop"      // in order
+	DoLeave     FaultKind = "leave"     // in order, and for good
 	DoFreeze    FaultKind = "freeze"    // for a while
 	DoCut       FaultKind = "cut"       // one way
 	DoPartition FaultKind = "partition" // one host, or two, against the rest
@@ -80,10 +82,12 @@ const (
 	OnWin        Moment = "win"        // it has become primary
 	OnStop       Moment = "stop"       // its bot has been told to stop
 	OnRelease    Moment = "release"    // it has released its lease
+	OnLeaving    Moment = "leaving"    // it says that it leaves
+	OnDeparted   Moment = "departed"   // it says that it has left
 )
 
 func allMoments() []Moment {
-	return []Moment{OnClaim, OnGrant, OnWithdrawal, OnWin, OnStop, OnRelease}
+	return []Moment{OnClaim, OnGrant, OnWithdrawal, OnWin, OnStop, OnRelease, OnLeaving, OnDeparted}
 }
 
 // Target is a host: its number, or who it is when the fault strikes.
@@ -108,9 +112,9 @@ func (p *Plan) cluster(trace func(string), coverage *Coverage) *Cluster {
 		c.AddHost()
 	}
 	c.members = p.Hosts
-	if p.Stranger != NoStranger {
+	if p.Incompatible != Compatible {
 		c.members--
-		c.hosts[c.members].stranger = p.Stranger
+		c.hosts[c.members].incompatible = p.Incompatible
 	}
 	c.hasty = p.Hasty
 	c.opt.Noise.MaxDelay = time.Millisecond
@@ -203,10 +207,15 @@ func (c *Cluster) do(f Fault, it int) {
 	i := c.who(f.Who, it)
 	switch f.Kind {
 	case DoStart:
-		c.Start(i)
+		if !c.hosts[i].gone {
+			c.Start(i)
+		}
 	case DoCrash:
 		c.Crash(i)
 	case DoStop:
+		c.Stop(i)
+	case DoLeave:
+		c.hosts[i].gone = c.Up(i)
 		c.Stop(i)
 	case DoFreeze:
 		c.Freeze(i, f.For)
@@ -261,6 +270,8 @@ const (
 	// HandOver is, in tenths of a lease, how long nobody is primary when one hands over in peace, after its bot
 	// has stopped: a few round trips. Below a majority the successor asks everybody too, but all answer.
 	HandOver = 1
+	// LeaveWithin is, in leases, how long a replica that leaves goes on granting: longer than a bot drains.
+	LeaveWithin = 2
 	// stay is, in leases, for how long a primary is watched for staying.
 	stay = 5
 )
@@ -273,7 +284,7 @@ func (c *Cluster) peace(late time.Duration) error {
 	c.Heal()
 	c.armed, c.struck, c.peaceful, c.reviving = nil, nil, true, true
 	for i, h := range c.hosts {
-		if h.stranger != NoStranger {
+		if h.incompatible != Compatible {
 			c.Crash(i)
 		}
 	}
@@ -281,11 +292,14 @@ func (c *Cluster) peace(late time.Duration) error {
 		late = max(late, h.frozenUntil-c.now) // what waits for it has been put off until then
 		h.frozenUntil = 0
 		c.SetHealth(i, true)
-		if h.machine != nil && h.replicas == 0 && c.View(i).Expected > c.opt.Replicas {
+		if h.machine != nil && h.replicas == 0 && h.started > c.opt.Replicas {
 			c.Crash(i) // a cluster that was made smaller ends with a restart of all
 		}
-		c.Start(i)
+		if !h.gone {
+			c.Start(i)
+		}
 	}
+	c.callBack()
 	began := c.now + late
 	if err := c.Run(began + Recovery*lease); err != nil {
 		return err
@@ -294,7 +308,7 @@ func (c *Cluster) peace(late time.Duration) error {
 	if len(p) != 1 {
 		return &BrokenError{Liveness, c.now, fmt.Sprintf("%d leases after peace the primaries are %v", Recovery, p)}
 	}
-	for i := range c.members {
+	for _, i := range c.present() {
 		if i != p[0] && c.Role(i) != election.Standby {
 			return &BrokenError{Liveness, c.now, fmt.Sprintf("%d leases after peace r%d is %q", Recovery, i, c.Role(i))}
 		}
@@ -303,14 +317,96 @@ func (c *Cluster) peace(late time.Duration) error {
 	if err := c.stays(p[0]); err != nil {
 		return err
 	}
-	return c.goes(p[0])
+	if err := c.scalesIn(p[0]); err != nil {
+		return err
+	}
+	return c.goes(c.Primary())
+}
+
+// present are the hosts that take part and have not left for good.
+func (c *Cluster) present() []int {
+	var all []int
+	for i, h := range c.hosts[:c.members] {
+		if !h.gone {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// callBack starts those that have left for good again, as long as others have not heard of it and need them for a quorum.
+func (c *Cluster) callBack() {
+	for i, h := range c.hosts[:c.members] {
+		if h.gone && !c.enough() {
+			h.gone = false
+			c.Start(i)
+		}
+	}
+}
+
+// enough tells whether those that are present, and one less, are a quorum to each of them.
+func (c *Cluster) enough() bool {
+	all := c.present()
+	if len(all) < min(c.members, c.opt.Replicas) {
+		return false
+	}
+	for _, i := range all {
+		if c.Up(i) && c.View(i).Quorum > max(1, len(all)-1) {
+			return false
+		}
+	}
+	return true
+}
+
+// scalesIn has replicas leave that are more than REPLICAS, all at once, and sees that those that stay need no larger
+// quorum from then on, and that somebody is primary all the time but for a handover.
+func (c *Cluster) scalesIn(p int) error {
+	all := c.present()
+	for _, i := range all {
+		if !c.Up(i) || c.View(i).Expected != len(all) || len(c.View(i).Peers) != len(all)-1 || c.hosts[i].replicas != 0 {
+			return nil // it is no larger number that counts, or not yet everywhere, or some that are silent are waited for
+		}
+	}
+	if len(all) <= c.opt.Replicas {
+		return nil
+	}
+	c.Coverage.Counts["peace scale-in"]++
+	d := newDice(c.opt.Seed, forPeace, 3)
+	terms := len(c.Terms)
+	for len(all) > c.opt.Replicas {
+		n := d.below(len(all))
+		i := all[n]
+		all = slices.Delete(all, n, n+1)
+		c.At(c.now+d.within(c.opt.Lease/20), func() { c.do(Fault{Kind: DoLeave, Who: Target(i)}, 0) })
+	}
+	c.peaceful = false // for these faults
+	err := c.Run(c.now + 2*c.opt.Lease)
+	c.peaceful = true
+	if err != nil {
+		return err
+	}
+	for _, i := range all {
+		if v := c.View(i); v.Expected != c.opt.Replicas || !v.Known() {
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("r%d counts %d replicas after all but %d have left, and knows a primary: %t", i, v.Expected, c.opt.Replicas, v.Known())}
+		}
+	}
+	for i, next := range c.Terms[terms:] {
+		last := c.Terms[terms+i-1]
+		if last.Reason != election.ReasonShutdown || next.From-last.To > HandOver*c.opt.Lease/10 {
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("r%d, primary, ended (%s) when others left, and nobody was primary for %v", last.Host, last.Reason, next.From-last.To)}
+		}
+	}
+	if !slices.Contains(c.present(), c.Primary()) {
+		return &BrokenError{Liveness, c.now, fmt.Sprintf("after a scale-in the primary is %d, it was %d", c.Primary(), p)}
+	}
+	return nil
 }
 
 // stays sees that the primary is displaced by nobody, newcomers with any clock included.
 func (c *Cluster) stays(p int) error {
 	d := newDice(c.opt.Seed, forPeace, 1)
 	terms := len(c.Terms)
-	if i := d.below(c.members); i != p && c.spares(p) && d.chance(0.5) {
+	if i := d.below(c.members); i != p && !c.hosts[i].gone && c.spares(p) && d.chance(0.5) {
 		c.Coverage.Counts["peace newcomer"]++
 		c.SetWall(i, d.around(10*time.Hour, 10*time.Hour)-10*time.Hour)
 		c.Crash(i)
@@ -327,12 +423,13 @@ func (c *Cluster) stays(p int) error {
 
 // spares tells whether one host can be missed: the others are a quorum to each of them.
 func (c *Cluster) spares(p int) bool {
-	for i, h := range c.hosts[:c.members] {
-		if h.machine == nil || c.View(i).Quorum > c.members-1 {
+	all := c.present()
+	for _, i := range all {
+		if !c.Up(i) || c.View(i).Quorum > len(all)-1 {
 			return false
 		}
 	}
-	return c.members > 1 && c.Up(p)
+	return len(all) > 1 && c.Up(p)
 }
 
 // goes sees that the role is taken over in time when the primary goes.
@@ -349,7 +446,7 @@ func (c *Cluster) goes(p int) error {
 	d := newDice(c.opt.Seed, forPeace, 2)
 	c.reviving = false
 	crash := false
-	switch d.below(3) {
+	switch d.below(4) {
 	case 0:
 		crash = true
 		c.Coverage.Counts["peace crash"]++
@@ -366,6 +463,8 @@ func (c *Cluster) goes(p int) error {
 		c.Coverage.Counts["peace shutdown"]++
 		c.Stop(p)
 		bound = lease + HandOver*lease/10
+	case 3:
+		return c.allStop(d)
 	}
 	if err := c.Run(c.now + bound); err != nil {
 		return err
@@ -378,6 +477,31 @@ func (c *Cluster) goes(p int) error {
 		c.Coverage.Takeover = max(c.Coverage.Takeover, next.From-from)
 	} else if gap := next.From - last.To; gap > HandOver*lease/10 {
 		return &BrokenError{Liveness, c.now, fmt.Sprintf("nobody was primary for %v when r%d handed over", gap, p)}
+	}
+	return nil
+}
+
+// allStop stops everybody at once, and sees that the primary can finish what it has in hand: those that stand by go on granting
+// until it has released its lease, and no longer.
+func (c *Cluster) allStop(d dice) error {
+	c.Coverage.Counts["peace all stop"]++
+	began := c.now
+	for _, i := range c.present() {
+		c.At(c.now+d.within(c.opt.Lease/20), func() { c.Stop(i) })
+	}
+	// A lease for the bot, the wait for a successor if one that is silent might be it, and little more.
+	if err := c.Run(c.now + 27*c.opt.Lease/20 + HandOver*c.opt.Lease/10); err != nil {
+		return err
+	}
+	for _, i := range c.present() {
+		if c.Up(i) {
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("all were told to stop, and r%d (%s) has not", i, c.Role(i))}
+		}
+	}
+	for _, t := range c.Terms {
+		if t.To >= began && t.Reason != election.ReasonShutdown {
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("all were told to stop, and r%d's term ended otherwise: %s", t.Host, t.Reason)}
+		}
 	}
 	return nil
 }

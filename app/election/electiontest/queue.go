@@ -28,7 +28,7 @@ const (
 	aTimer
 	anArrival
 	aRoundsEnd
-	aSilence // the bot has stopped
+	aSilence // the work has stopped
 	aDeath   // of another's process is learned of
 )
 

@@ -104,8 +104,8 @@ func (s *shrinker) calm() (progress bool) {
 		func(p *Plan) { p.NoiseUntil = p.NoiseFrom + (p.NoiseUntil-p.NoiseFrom)/2 },
 		func(p *Plan) { p.NoiseFrom += (p.NoiseUntil - p.NoiseFrom) / 2 },
 		func(p *Plan) {
-			if p.Stranger != NoStranger && !p.touches(p.Hosts-1) {
-				p.Stranger, p.Hosts = NoStranger, p.Hosts-1
+			if p.Incompatible != Compatible && !p.touches(p.Hosts-1) {
+				p.Incompatible, p.Hosts = Compatible, p.Hosts-1
 			}
 		},
 	} {

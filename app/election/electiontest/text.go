@@ -31,8 +31,8 @@ func (p *Plan) String() string {
 	if p.Hosts != p.Replicas {
 		line("hosts", p.Hosts)
 	}
-	if p.Stranger != NoStranger {
-		line("stranger", p.Stranger)
+	if p.Incompatible != Compatible {
+		line("incompatible", p.Incompatible)
 	}
 	if p.Noise.Loss != 0 {
 		line("loss", p.Noise.Loss)
@@ -114,7 +114,7 @@ func (k FaultKind) needs() needs {
 func allFaults() []FaultKind {
 	return []FaultKind{
 		DoStart, DoCrash, DoStop, DoFreeze, DoCut, DoPartition, DoHeal, DoWall, DoDrift, DoAil, DoRecover,
-		DoResign, DoDie, DoResize, DoConfigure,
+		DoResign, DoDie, DoResize, DoConfigure, DoLeave,
 	}
 }
 
@@ -198,10 +198,10 @@ func (p *Plan) read(w *words) (err error) {
 		p.Quorum, err = w.number()
 	case "hosts":
 		p.Hosts, err = w.number()
-	case "stranger":
-		p.Stranger = Stranger(w.next())
-		if p.Stranger != StrangerLease && p.Stranger != StrangerProtocol {
-			return fmt.Errorf("no such stranger")
+	case "incompatible":
+		p.Incompatible = Incompatible(w.next())
+		if p.Incompatible != OtherLease && p.Incompatible != OtherProtocol {
+			return fmt.Errorf("no such incompatible")
 		}
 	case "loss":
 		p.Noise.Loss, err = strconv.ParseFloat(w.next(), 64)

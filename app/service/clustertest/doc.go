@@ -7,7 +7,8 @@
 // whose answer is lost; a Telegram that is down, hangs, limits, refuses, or has a webhook set; ids that
 // start again lower; crash, freeze and wake, orderly stop, restart with the memory lost, switchover;
 // clocks that drift at the bound and wall clocks that jump by hours. Every eighth schedule is orderly:
-// nothing but stops, switchovers and wall clocks, of which no user may notice anything.
+// nothing but stops, switchovers and wall clocks, of which no user may notice anything. Other schedules scale
+// in from more replicas than REPLICAS amid all of these.
 //
 // A crash takes a process's doors away: what had left still arrives, nothing leaves or comes in any more,
 // and what is left of its goroutines ends unheard. A freeze shuts the doors and stops the clock, which then
@@ -21,7 +22,8 @@
 // newer term. Timestamps of terms increase. Every update is answered, those of a chat in order, and twice
 // only where a crash, a lost lease or something lost on its way explains it. What a replica was told is
 // handled it does not answer. No live part goes without a sign of life for longer than it promised its
-// watcher, nobody halts without cause, and a stop ends in time. Once all is mended a poll is answered
+// watcher, nobody halts without cause, and a stop ends in time. No process counts fewer replicas than run and have
+// not said that they have left, and one that has said so grants nothing. Once all is mended a poll is answered
 // within a bound, and then everything that waits.
 //
 // What is drawn from the seed is the schedule and the fate of every message, by its way and number. The

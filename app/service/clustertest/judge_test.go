@@ -20,6 +20,12 @@ type judge struct {
 	newest  *term // of those whose requests have left
 	sent    []*request
 	written map[int64][]string // chat: what its user wrote, in order
+	// kept are the updates whose contents were noted, and the processes that had them in memory.
+	kept map[int][]*process
+	// forgotten are texts of updates that were confirmed, and that nobody who lives knows.
+	forgotten map[string]bool
+	// late are updates of which a primary heard when its work had begun: no replica of its quorum knew them, or could say so.
+	late map[int]bool
 }
 
 // grant is a promise as it was given: by which host's clock, and until when.
@@ -31,6 +37,7 @@ type grant struct {
 func (j *judge) init() {
 	j.grants = map[election.Claim]map[election.ReplicaID]grant{}
 	j.written = map[int64][]string{}
+	j.kept, j.forgotten, j.late = map[int][]*process{}, map[string]bool{}, map[int]bool{}
 }
 
 // granted takes note of a promise, by the clock of the one who gave it.
@@ -38,12 +45,45 @@ func (w *world) granted(by *process, c election.Claim) {
 	until := clock{by}.Read().Now.Add(w.opt.lease)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if by.departed {
+		defer w.breaks("NUMBER: %s grants though it said that it has left", by.host.name)
+	}
 	of := w.judge.grants[c]
 	if of == nil {
 		of = map[election.ReplicaID]grant{}
 		w.judge.grants[c] = of
 	}
 	of[by.id] = grant{by, max(until, of[by.id].until)}
+}
+
+// departs takes note that a process says that it has left.
+func (w *world) departs(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !p.departed {
+		p.departed = true
+		defer w.count("said that it has left")
+	}
+}
+
+// number judges how many replicas each process counts, once all have counted all: as many as run and have not said that they
+// have left.
+func (w *world) number() {
+	run := 0
+	var all []*process
+	w.mu.Lock()
+	for _, h := range w.hosts {
+		if p := h.process; p != nil && !p.departed {
+			run++
+			all = append(all, p)
+		}
+	}
+	w.mu.Unlock()
+	for _, p := range all {
+		if v := p.node.View(); v.Expected < run {
+			w.breaks("NUMBER: %s counts %d replicas, and %d run", p.host.name, v.Expected, run)
+		}
+	}
 }
 
 // hears takes note of what a process knows of progress: the latest of the highest claim.
@@ -53,6 +93,72 @@ func (w *world) hears(p *process, told election.Progress) {
 	c := told.Claim.Compare(p.heard.Claim)
 	if c > 0 || c == 0 && (told.Sequence == 0 || told.Sequence >= p.heard.Sequence) {
 		p.heard, p.heardAt = told, time.Now()
+	}
+}
+
+// keptIn are the updates whose contents are in notes.
+func keptIn(notes []json.RawMessage) (ids []int) {
+	for _, raw := range notes {
+		var n struct {
+			ID     int             `json:"update_id"`
+			Update json.RawMessage `json:"update"`
+		}
+		if json.Unmarshal(raw, &n) == nil && n.Update != nil {
+			ids = append(ids, n.ID)
+		}
+	}
+	return ids
+}
+
+// remembers takes note that a process has the contents of the updates in these notes.
+func (w *world) remembers(p *process, notes []json.RawMessage) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range keptIn(notes) {
+		if !slices.Contains(w.judge.kept[id], p) {
+			w.judge.kept[id] = append(w.judge.kept[id], p)
+		}
+	}
+}
+
+// hearsLate takes note that a primary heard of the updates in these notes when its work had begun.
+func (w *world) hearsLate(notes []json.RawMessage) {
+	w.count("notes handed in late")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range keptIn(notes) {
+		w.judge.late[id] = true
+	}
+}
+
+// settled is how long after its start a replica may not know yet what others keep.
+func (w *world) settled() time.Duration { return 3*w.opt.lease + 2*time.Second }
+
+// forgets finds the updates that were confirmed before they were handled and that nobody who lives knows: all replicas that did
+// have died. When the last of them did most others MUST have been gone, too, or it is a loss that nothing excuses. It MUST be
+// called while the others live.
+func (w *world) forgets() {
+	records, err := w.records()
+	if err != nil {
+		w.breaks("%v", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range records {
+		who := w.judge.kept[r.ID]
+		if r.Text == "" || len(r.Answered) > 0 || r.Confirmed.IsZero() || len(who) == 0 {
+			continue
+		}
+		if slices.ContainsFunc(who, func(p *process) bool { return !p.dead }) {
+			continue
+		}
+		last := slices.MaxFunc(who, func(a, b *process) int { return a.diedAt.Compare(b.diedAt) })
+		if last.alone {
+			w.judge.forgotten[r.Text] = true
+			w.tell("%q is lost: of %d processes that knew it the last was %s, which died at %v, and most others were gone", r.Text, len(who), last.id, last.diedAt.Sub(w.start))
+		} else {
+			defer w.breaks("LOST: %q was kept by %d processes, the last of which, at %s, died while most others lived", r.Text, len(who), last.host.name)
+		}
 	}
 }
 
@@ -216,7 +322,14 @@ func (w *world) writes(chat int64, text string) {
 // settle judges the whole schedule, when all is answered.
 func (w *world) settle() {
 	r := w.sim.Report()
-	if r.Lost != 0 || r.Unanswered != 0 || r.Dropped != 0 || r.OutOfOrder != 0 {
+	w.mu.Lock()
+	forgotten := w.judge.forgotten
+	w.mu.Unlock()
+	for range forgotten {
+		w.count("update lost with all replicas that knew it")
+	}
+	r.Lost, r.Unanswered = r.Lost-int64(len(forgotten)), r.Unanswered-int64(len(forgotten))
+	if r.Lost != 0 || r.Unanswered != 0 || r.Dropped != 0 || r.OutOfOrder != 0 && len(w.judge.late) == 0 {
 		w.breaks("the simulator's account: %d lost, %d unanswered, %d dropped, %d out of order", r.Lost, r.Unanswered, r.Dropped, r.OutOfOrder)
 	}
 	if w.opt.orderly && r.AnsweredTwice != 0 {
@@ -246,7 +359,10 @@ func (w *world) settle() {
 		first[all[0].chat] = append(first[all[0].chat], text)
 	}
 	for chat, written := range j.written {
-		order := first[chat]
+		// What was heard of late is answered late, after what was written later.
+		late := func(text string) bool { return j.late[byText[text].ID] }
+		written = slices.DeleteFunc(slices.Clone(written), func(text string) bool { return forgotten[text] || late(text) })
+		order := slices.DeleteFunc(first[chat], late)
 		slices.SortFunc(order, func(a, b string) int { return answers[a][0].arrived.Compare(answers[b][0].arrived) })
 		if !slices.Equal(order, written) {
 			w.breaks("ORDER OF ANSWERS: chat %d wrote %q and was answered %q", chat, written, order)

@@ -152,15 +152,27 @@ func (l link) End(ctx context.Context, addr string, req election.EndRequest) err
 	return err
 }
 
-func (l link) Progress(ctx context.Context, addr string, p election.Progress) error {
-	_, err := exchange(ctx, l, addr, "progress", func(ctx context.Context, to *process) (struct{}, error) {
-		err := to.node.Progress(ctx, p)
+func (l link) Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error) {
+	if req.Departed {
+		l.from.w.departs(l.from)
+	}
+	return exchange(ctx, l, addr, "leave", func(ctx context.Context, to *process) (election.LeaveAnswer, error) {
+		return to.node.Leave(ctx, req)
+	})
+}
+
+func (l link) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
+	return exchange(ctx, l, addr, "progress", func(ctx context.Context, to *process) (election.ProgressAnswer, error) {
+		a, err := to.node.Progress(ctx, p)
 		if to.id != p.Claim.Replica { // it knows better itself
 			to.w.hears(to, p)
 		}
-		return struct{}{}, err
+		to.w.remembers(to, p.Notes)
+		if a.Unknown != nil {
+			to.w.remembers(l.from, a.Unknown.Notes) // or it may, if the answer arrives
+		}
+		return a, err
 	})
-	return err
 }
 
 func (l link) Switchover(ctx context.Context, addr, successor string) error {

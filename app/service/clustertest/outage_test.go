@@ -1,6 +1,7 @@
 package clustertest
 
 import (
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -100,4 +101,83 @@ func (w *world) expectTerms(t *testing.T, want int) {
 	if err := w.verdict(); err != nil || got != want {
 		t.Fatalf("%s\nseed %d: %d terms, want %d; %v", strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"), w.seed, got, want, err)
 	}
+}
+
+// One chat that Telegram limits delays no other, and nothing of it is lost, whatever becomes of the primary, or of all replicas one
+// by one, while its updates wait.
+func TestAChatThatIsLimitedDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	const limited, other = simulator.FirstChat, simulator.FirstChat + 1
+	for name, happens := range map[string]func(w *world, p *process){
+		"nothing": func(*world, *process) {},
+		"kill": func(w *world, p *process) {
+			w.restart(p, time.Second)
+			p.die("crash", "kill -9")
+		},
+		"freeze": func(_ *world, p *process) { p.freeze(5 * time.Second) },
+		"partition": func(w *world, p *process) {
+			w.isolate("partition", 10*time.Second, func(from, to string) bool { return (from == p.host.name) != (to == p.host.name) })
+		},
+		"stop": func(w *world, p *process) {
+			w.restart(p, time.Second)
+			p.stop()
+		},
+		"each is stopped": func(w *world, _ *process) { w.eachInTurn(func(p *process) { p.stop() }) },
+		"each is killed":  func(w *world, _ *process) { w.eachInTurn(func(p *process) { p.die("crash", "kill -9") }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(4) {
+				synctest.Test(t, func(t *testing.T) {
+					w := calm(seed)
+					w.sim.Apply(simulator.Control{Faults: []simulator.Fault{{
+						Kind: simulator.FaultLimit, Methods: []string{"sendMessage"}, Chats: []int64{limited}, Seconds: 50, RetryAfterSeconds: 5,
+					}}})
+					for i := range 150 {
+						w.writes(limited, fmt.Sprintf("flood %d", i))
+					}
+					w.writes(other, "me, too")
+					w.expectAnswered(t, "me, too", 2*time.Second)
+					happens(w, w.judge.terms[0].p)
+					w.writes(other, "and again")
+					w.expectAnswered(t, "and again", 10*time.Second)
+					time.Sleep(2 * time.Minute)
+					w.forgets()
+					if rep := w.sim.Report(); rep.Answered != rep.Sent || rep.Lost != 0 {
+						t.Errorf("seed %d: the account is %+v", seed, rep)
+					}
+					w.finish()
+					if err := w.verdict(); err != nil || len(w.judge.forgotten) > 0 {
+						t.Fatalf("%s\nseed %d: %v", strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"), seed, err)
+					}
+				})
+			}
+		})
+	}
+}
+
+// eachInTurn ends all processes, one by one, and starts them again.
+func (w *world) eachInTurn(ends func(p *process)) {
+	for _, h := range w.hosts {
+		p := w.at(h)
+		w.restart(p, time.Second)
+		ends(p)
+		time.Sleep(w.settled() + 5*time.Second)
+	}
+}
+
+// expectAnswered expects an answer to what a user has just written.
+func (w *world) expectAnswered(t *testing.T, text string, within time.Duration) {
+	t.Helper()
+	time.Sleep(within)
+	records, err := w.records()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if r.Text == text && len(r.Answered) > 0 {
+			return
+		}
+	}
+	t.Errorf("seed %d: %q is not answered within %v", w.seed, text, within)
 }

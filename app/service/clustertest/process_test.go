@@ -2,6 +2,7 @@ package clustertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,7 @@ type host struct {
 	wall     time.Duration // how far off the wall clock is
 	process  *process      // nil while none runs
 	starting bool
+	gone     bool // for good
 	births   int
 }
 
@@ -66,10 +68,14 @@ type process struct {
 	promises map[string]*time.Timer // to the watcher
 
 	// Guarded by w.mu.
-	dead    bool
-	term    *term             // the one whose work runs
-	heard   election.Progress // and when
-	heardAt time.Time
+	dead bool
+	// departed: it has said that it has left.
+	departed bool
+	diedAt   time.Time
+	alone    bool              // with it a majority was gone
+	term     *term             // the one whose work runs
+	heard    election.Progress // and when
+	heardAt  time.Time
 }
 
 // term is one role as primary, as the world sees it.
@@ -85,7 +91,7 @@ type term struct {
 // begin starts a process on a host that has none.
 func (w *world) begin(h *host) {
 	w.mu.Lock()
-	if h.process != nil || h.starting {
+	if h.process != nil || h.starting || h.gone {
 		w.mu.Unlock()
 		return
 	}
@@ -103,12 +109,12 @@ func (w *world) begin(h *host) {
 
 	logger := slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{Level: w.level, ReplaceAttr: bare}))
 	p.node = node.New(node.Config{
-		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles},
+		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles, LeaveWithin: leaveWithin},
 		Clock:     clock{p},
 		Transport: link{p},
 		Work:      p.work,
 		Logger:    logger, Registerer: p.reg,
-		Within: func(d time.Duration) { p.within("election", max(d, 500*time.Millisecond)) }, // as the service does
+		Expect: func(d time.Duration) { p.within("election", max(d, 500*time.Millisecond)) }, // as the service does
 		Halt:   func(reason string) { p.die("halt", reason) },
 	})
 	var err error
@@ -155,7 +161,10 @@ func (p *process) run() {
 }
 
 // shutdownBound is the service's on an orderly stop.
-const shutdownBound = 12 * time.Second
+const (
+	shutdownBound = 12 * time.Second
+	leaveWithin   = shutdownBound - 1500*time.Millisecond
+)
 
 // stop tells the process to end in order, as SIGTERM does.
 func (p *process) stop() {
@@ -184,8 +193,15 @@ func (p *process) die(how, why string) {
 		w.mu.Unlock()
 		return
 	}
-	p.dead = true
+	p.dead, p.diedAt = true, time.Now()
 	p.host.process = nil
+	gone := 0
+	for _, h := range w.hosts {
+		if h.process == nil || time.Since(h.process.born) < w.settled() {
+			gone++
+		}
+	}
+	p.alone = gone > w.opt.replicas/2
 	if p.term != nil {
 		p.term.cut, p.term.over = true, time.Now()
 		p.term = nil
@@ -200,7 +216,7 @@ func (p *process) die(how, why string) {
 	if how == "halt" && !p.disturbed(2*w.opt.lease) {
 		w.breaks("%s halted though nothing held it up: %s", p.host.name, why)
 	}
-	if how == "halt" { // started again, as Docker would
+	if how == "halt" && !w.opt.grown { // started again, as Docker would
 		w.restart(p, time.Second)
 	}
 }
@@ -327,6 +343,7 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 	defer stop()
 	defer context.AfterFunc(p.life, stop)()
 	t0 := p.w.termBegins(p, t)
+	p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: t.Handled}) // it tells so, and knows it itself
 	defer p.excuse("poller")
 	err := p.bot.RunAsPrimary(ctx, bot.Term{
 		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled,
@@ -334,7 +351,18 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 			t.Report(handled)
 			p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
 		},
-		Notes: t.Notes, Note: t.Note, Noted: t.Noted,
+		Notes: t.Notes, Gather: t.Gather, Noted: t.Noted,
+		Late: func(ctx context.Context) ([]json.RawMessage, func(), bool) {
+			notes, settle, ok := t.Late(ctx)
+			if ok && ctx.Err() == nil { // not while it gathers
+				p.w.hearsLate(notes)
+			}
+			return notes, settle, ok
+		},
+		Note: func(notes []json.RawMessage) {
+			t.Note(notes)
+			p.w.remembers(p, notes)
+		},
 		Within: p.within,
 	})
 	p.w.termEnds(t0, ctx.Err() != nil)

@@ -15,8 +15,9 @@ import (
 // refusal (5 s).
 func bound(lease time.Duration) time.Duration { return 3*lease + 13*time.Second }
 
-// answeredWithin bounds the time in which all that waits is answered from then on.
-const answeredWithin = time.Minute
+// answeredWithin bounds the time in which all that waits is answered from then on: what has failed again and again, and may have
+// been taken, is tried a last time when ten minutes are over.
+const answeredWithin = 11 * time.Minute
 
 // schedule runs one random schedule in a bubble: a time of trouble, then peace. The first broken guarantee is the world's.
 func schedule(seed uint64, level slog.Level) *world {
@@ -113,7 +114,7 @@ func (w *world) misfortune() {
 	h := w.anybody()
 	p := w.at(h)
 	lasting := time.Duration(w.rng.Int64N(int64(6 * time.Second)))
-	what := w.rng.IntN(15)
+	what := w.rng.IntN(16)
 	if w.opt.orderly {
 		what = []int{stopping, switching, jumping}[what%3]
 	}
@@ -156,10 +157,27 @@ func (w *world) misfortune() {
 		h.wall = time.Duration(w.rng.Int64N(int64(20*time.Hour))) - 10*time.Hour
 		w.mu.Unlock()
 		w.tell("the wall clock of %s jumps", h.name)
+	case 15:
+		w.flood(simulator.FirstChat+w.rng.Int64N(chats), lasting)
 	case 14:
 		w.count("webhook set")
 		w.tell("somebody sets a webhook")
 		w.ask("setWebhook", "url", "https://example.org/")
+	}
+}
+
+// flood has a user write more than Telegram shows at once, once in a schedule, while Telegram limits that chat.
+func (w *world) flood(chat int64, lasting time.Duration) {
+	if w.flooded {
+		return
+	}
+	w.flooded = true
+	w.count("flood of a limited chat")
+	w.sim.Apply(simulator.Control{Faults: []simulator.Fault{{
+		Kind: simulator.FaultLimit, Methods: []string{"sendMessage"}, Chats: []int64{chat}, Seconds: 1 + lasting.Seconds(), RetryAfterSeconds: 1 + w.rng.IntN(3),
+	}}})
+	for i := range 110 {
+		w.writes(chat, fmt.Sprintf("flood %d", i))
 	}
 }
 
@@ -279,7 +297,7 @@ func (w *world) peace() {
 	mended := time.Now()
 	w.tell("all is mended")
 	for !w.polling(mended) {
-		if time.Since(mended) > bound(w.opt.lease) {
+		if time.Since(mended) > bound(w.opt.lease)+w.numberDecay() {
 			w.breaks("LIVENESS: nobody polls %v after all was mended", time.Since(mended))
 			return
 		}
@@ -289,13 +307,19 @@ func (w *world) peace() {
 	w.tell("somebody polls again, %v after all was mended", w.recovery)
 }
 
+// numberDecay is how long a larger number than REPLICAS stays in force after the last of those has gone without a word.
+func (w *world) numberDecay() time.Duration {
+	if w.opt.grown {
+		return time.Minute
+	}
+	return 0
+}
+
 // quiet waits until all is answered. Then, in every other schedule, ids start again lower, as they may after a week in which
 // nobody wrote; what is written then is to be answered too.
 func (w *world) quiet() {
-	from := time.Now()
-	for w.verdict() == nil && w.sim.Report().Unanswered > 0 && time.Since(from) < answeredWithin {
-		time.Sleep(time.Second)
-	}
+	w.answered()
+	w.forgets()
 	if w.rng.IntN(2) == 0 {
 		time.Sleep(30 * time.Second) // polls that confirm are over
 		w.count("update ids start again lower")
@@ -306,6 +330,15 @@ func (w *world) quiet() {
 		w.writes(simulator.FirstChat+chat, fmt.Sprintf("last words %d", chat))
 	}
 	time.Sleep(10 * time.Second)
+	w.answered() // a chat's next waits for its answers before it, commands' too
+}
+
+// answered waits until all is answered, within bounds.
+func (w *world) answered() {
+	from := time.Now()
+	for w.verdict() == nil && w.sim.Report().Unanswered > 0 && time.Since(from) < answeredWithin {
+		time.Sleep(time.Second)
+	}
 }
 
 // polling tells whether a poll that left since then was answered.

@@ -75,7 +75,10 @@ func (v wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	way := p.host.name + " to " + telegram + " " + method
 	r := w.draw(way)
 	w.mu.Lock()
-	n := w.noise
+	n, late := w.noise, time.Duration(0)
+	if method == "sendMessage" {
+		late = w.answersLate
+	}
 	w.mu.Unlock()
 	what := served
 	if r.Float64() < n.failing {
@@ -83,7 +86,7 @@ func (v wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		w.disturbs("request " + fates()[what])
 	}
 	latency := func() time.Duration { return hop + time.Duration(r.Int64N(int64(max(n.latency, 1)))) }
-	connect, there, back := latency(), latency(), latency()
+	connect, there, back := latency(), latency(), latency()+late
 	if !wait(ctx, connect) { // a connection is made
 		return nil, ctx.Err()
 	}

@@ -20,15 +20,20 @@ const (
 
 // options are what a schedule is drawn to be.
 type options struct {
-	replicas  int
-	lease     time.Duration
-	drift     bool
-	admins    []int64
-	noise     noise
-	rate      float64 // messages of users a second
-	restarts  bool    // crashes and stops, so that memory is lost
-	orderly   bool    // nothing but stops, switchovers and wall clocks
-	lifelines bool    // others learn of the end of a process at once
+	replicas int // REPLICAS
+	hosts    int // how many there are; 0: replicas
+	// grown: they count more than REPLICAS. What ends starts again in peace alone: a process that does not know the larger
+	// number needs a network that is whole to learn it (SAFETY.md, assumption 3).
+	grown    bool
+	lease    time.Duration
+	drift    bool
+	admins   []int64
+	noise    noise
+	rate     float64 // messages of users a second
+	restarts bool    // crashes and stops, so that memory is lost
+	orderly  bool    // nothing but stops, switchovers and wall clocks
+	// lifelines: others learn of the end of a process at once.
+	lifelines bool
 }
 
 // noise is what the network does all the time.
@@ -45,16 +50,19 @@ type world struct {
 	opt   options
 	level slog.Level
 	rng   *rand.Rand // of the schedule, used by its goroutine alone
-	start time.Time
-	sim   *simulator.Simulator
-	hosts []*host
-	over  context.Context // ends when the schedule does
-	end   context.CancelFunc
-	wires sync.WaitGroup // what is on its way
-	aside sync.WaitGroup // what is to happen later
+	// flooded: a chat was, once; the schedule's goroutine's own.
+	flooded bool
+	start   time.Time
+	sim     *simulator.Simulator
+	hosts   []*host
+	over    context.Context // ends when the schedule does
+	end     context.CancelFunc
+	wires   sync.WaitGroup // what is on its way
+	aside   sync.WaitGroup // what is to happen later
 
 	mu           sync.Mutex
 	noise        noise
+	answersLate  time.Duration // how much later answers to sendMessage come back, which is taken in at once
 	cut          map[[2]string]bool
 	numbers      map[string]uint64 // of messages, by their way
 	processes    []*process        // that have ended
@@ -76,7 +84,7 @@ func newWorld(seed uint64, opt options, rng *rand.Rand, level slog.Level) *world
 	}
 	w.judge.init()
 	w.over, w.end = context.WithCancel(context.Background())
-	for i := range opt.replicas {
+	for i := range max(opt.hosts, opt.replicas) {
 		h := &host{w: w, name: string(rune('a' + i)), origin: w.start.Add(-time.Duration(rng.Int64N(int64(1000 * time.Hour)))), rate: 1}
 		if opt.drift {
 			h.rate = 1 + (rng.Float64()*2-1)*0.49/election.DriftBound

@@ -1,0 +1,181 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"habot/app/simulator"
+)
+
+// unpolled is the longest time without a poll under way, of those that began since a poll, until now.
+func (s *stack) unpolled(t *testing.T, from int64) time.Duration {
+	t.Helper()
+	polls := askAt[[]simulator.PollRecord](t, s, fmt.Sprintf("/report/polls?from=%d", from))
+	slices.SortFunc(polls, func(a, b simulator.PollRecord) int { return a.Start.Compare(b.Start) })
+	var worst time.Duration
+	var covered time.Time
+	for _, p := range polls {
+		if gap := p.Start.Sub(covered); !covered.IsZero() {
+			worst = max(worst, gap)
+		}
+		if p.End.IsZero() { // it waits still
+			return worst
+		}
+		if p.End.After(covered) {
+			covered = p.End
+		}
+	}
+	return max(worst, time.Since(covered))
+}
+
+// scale sets how many replicas run.
+func (s *stack) scale(t *testing.T, n int) {
+	t.Helper()
+	s.carryOut(t, "up", "--detach", "--no-recreate", "--scale", "bot="+strconv.Itoa(n), "bot")
+}
+
+// TestScalingIn takes replicas away that are more than REPLICAS: those that stay need no larger quorum any more, and
+// Telegram is polled throughout.
+func TestScalingIn(t *testing.T) {
+	for _, c := range []struct{ from, most, to int }{{3, 6, 3}, {3, 5, 3}, {7, 7, 3}} {
+		t.Run(fmt.Sprintf("%d-%d-%d", c.from, c.most, c.to), func(t *testing.T) {
+			s := newStack(t, "habote2e-scale")
+			s.scale(t, c.from)
+			var gaps, stops figures
+			for n := range *repetitions {
+				s.scale(t, c.most)
+				primary, _ := s.settled(t, c.most)
+				if last := s.replicas(t)[c.most-1]; n%2 == 0 && last != primary { // Compose stops the last ones
+					docker(t, "exec", primary.container, "/habot", "switchover", last.name)
+					primary, _ = s.settled(t, c.most)
+				}
+				s.setRate(t, 0) // polls that wait: what is measured is then a real gap
+				eventually(t, 30*time.Second, func() error {
+					for _, r := range s.replicas(t) {
+						if v, err := view(t, r); err != nil || v.Expected != c.most {
+							return fmt.Errorf("%s counts %d replicas: %w", r.name, v.Expected, err)
+						}
+					}
+					if n := s.report(t).Unanswered; n > 0 {
+						return fmt.Errorf("%d are not answered", n)
+					}
+					return nil
+				})
+				before := s.report(t)
+				began := time.Now()
+				s.scale(t, c.to)
+				stops = append(stops, time.Since(began))
+				time.Sleep(5 * time.Second)
+				gaps = append(gaps, s.unpolled(t, before.Polls))
+				if next, _ := s.settled(t, c.to); next != primary {
+					t.Logf("the primary, %s, was stopped with the others, and %s took over", primary.name, next.name)
+				}
+				for _, r := range s.replicas(t) {
+					if v, err := view(t, r); err != nil || v.Expected != c.to {
+						t.Errorf("%s counts %d replicas, %v", r.name, v.Expected, err)
+					}
+				}
+				s.setRate(t, load)
+				time.Sleep(2 * time.Second)
+				if after := s.answered(t, 30*time.Second, load); after.AnsweredTwice != before.AnsweredTwice {
+					t.Errorf("%d updates were answered twice", after.AnsweredTwice-before.AnsweredTwice)
+				}
+			}
+			gaps.tell(t, t.Name()+", Telegram unpolled", 50*time.Millisecond, 50*time.Millisecond)
+			stops.tell(t, t.Name()+", the command", 5*time.Second, 5*time.Second)
+		})
+	}
+}
+
+// slowly has Telegram take messages at once and answer late.
+func (s *stack) slowly(t *testing.T, late time.Duration) {
+	t.Helper()
+	s.control(t, simulator.Control{ClearFaults: true, Faults: []simulator.Fault{{
+		Kind: simulator.FaultTakenLate, Methods: []string{"sendMessage"}, Seconds: 600, LatencySeconds: late.Seconds(),
+	}}})
+}
+
+// TestAllStoppedAtOnce stops all replicas at once while answers are under way, and starts them again: nothing is answered
+// twice.
+func TestAllStoppedAtOnce(t *testing.T) {
+	t.Run("one message", func(t *testing.T) {
+		s := newStack(t, "habote2e-stop", "SIMULATOR_CHATS=50")
+		for range *repetitions {
+			s.settled(t, size)
+			s.answered(t, 30*time.Second, 0)
+			s.slowly(t, time.Second)
+			before := s.report(t)
+			s.control(t, simulator.Control{Messages: []simulator.Message{{Chat: simulator.FirstChat, Text: "once"}}})
+			eventually(t, 5*time.Second, func() error { // taken, and not answered yet
+				if r := s.report(t); r.Answered == before.Answered {
+					return fmt.Errorf("%d answered", r.Answered-before.Answered)
+				}
+				return nil
+			})
+			time.Sleep(300 * time.Millisecond)
+			var ids []string
+			for _, r := range s.replicas(t) {
+				ids = append(ids, r.container)
+			}
+			began := time.Now()
+			docker(t, append([]string{"kill", "--signal", "TERM"}, ids...)...)
+			eventually(t, 12*time.Second, func() error {
+				if n := len(s.replicas(t)); n > 0 {
+					return fmt.Errorf("%d still run", n)
+				}
+				return nil
+			})
+			t.Logf("all had stopped after %v", time.Since(began))
+			docker(t, append([]string{"start"}, ids...)...)
+			s.settled(t, size)
+			time.Sleep(2 * time.Second)
+			if after := s.answered(t, 30*time.Second, 0); after.AnsweredTwice != before.AnsweredTwice {
+				t.Errorf("%d updates were answered twice", after.AnsweredTwice-before.AnsweredTwice)
+			}
+		}
+	})
+	for _, c := range []struct {
+		name string
+		do   func(t *testing.T, s *stack)
+	}{
+		{"docker compose restart", func(t *testing.T, s *stack) { s.carryOut(t, "restart", "bot") }},
+		{"a changed variable", func(t *testing.T, s *stack) {
+			level := "LOG_LEVEL=debug"
+			if slices.Contains(s.env, level) {
+				s.env = slices.DeleteFunc(s.env, func(v string) bool { return v == level })
+			} else {
+				s.env = append(s.env, level)
+			}
+			s.carryOut(t, "up", "--detach", "--no-deps", "bot")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStack(t, "habote2e-stop", "SIMULATOR_CHATS=50")
+			var took, gaps figures
+			for range *repetitions {
+				s.settled(t, size)
+				s.slowly(t, 500*time.Millisecond)
+				s.setRate(t, 20)
+				time.Sleep(5 * time.Second)
+				before := s.report(t)
+				began := time.Now()
+				c.do(t, s)
+				took = append(took, time.Since(began))
+				s.settled(t, size)
+				time.Sleep(2 * time.Second)
+				after := s.answered(t, 60*time.Second, 20)
+				if n := after.AnsweredTwice - before.AnsweredTwice; n != 0 {
+					t.Errorf("%d updates were answered twice", n)
+				}
+				gaps = append(gaps, s.unpolled(t, before.Polls))
+			}
+			took.tell(t, c.name, 15*time.Second, 15*time.Second)
+			gaps.tell(t, c.name+", Telegram unpolled", 15*time.Second, 15*time.Second)
+		})
+	}
+}

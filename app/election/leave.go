@@ -1,0 +1,217 @@
+package election
+
+// A replica that shuts down in order leaves: it goes on granting until no claimant counts its grant, and then sends that it has
+// departed. The replicas that receive this count it out. SAFETY.md, "Leaving", says why that is safe.
+
+// leave is the state of a replica that shuts down.
+type leave struct {
+	begun bool
+	// urgent: a part of the process has failed; it waits for a successor and for nothing else.
+	urgent bool
+	// by is when it leaves in any case, leftAt how long it waits for a successor's claim at most.
+	by, leftAt Instant
+	// askAt is when to ask the holder of its promise to give it back, asked how often it was asked.
+	askAt Instant
+	asked int
+	// holderHeard is when the holder of its promise last answered, or got it: one that does not know the question
+	// never will.
+	holderHeard Instant
+	// left: it has left, and grants nothing any more.
+	left bool
+}
+
+// beginLeave has the replica shut down: a primary hands over first. One that stands by goes on granting as long as a
+// primary counts its grant, for without it the primary might lose its quorum.
+func (m *Machine) beginLeave(why Reason) {
+	if m.leave.begun {
+		return
+	}
+	m.leave = leave{begun: true, urgent: why == ReasonPartFailed, by: m.now.Add(m.cfg.LeaveWithin)}
+	switch m.role {
+	case Candidate:
+		m.withdraw(ElectionAbandoned)
+	case Primary:
+		m.resign(why, "", true)
+	default:
+		m.becomeLeaving()
+	}
+}
+
+func (m *Machine) becomeLeaving() {
+	was := m.role
+	m.role = Leaving
+	m.leave.heldBy(m.now, m.cfg)
+	if was == Primary {
+		m.leave.leftAt = m.now.Add(m.cfg.successorWait())
+	}
+	m.leave.askAt = m.now // at once: it says too that this replica is no successor
+}
+
+// heldBy notes that another claim has the replica's promise from now on: nothing else is waited for, and its
+// claimant is asked to give the promise back.
+func (l *leave) heldBy(now Instant, cfg Config) {
+	l.leftAt, l.holderHeard = now, now
+	l.asked, l.askAt = 0, now.Add(cfg.Retry())
+	if l.urgent {
+		l.by = now
+	}
+}
+
+// awaitSuccessor has a replica that leaves stay for a claim that may need its grant.
+func (l *leave) awaitSuccessor(now Instant, cfg Config) {
+	l.leftAt = max(l.leftAt, min(l.by, now.Add(cfg.successorWait())))
+}
+
+// bound tells whether a promise to another's claim stands.
+func (m *Machine) bound() bool { return m.now < m.promise.until }
+
+// forsaken is when a holder of the promise that answers no question counts as one that never will: it runs an older
+// version. One that is gone is waited for until the promise has run out, which is no later.
+func (m *Machine) forsaken() Instant { return m.leave.holderHeard.Add(m.cfg.Lease) }
+
+// leaveDue is when a leaving replica has something to do.
+func (m *Machine) leaveDue() Instant {
+	if !m.bound() {
+		return m.leave.leftAt
+	}
+	return min(m.promise.until, m.leave.by, m.forsaken(), m.leave.askAt)
+}
+
+// advanceLeaving leaves as soon as nobody counts this replica's grant any more, and says so: those that stay need
+// not count the replica. One that cannot wait so long leaves like one that crashed.
+func (m *Machine) advanceLeaving() {
+	switch {
+	case !m.bound() && (m.now >= m.leave.leftAt || !m.anybodyStays()):
+		m.leave.left = true
+		if m.now >= m.joinedAt { // until then a promise of its host's earlier process may be counted
+			m.emit(SendLeave{LeaveRequest{From: m.status(), Departed: true}})
+		}
+		m.emit(Left{})
+	case !m.bound():
+	case m.now >= min(m.leave.by, m.forsaken()):
+		m.leave.left = true
+		m.emit(Left{})
+	case m.now >= m.leave.askAt:
+		m.leave.askAt = m.now.Add(min(m.cfg.Retry()/4<<min(m.leave.asked, 8), m.cfg.pollInterval()))
+		m.leave.asked++
+		m.emit(SendLeave{LeaveRequest{From: m.status()}})
+	}
+}
+
+// hasDeparted tells whether a replica has left in order.
+func (m *Machine) hasDeparted(id ReplicaID) bool {
+	_, gone := m.departed[id]
+	return gone
+}
+
+// hasEnded tells whether a claim was withdrawn or released, or its replica has left in order or died.
+func (m *Machine) hasEnded(c Claim) bool {
+	return m.promise.hasEnded(c) || m.hasDeparted(c.Replica) || m.hasDied(c.Replica)
+}
+
+// stays tells whether nothing is known of a replica's leaving, or its death.
+func (m *Machine) stays(id ReplicaID) bool {
+	p, known := m.peers[id]
+	return !m.hasDeparted(id) && !m.hasDied(id) && (!known || p.status.Role != Leaving)
+}
+
+// anybodyStays tells whether another replica is known that does not leave.
+func (m *Machine) anybodyStays() bool {
+	for id, p := range m.peers {
+		if p.status.Role != Leaving && !m.hasDied(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// onLeave takes in that another replica leaves, or has left.
+func (m *Machine) onLeave(req LeaveRequest) LeaveAnswer {
+	a := LeaveAnswer{Claim: m.own}
+	id := req.From.Replica
+	switch {
+	case id == m.cfg.Self || m.mismatched(req.From) || m.hasDeparted(id) || m.hasDied(id) && !req.Departed:
+	case req.Departed:
+		m.observe(req.From)
+		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER: it may have been the last to know
+		m.countOut(id)
+	default:
+		m.observe(req.From)
+		a.Dismissed = m.dismiss(id)
+	}
+	a.From = m.status()
+	return a
+}
+
+// dismiss gives a replica that leaves its promise back, if a quorum supports this primary well without it.
+func (m *Machine) dismiss(id ReplicaID) bool {
+	if m.role != Primary || m.hard {
+		return false
+	}
+	if m.dismissed[id] {
+		return true
+	}
+	if end, ok := m.supportedWithout(id); !ok || end.Sub(m.now) < m.cfg.Lease/2 {
+		return false
+	}
+	delete(m.acks, id)
+	m.dismissed[id] = true
+	m.extend()
+	return true
+}
+
+// onLeaveAnswer takes in what a claimant says to this replica's leaving.
+func (m *Machine) onLeaveAnswer(a LeaveAnswer, sentAt Instant) {
+	m.hear(a.From, heardIn{answer: true, sentAt: sentAt})
+	if m.role != Leaving || a.Claim.IsZero() || a.Claim != m.promise.held || a.Claim.Replica != a.From.Replica {
+		return
+	}
+	m.leave.holderHeard = m.now
+	if a.Dismissed {
+		m.promise.until = min(m.promise.until, m.now)
+	}
+}
+
+// countOut takes in that a replica has left in order. It said so only when nobody counted its grant any more, and it
+// grants nothing more: one replica less may hold a promise. Its own claims are over.
+func (m *Machine) countOut(id ReplicaID) {
+	gone := m.peers[id]
+	if len(m.departed) >= endedLength {
+		m.forgetDeparted()
+	}
+	m.departed[id] = m.now
+	delete(m.peers, id)
+	delete(m.acks, id)
+	delete(m.refused, id)
+	m.emit(Departed{Name: gone.status.Name, Replica: id})
+	if m.promise.held.Replica == id {
+		m.promise.end(m.promise.held, true)
+	}
+	if c := m.last.claim; c.Replica == id && !m.last.over {
+		m.last.sign, m.last.until, m.last.over, m.last.reason = m.now, m.now, true, ReasonShutdown
+		if m.role == Standby {
+			m.look()
+		}
+	}
+	others := 0
+	for _, p := range m.peers {
+		if p.joined {
+			others++
+		}
+	}
+	// Those that are silent are waited for: they still count.
+	if gone.joined && 1+others < m.size {
+		m.resize(m.size - 1)
+	}
+	m.count()
+}
+
+func (m *Machine) forgetDeparted() {
+	var oldest ReplicaID
+	for id, at := range m.departed {
+		if o, ok := m.departed[oldest]; !ok || at < o || at == o && id < oldest {
+			oldest = id
+		}
+	}
+	delete(m.departed, oldest)
+}
