@@ -6,6 +6,7 @@ go 1.26.0
 require (
 	github.com/caarlos0/env/v10 v10.0.0
 	github.com/gin-gonic/gin v1.12.0
+	github.com/lmittmann/tint v1.2.1
 	github.com/mymmrac/telego v1.6.0
 	github.com/prometheus/client_golang v1.25.0
 	golang.org/x/net v0.62.0

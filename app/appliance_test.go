@@ -109,6 +109,31 @@ func TestOneServiceBuildsTheImageOfBoth(t *testing.T) {
 	}
 }
 
+// A stack reads the first document of the file and refuses some keys in it; Compose reads both. So Compose asks no registry
+// for what is built here, and hands on names of .env that are misspelt.
+func TestWhatAStackRefusesStandsInASecondDocument(t *testing.T) {
+	t.Parallel()
+	documents := strings.Split(read(t, "docker-compose.yml"), "\n---\n")
+	if len(documents) != 2 {
+		t.Fatalf("%d documents", len(documents))
+	}
+	for _, key := range []string{"pull_policy:", "env_file:", "!reset"} {
+		if strings.Contains(documents[0], key) {
+			t.Errorf("a stack refuses the file for its %s", key)
+		}
+	}
+	if n := strings.Count(documents[1], "pull_policy: never\n"); n != strings.Count(documents[0], "image: habot:") {
+		t.Errorf("%d services never ask a registry", n)
+	}
+	bot, telegram, _ := strings.Cut(documents[1], "\n  telegram:\n")
+	if !strings.Contains(bot, "env_file: [{path: .env, required: false}]\n") {
+		t.Error("replicas are not given .env")
+	}
+	if strings.Contains(telegram, "env_file") {
+		t.Error("the simulator is given .env, and the token with it")
+	}
+}
+
 // What must stay off a repository and out of an image's layers.
 func TestSecretsAreIgnored(t *testing.T) {
 	t.Parallel()

@@ -121,7 +121,7 @@ func TestEveryLineOfAReplicaCarriesItsName(t *testing.T) {
 			t.Errorf("a line without its replica: %s", line)
 		}
 	}
-	if !strings.Contains(errs.String(), "QUORUM=1 is below a majority") || !strings.Contains(errs.String(), "msg=exiting") {
+	if !strings.Contains(errs.String(), "QUORUM=1 is below a majority") || !strings.Contains(errs.String(), " ERROR exiting ") {
 		t.Errorf("logged\n%s", &errs)
 	}
 }

@@ -398,7 +398,7 @@ func TestTheOperatorKeyFollowsFromTheClusterSecretAlone(t *testing.T) {
 // A mistyped name must not give the demo to somebody who has a bot.
 func TestAMistypedTokenIsNoDemo(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"BOT_TOEKN", "BOT_TOKEN_FLIE", "TELEGRAM_BOT_TOKEN", "bot_token", "BOTTOKEN"} {
+	for _, name := range []string{"BOT_TOEKN", "BOT_TOKEN_FLIE", "TELEGRAM_BOT_TOKEN", "bot_token", "BOTTOKEN", "TELEGRAM_TOKEN", "MY_TOKEN"} {
 		p := problems(t, nil, name+"="+token)
 		if len(p) != 1 || !isAbout(p[0], "BOT_TOKEN") || !strings.Contains(p[0], "it is not set, but "+name+" is") || strings.Contains(p[0], token[10:]) {
 			t.Errorf("%s: %q", name, p)
@@ -443,7 +443,10 @@ func TestWarnings(t *testing.T) {
 		{[]string{"HABOT_LEASE=2s"}, []string{"HABOT_LEASE is not known and has no effect; did you mean LEASE?"}},
 		{[]string{"HABOT_MODE=x"}, []string{"did you mean MODE?"}},
 		{[]string{"TELEGRAM_BOT_TOKEN=" + token, "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},
-		{[]string{"TELEGRAM_TOKEN=" + token}, nil},
+		{[]string{"TELEGRAM_TOKEN=x"}, nil},
+		{[]string{"TELEGRAM_TOKEN=" + token, "BOT_TOKEN=" + token}, nil},
+		{[]string{"LEESE=2s"}, []string{"did you mean LEASE?"}},
+		{[]string{"QUROUM=2"}, []string{"did you mean QUORUM?"}},
 		{[]string{"API_URL=http://x"}, []string{"did you mean TELEGRAM_API_URL?"}},
 		{[]string{"REPLICA=3"}, []string{"did you mean REPLICAS?"}},
 		{[]string{"bot_token=" + token, "BOT_TOKEN=" + token}, []string{"did you mean BOT_TOKEN?"}},

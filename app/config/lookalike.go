@@ -9,14 +9,18 @@ import (
 )
 
 // lookalikes warns of variables that are none of ours but look as if they were meant to be. A mistyped token is refused where
-// the demo would run instead of somebody's bot.
+// the demo would run instead of somebody's bot; so is a token under any other name.
 func (c *checker) lookalikes(set map[string]string, demo bool) error {
 	known, err := Variables()
 	if err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(set)) {
-		switch nearest := meant(name, known); {
+		nearest := meant(name, known)
+		if demo && !isKnown(name, known) && variableShape.MatchString(name) && set[name] != DemoToken && tokenShape.MatchString(set[name]) {
+			nearest = "BOT_TOKEN"
+		}
+		switch {
 		case nearest == "":
 		case demo && (nearest == "BOT_TOKEN" || nearest == "BOT_TOKEN_FILE"):
 			c.secretProblem("BOT_TOKEN", fmt.Sprintf("it is not set, but %s is, which has no effect; rename it to %s, or unset it to run the demo", name, nearest))
@@ -32,7 +36,7 @@ var variableShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // meant is the variable of ours that a name was probably meant to be; empty if it is one, or is not like one.
 func meant(name string, known []Variable) string {
-	if slices.ContainsFunc(known, func(v Variable) bool { return v.Name == name }) || !variableShape.MatchString(name) {
+	if isKnown(name, known) || !variableShape.MatchString(name) {
 		return ""
 	}
 	plain := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
@@ -43,11 +47,15 @@ func meant(name string, known []Variable) string {
 	for _, v := range known {
 		d := distance(plain, strings.TrimPrefix(v.Name, "TELEGRAM_"))
 		// Short names have many innocent neighbours: NODE is not MODE.
-		if d < best && (d == 0 || len(v.Name) >= 5*d+3) {
+		if d < best && (d == 0 || len(v.Name) >= 8*d-3) {
 			best, nearest = d, v.Name
 		}
 	}
 	return nearest
+}
+
+func isKnown(name string, known []Variable) bool {
+	return slices.ContainsFunc(known, func(v Variable) bool { return v.Name == name })
 }
 
 // distance is how many letters to insert, drop, replace or swap with their neighbour make b of a

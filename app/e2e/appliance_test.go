@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +43,86 @@ func replace(t *testing.T, file, text string) {
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// The first minute: "docker compose up" where nothing is built yet.
+func TestUpBuildsOnceAndAsksNoRegistry(t *testing.T) {
+	const image = "habot:e2e-first"
+	s := plannedStack(t, "habote2e-first", "E2E_IMAGE="+image)
+	t.Cleanup(func() {
+		s.down()
+		_ = exec.CommandContext(context.Background(), "docker", "rmi", image).Run()
+	})
+	_ = exec.CommandContext(t.Context(), "docker", "rmi", "--force", image).Run() // of a run that was ended
+	out, err := s.compose(t.Context(), "up", "--detach", "telegram", "bot")
+	if err != nil {
+		t.Fatalf("docker compose up: %v\n%s", err, out)
+	}
+	if n := strings.Count(out, "Image "+image+" Built"); n != 1 {
+		t.Errorf("it is built %d times", n)
+	}
+	if found := regexp.MustCompile(`(?i).*(pull|warn|denied|error|not found).*`).FindAllString(out, -1); found != nil {
+		t.Errorf("a newcomer reads:\n%s", strings.Join(found, "\n"))
+	}
+}
+
+// A misspelt BOT_TOKEN must not run the demo: Compose hands replicas all of .env.
+func TestAMisspeltTokenInEnvIsRefused(t *testing.T) {
+	s := plannedStack(t, "habote2e-misspelt")
+	project := t.TempDir()
+	replace(t, filepath.Join(project, ".env"), "BOT_TOEKN="+otherToken+"\n")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a demo goes on
+	defer cancel()
+	t.Cleanup(func() { _, _ = s.compose(context.Background(), "down", "--remove-orphans") })
+	out, err := s.compose(ctx, "--project-directory", project, "run", "--rm", "--no-TTY", "--no-deps", "bot")
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(out, "BOT_TOEKN is, which has no effect; rename it to BOT_TOKEN") {
+		t.Errorf("a replica ends with %v and says:\n%s", err, out)
+	}
+	if strings.Contains(out, otherToken) {
+		t.Error("the token is shown")
+	}
+}
+
+// DEPLOY.md: Prometheus is another user, which can read nothing of a clone that was made under umask 077.
+func TestACloneThatOthersCannotReadIsMended(t *testing.T) {
+	s := plannedStack(t, "habote2e-umask")
+	project := t.TempDir()
+	clone := exec.CommandContext(t.Context(), "sh", "-c", `umask 077 && cp -R --no-preserve=mode prometheus grafana "$1"`, "sh", project)
+	clone.Dir = root()
+	if out, err := clone.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	s.carryOut(t, "--project-directory", project, "up", "--detach", "prometheus")
+	eventually(t, 30*time.Second, func() error {
+		if out, _ := s.compose(t.Context(), "logs", "prometheus"); !strings.Contains(out, "permission denied") {
+			return fmt.Errorf("it reads its files all the same, or does not say that it cannot:\n%s", out)
+		}
+		return nil
+	})
+	raw, err := os.ReadFile(filepath.Join(root(), "app", "DEPLOY.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := regexp.MustCompile(`(?m)^    (chmod .*)$`).FindSubmatch(raw)
+	if command == nil {
+		t.Fatal("DEPLOY.md has no such command")
+	}
+	mend := exec.CommandContext(t.Context(), "sh", "-c", string(command[1]))
+	mend.Dir = project
+	if out, err := mend.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", command[1], err, out)
+	}
+	eventually(t, 60*time.Second, func() error {
+		answer, err := http.Get("http://" + s.address(t, "prometheus") + ":9090/-/ready")
+		if err != nil {
+			return err
+		}
+		if err := answer.Body.Close(); err != nil || answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("it answers %s (%v)", answer.Status, err)
+		}
+		return nil
+	})
 }
 
 // With a token the simulator has nothing to do: one that ended would fail the command, and one that went on

@@ -2,14 +2,22 @@
 // and when whoever reads them stalls, lines are dropped and counted rather than the election, or the
 // fail-stop, held up. LOG.md lists what is logged, and its keys.
 //
-// It may import the standard library and golang.org/x/time/rate.
+// It may import the standard library, golang.org/x/time/rate, and github.com/lmittmann/tint for lines that people read.
 package logging
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
+
+	"github.com/lmittmann/tint"
 )
 
 // queueLength bounds the lines that wait to be written.
@@ -81,11 +89,28 @@ func (q *Queue) write(w io.Writer, line []byte) {
 	}
 }
 
-// New returns a logger that writes to w: text for people, JSON for machines.
+// New returns a logger that writes to w: text for people, JSON for programs.
 func New(w io.Writer, level slog.Level, json bool) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: level}
 	if json {
-		return slog.New(slog.NewJSONHandler(w, opts))
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, NoColor: true, TimeFormat: "2006-01-02T15:04:05.000Z07:00", ReplaceAttr: readable}))
+}
+
+// readable makes of an attribute what people read: nothing if it is empty, 0 or false.
+func readable(groups []string, a slog.Attr) slog.Attr {
+	v := a.Value.Any()
+	switch {
+	case len(groups) == 0 && a.Key == slog.LevelKey:
+		return slog.String(a.Key, fmt.Sprintf("%-5s", v))
+	case len(groups) == 0 && a.Key == slog.MessageKey:
+		if strings.ContainsFunc(a.Value.String(), unicode.IsControl) {
+			return slog.String(a.Key, strconv.Quote(a.Value.String()))
+		}
+	case v == nil, reflect.ValueOf(v).IsZero(), a.Key == "timestamp_ns":
+		return slog.Attr{}
+	case a.Value.Kind() == slog.KindFloat64:
+		return slog.Float64(a.Key, math.Round(a.Value.Float64()*1000)/1000)
+	}
+	return a
 }

@@ -3,9 +3,10 @@ package logging
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -87,13 +88,42 @@ func TestLinesKeepTheirOrderAndFlushWaitsForThem(t *testing.T) {
 	}
 }
 
-func TestTextForPeopleJSONForMachines(t *testing.T) {
+// A person reads when, how bad, what, and what is known about it: not what is empty, and no figure of a dozen digits that
+// only programs compare.
+func TestTextForPeopleJSONForPrograms(t *testing.T) {
 	t.Parallel()
-	for json, want := range map[bool]string{false: "msg=hello", true: `"msg":"hello"`} {
+	type reason string
+	attrs := []any{"replica", "r1", "reason", reason("crash"), "previous", "", "was", reason(""), "omitted", 0, "self", false, "drain", true,
+		"nobody_for_seconds", 0.56390867, "away_seconds", 0.0, "timestamp_ns", int64(1795639491830609714), "instances", []string{"a", "b"},
+		"detail", "two words\nand a line\x1b[31m", "error", errors.New("it failed"), "failures", 3}
+	for json, want := range map[bool]string{
+		false: `INFO  primary changed replica=r1 reason=crash drain=true nobody_for_seconds=0.564 instances="[a b]"` +
+			` detail="two words\nand a line" error="it failed" failures=3` + "\n",
+		true: `"level":"INFO","msg":"primary changed","replica":"r1","reason":"crash","previous":"","was":"","omitted":0,"self":false,"drain":true,` +
+			`"nobody_for_seconds":0.56390867,"away_seconds":0,"timestamp_ns":1795639491830609714,"instances":["a","b"],` +
+			`"detail":"two words\nand a line\u001b[31m","error":"it failed","failures":3}` + "\n",
+	} {
 		var b bytes.Buffer
-		New(io.Writer(&b), slog.LevelInfo, json).Info("hello")
-		if !strings.Contains(b.String(), want) {
-			t.Errorf("wrote %q", b.String())
+		New(&b, slog.LevelInfo, json).With(attrs[:2]...).Info("primary changed", attrs[2:]...)
+		head := regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(Z|[+-]\d\d:\d\d) `)
+		if json {
+			head = regexp.MustCompile(`^{"time":"[^"]+",`)
 		}
+		got := b.String()
+		if !head.MatchString(got) || head.ReplaceAllString(got, "") != want {
+			t.Errorf("wrote %q, want %q", got, want)
+		}
+	}
+}
+
+// What a line is made of may come from elsewhere: it stays one line.
+func TestOneLineStaysOneLine(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	log := New(&b, slog.LevelDebug, false)
+	log.Debug("first\nsecond")
+	log.Error("as it is: \"quoted\", ü")
+	if got := b.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, ` DEBUG "first\nsecond"`+"\n") || !strings.Contains(got, ` ERROR as it is: "quoted", ü`+"\n") {
+		t.Errorf("wrote %q", got)
 	}
 }

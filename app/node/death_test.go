@@ -17,9 +17,9 @@ func TestWitnessedDeathOfThePrimary(t *testing.T) {
 		lines := &journal{}
 		c, p := three(t, into(lines))
 		time.Sleep(5 * lease)
-		c.sever(p, true) // its release reaches nobody
+		c.sever(p, true) // what it sends from now on reaches nobody
 		p.leave(nil)
-		<-p.exited
+		c.await(lease/4, "the end of its work", func() bool { return c.primary() == nil })
 		others := c.others(p)
 		for i, m := range others {
 			m.node.ProcessDied(p.cfg.Election.Self, []election.ReplicaID{others[1-i].cfg.Election.Self})

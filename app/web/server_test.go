@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -186,7 +187,11 @@ func TestClusterAndHistoryShowAllThatIsKnown(t *testing.T) {
 	var status Status
 	code, body := get(s, "/cluster")
 	want := Status{View: v, Verdict: diagnosis.Of(diagnosis.Facts{View: v})}
-	if err := json.Unmarshal([]byte(body), &status); err != nil || code != 200 || !reflect.DeepEqual(status, want) {
+	err := json.Unmarshal([]byte(body), &status)
+	if time.Since(status.At) > time.Minute {
+		t.Errorf("/cluster was answered at %v", status.At)
+	}
+	if status.At = want.At; err != nil || code != 200 || !reflect.DeepEqual(status, want) {
 		t.Errorf("/cluster: %d %v %s", code, err, body)
 	}
 	if !strings.Contains(body, `"text": "the bot answers: habot-bot-1 is primary"`) {
@@ -208,6 +213,11 @@ func TestIndexShowsTheStatusAndTheAddresses(t *testing.T) {
 	var status strings.Builder
 	WriteStatus(&status, Status{View: v, Verdict: diagnosis.Of(diagnosis.Facts{View: v})})
 	code, body := get(NewServer(configure(viewing(v))), "/")
+	ago := regexp.MustCompile(`, [0-9.]+ \w+ ago, replacing`)
+	if !ago.MatchString(body) {
+		t.Errorf("/ does not tell how long ago the last change was: %s", body)
+	}
+	body = ago.ReplaceAllString(body, ", replacing")
 	expect(t, "/", code, body, 200, status.String()+"\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")
 }
 

@@ -20,11 +20,17 @@ type Status struct {
 	Demo bool `json:"demo"`
 	// LastPoll is how long ago Telegram answered a poll of this replica; 0 if it has not.
 	LastPoll time.Duration `json:"last_poll_ns,omitempty"`
+	// At is when the replica answered, by its wall clock.
+	At time.Time `json:"at"`
 }
 
 // WriteStatus writes a status for people: the verdict, a line per replica, the last change, what is wrong.
 func WriteStatus(w io.Writer, s Status) {
-	fmt.Fprintf(w, "%s\n\n", s.Verdict.Text)
+	demo := ""
+	if s.Demo {
+		demo = " (demo: BOT_TOKEN is not set, Telegram is simulated)"
+	}
+	fmt.Fprintf(w, "%s%s\n\n", s.Verdict.Text, demo)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "REPLICA\tROLE\tTELEGRAM\tPRIMARY SINCE\tVERSION")
 	for _, p := range diagnosis.Replicas(s.View) {
@@ -38,14 +44,14 @@ func WriteStatus(w io.Writer, s Status) {
 		if p.Reachable && p.Status.Role == election.Primary {
 			since = diagnosis.Clock(s.Since(p.Status.Primary))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Status.Name, role, telegram, since, p.Status.Version)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Status.Name, role, telegram, cmp.Or(since, "-"), p.Status.Version)
 	}
 	_ = t.Flush() // w's errors are its owner's to notice
 
-	fmt.Fprintf(w, "\n%s\n", strings.Join(s.facts(), "; "))
+	fmt.Fprintf(w, "\nas %s sees it: %s\n", s.Self.Name, strings.Join(s.facts(), "; "))
 	if n := len(s.History); n > 0 {
 		c := s.History[n-1]
-		fmt.Fprintf(w, "last change: %s. Reason: %s. Downtime: %s\n", change(c), diagnosis.Cause(c), diagnosis.Downtime(c))
+		fmt.Fprintf(w, "last change: %s. Reason: %s. Downtime: %s\n", s.change(c), diagnosis.Cause(c), diagnosis.Downtime(c))
 	}
 	for _, p := range s.Verdict.Problems {
 		fmt.Fprintf(w, "problem: %s\n", p)
@@ -56,13 +62,13 @@ func WriteStatus(w io.Writer, s Status) {
 func (s Status) facts() []string {
 	all := []string{diagnosis.Count(s.View)}
 	if s.Mode == "bot-only" {
-		all = []string{"mode bot-only: no election"}
+		all = []string{"mode bot-only, no election"}
 	} else {
 		all = append(all, "lease "+s.Self.Lease.String())
 	}
 	telegram := "real Telegram"
 	if s.Demo {
-		telegram = "demo: simulated Telegram"
+		telegram = "simulated Telegram"
 	}
 	all = append(all, telegram)
 	switch {
@@ -89,12 +95,15 @@ func (s Status) lifelines() string {
 	return strings.Join(names, ", ")
 }
 
-func change(c election.Change) string {
-	s := fmt.Sprintf("%s became primary at %s", c.Name, diagnosis.Clock(c.Since()))
-	if c.Previous != "" {
-		s += ", replacing " + c.Previous
+func (s Status) change(c election.Change) string {
+	text := fmt.Sprintf("%s became primary at %s", c.Name, diagnosis.Clock(c.Since()))
+	if !s.At.IsZero() {
+		text += ", " + diagnosis.Span(s.At.Sub(c.Since())) + " ago"
 	}
-	return s
+	if c.Previous != "" {
+		text += ", replacing " + c.Previous
+	}
+	return text
 }
 
 // WriteHistory writes changes of primary for people, the oldest first.
@@ -104,7 +113,7 @@ func WriteHistory(w io.Writer, changes []election.Change) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "PRIMARY SINCE\tPRIMARY\tREPLACING\tDOWNTIME\tREASON")
+	fmt.Fprintln(t, "TIME\tNEW PRIMARY\tPREVIOUS\tDOWNTIME\tREASON")
 	for _, c := range changes {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", diagnosis.Clock(c.Since()), c.Name, cmp.Or(c.Previous, "-"), diagnosis.Downtime(c), diagnosis.Cause(c))
 	}

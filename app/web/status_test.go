@@ -41,33 +41,35 @@ the bot answers: habot-bot-1 is primary
 
 REPLICA      ROLE           TELEGRAM       PRIMARY SINCE            VERSION
 habot-bot-1  primary        reachable      2026-01-02 03:09:00 UTC  1.0.0
-habot-bot-2  not reachable  unknown                                 0.9.0
-habot-bot-3  standby        reachable                               1.0.0
-habot-bot-4  standby        not reachable                           1.0.0
+habot-bot-2  not reachable  unknown        -                        0.9.0
+habot-bot-3  standby        reachable      -                        1.0.0
+habot-bot-4  standby        not reachable  -                        1.0.0
 
-3 of 4 replicas reachable, 3 needed; lease 1s; real Telegram
+as habot-bot-3 sees it: 3 of 4 replicas reachable, 3 needed; lease 1s; real Telegram
 last change: habot-bot-1 became primary at 2026-01-02 03:09:00 UTC, replacing habot-bot-2. Reason: habot-bot-2 stopped responding (crash, freeze or partition). Downtime: 1.23 s
 problem: habot-bot-2 is not reachable, last contact 12 s ago
 problem: habot-bot-4 does not reach Telegram: Telegram does not answer
 problem: the next failure stops the bot: 3 of 4 replicas reachable, 3 needed
 `},
 		{"nothing known", judged(alone, func(s *Status) { s.Demo, s.LastPoll = true, time.Second }), `
-no primary: 1 of 3 replicas reachable, 2 needed
+no primary: 1 of 3 replicas reachable, 2 needed (demo: BOT_TOKEN is not set, Telegram is simulated)
 
 REPLICA      ROLE     TELEGRAM   PRIMARY SINCE  VERSION
-habot-bot-1  looking  reachable                 1.0.0
+habot-bot-1  looking  reachable  -              1.0.0
 
-1 of 3 replicas reachable, 2 needed; lease 550ms; demo: simulated Telegram
+as habot-bot-1 sees it: 1 of 3 replicas reachable, 2 needed; lease 550ms; simulated Telegram
 problem: 2 of 3 replicas missing, no contact for a minute or ever
 `},
-		{"the first primary", judged(started, func(s *Status) { s.LastPoll = 430 * time.Millisecond }), `
+		{"the first primary", judged(started, func(s *Status) {
+			s.LastPoll, s.At = 430*time.Millisecond, time.Unix(0, started.Self.Primary.Timestamp).Add(31*time.Second)
+		}), `
 the bot answers: habot-bot-1 is primary
 
 REPLICA      ROLE     TELEGRAM   PRIMARY SINCE            VERSION
 habot-bot-1  primary  reachable  2023-11-14 22:13:20 UTC  1.0.0
 
-mode bot-only: no election; real Telegram; last poll answered 0.43 s ago
-last change: habot-bot-1 became primary at 2023-11-14 22:13:20 UTC. Reason: no previous primary was known (first start, or all replicas restarted). Downtime: unknown
+as habot-bot-1 sees it: mode bot-only, no election; real Telegram; last poll answered 0.43 s ago
+last change: habot-bot-1 became primary at 2023-11-14 22:13:20 UTC, 31 s ago. Reason: no previous primary was known (first start, or all replicas restarted). Downtime: unknown
 `},
 		{"a long error", judged(ill, nil), `
 the primary habot-bot-3 does not reach Telegram: ` + ill.Self.Health.Detail[:160] + `...
@@ -75,7 +77,7 @@ the primary habot-bot-3 does not reach Telegram: ` + ill.Self.Health.Detail[:160
 REPLICA      ROLE     TELEGRAM       PRIMARY SINCE            VERSION
 habot-bot-3  primary  not reachable  2026-01-02 03:09:00 UTC  1.0.0
 
-3 of 4 replicas reachable, 3 needed; lease 1s; real Telegram; no poll answered yet
+as habot-bot-3 sees it: 3 of 4 replicas reachable, 3 needed; lease 1s; real Telegram; no poll answered yet
 problem: habot-bot-3 does not reach Telegram: ` + ill.Self.Health.Detail[:160] + `...
 problem: 3 of 4 replicas missing, no contact for a minute or ever
 problem: the next failure stops the bot: 3 of 4 replicas reachable, 3 needed
@@ -105,7 +107,7 @@ func TestWriteHistory(t *testing.T) {
 		Claim: cluster().History[1].Claim, Name: "habot-bot-3", Previous: "habot-bot-1", Reason: election.ReasonShutdown, Gap: 2 * time.Millisecond,
 	})
 	const want = `
-PRIMARY SINCE            PRIMARY      REPLACING    DOWNTIME  REASON
+TIME                     NEW PRIMARY  PREVIOUS     DOWNTIME  REASON
 2026-01-02 03:04:05 UTC  habot-bot-2  -            unknown   no previous primary was known (first start, or all replicas restarted)
 2026-01-02 03:09:00 UTC  habot-bot-1  habot-bot-2  1.23 s    habot-bot-2 stopped responding (crash, freeze or partition)
 2026-01-02 03:09:00 UTC  habot-bot-3  habot-bot-1  2 ms      habot-bot-1 was shut down

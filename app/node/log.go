@@ -10,32 +10,30 @@ import (
 	"habot/app/logging"
 )
 
-// logged is what the log has been told, so that it is told of changes alone.
+// logged is what the log has already, so that it gets changes alone.
 type logged struct {
-	role    election.Role
-	roles   *logging.Quota
+	roles   roleStory
+	quota   *logging.Quota // of lines about roles
 	roster  roster
 	peersAt election.Instant // when the roster was looked at last
 }
 
-// logRole logs a change of this replica's role. Candidacies are for debugging: without a quorum there is one
-// after the other.
+// logRole logs changes of this replica's role.
 func (n *Node) logRole(now election.Instant) {
-	st := n.machine.Status(now)
-	was := n.logged.role
-	if st.Role == was {
-		return
-	}
-	n.logged.role = st.Role
-	level, omitted, ok := slog.LevelInfo, 0, true
-	if st.Role == election.Candidate && was == election.Looking || st.Role == election.Looking && was == election.Candidate {
-		level = slog.LevelDebug
-	} else {
-		omitted, ok = n.logged.roles.Take(clock(now))
-	}
-	if ok {
-		n.cfg.Logger.Log(context.Background(), level, "role changed", "role", st.Role, "was", was, "primary", st.PrimaryName,
-			"timestamp_ns", st.Primary.Timestamp, "omitted", omitted)
+	n.logRoles(now, n.logged.roles.see(now, n.machine.Status(now)))
+}
+
+func (n *Node) logRoles(now election.Instant, changes []roleChange) {
+	for _, c := range changes {
+		level, omitted, ok := slog.LevelDebug, 0, true
+		if !c.debug {
+			level = slog.LevelInfo
+			omitted, ok = n.logged.quota.Take(clock(now))
+		}
+		if ok {
+			n.cfg.Logger.Log(context.Background(), level, "role changed", "role", c.st.Role, "was", c.was, "primary", c.st.PrimaryName,
+				"timestamp_ns", c.st.Primary.Timestamp, "omitted", omitted)
+		}
 	}
 }
 
@@ -61,67 +59,14 @@ func newQuota() *logging.Quota { return logging.NewQuota(10, 6*time.Second) }
 // clock is an instant as quotas take it.
 func clock(now election.Instant) time.Time { return time.Unix(0, int64(now)) }
 
-// roster keeps, by name, which replicas are there: one that starts again has another id. It is pure.
-type roster map[string]*seenState
-
 // rosterLength bounds the names remembered.
 const rosterLength = 256
-
-type seenState struct {
-	id    election.ReplicaID
-	heard election.Instant
-	there bool
-	lines *logging.Quota
-}
-
-// membershipChange is a replica that was found, or lost.
-type membershipChange struct {
-	name  string
-	id    election.ReplicaID
-	role  election.Role
-	found bool
-	// away is how long it had not been heard; 0 if it never was before.
-	away    time.Duration
-	omitted int
-}
-
-// look returns who came and went since the last look.
-func (r roster) look(now election.Instant, peers []election.Peer) []membershipChange {
-	var all []membershipChange
-	tell := func(p *seenState, st election.Status, away time.Duration) {
-		if omitted, ok := p.lines.Take(clock(now)); ok {
-			all = append(all, membershipChange{st.Name, p.id, st.Role, p.there, away, omitted})
-		}
-	}
-	for _, peer := range peers {
-		st, heard := peer.Status, now.Add(-peer.Age)
-		p := r[st.Name]
-		if p == nil {
-			if len(r) >= rosterLength {
-				clear(r)
-			}
-			p = &seenState{heard: heard, lines: newQuota()}
-			r[st.Name] = p
-		}
-		switch restarted := p.id != st.Replica; {
-		case peer.Reachable && (restarted || !p.there):
-			away := heard.Sub(p.heard)
-			p.id, p.there = st.Replica, true
-			tell(p, st, away)
-		case !peer.Reachable && p.there && !restarted:
-			p.there = false
-			tell(p, st, peer.Age)
-		}
-		if p.id == st.Replica {
-			p.heard = max(p.heard, heard)
-		}
-	}
-	return all
-}
 
 // logChange logs a new primary, and the time without one if that was measured.
 func (n *Node) logChange(c election.Change) {
 	self := c.Claim.Replica == n.cfg.Election.Self
+	now := n.cfg.Clock.Read().Now
+	n.logRoles(now, n.logged.roles.takeHeld())
 	if !c.GapMeasured() {
 		n.cfg.Logger.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason, "timestamp_ns", c.Claim.Timestamp, "self", self)
 		return
