@@ -158,13 +158,10 @@ func TestEveryPackageStandsInTheTableWithWhatItImports(t *testing.T) {
 }
 
 // Words that say less than they seem to, or that are said of people where a protocol is meant. The log's lines and keys,
-// in code spans, are interface. SAFETY.md is an argument: its "nobody" is a quantifier.
+// in code spans, are interface.
 func TestDocumentsAreInPlainWords(t *testing.T) {
 	unclear := regexp.MustCompile(`(?i)\b(nobody|somebody|whoever|whom|oneself|by and by|(?:is|are|was|were|be|being) told|hears?|heard|holds? up|politely)\b`)
 	for _, name := range append(documents(t), ".env.example") {
-		if path.Base(name) == "SAFETY.md" {
-			continue
-		}
 		doc := code.ReplaceAllString(fenced.ReplaceAllString(read(t, name), ""), "")
 		for n, line := range strings.Split(doc, "\n") {
 			if word := unclear.FindString(line); word != "" {

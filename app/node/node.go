@@ -166,7 +166,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer timer.Stop()
 	ending := ctx.Done()
 	for !n.over() {
-		n.cfg.Expect(n.cfg.Election.Lease / 2)
+		n.cfg.Expect(13 * n.cfg.Election.Lease / 20)
 		select {
 		case <-timer.C:
 			n.step(election.Tick{})
@@ -185,7 +185,8 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		n.logMembership(n.cfg.Clock.Read().Now)
 		wait := n.machine.Next().Sub(n.cfg.Clock.Read().Now)
-		timer.Reset(min(max(wait, 0), n.cfg.Election.Lease/4)) // often enough for the promise above
+		// Often enough for the promise above, and not before a primary's next renewal, with which the loop comes round anyway.
+		timer.Reset(min(max(wait, 0), 9*n.cfg.Election.Lease/20))
 	}
 	if !errors.Is(n.failure, ErrHalted) {
 		// What was sent last, a release perhaps, is worth a moment.

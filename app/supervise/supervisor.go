@@ -86,9 +86,7 @@ func (s *Supervisor) Halt(reason string) {
 // election first. It ends when ctx does, when the election returns, or when a component fails; nil is an orderly
 // shutdown.
 func (s *Supervisor) Run(ctx context.Context, election func(context.Context) error, components []Component, servers []Server) error {
-	for _, server := range servers {
-		components = append(components, Component{"probe of the " + server.Name, func(ctx context.Context) error { return s.probe(ctx, server) }})
-	}
+	components = append(components, Component{"probe of the own servers", func(ctx context.Context) error { return s.probe(ctx, servers) }})
 	components = append(components, Component{"watchdog", s.Watchdog.Run})
 
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -174,29 +172,60 @@ func (s *Supervisor) awaitComponents(all *sync.WaitGroup, failed bool) {
 	}
 }
 
-// probe asks one server for a sign of life when no other request has been answered for half of its patience, until
-// ctx ends: that leaves it the other half to answer.
-func (s *Supervisor) probe(ctx context.Context, server Server) error {
-	s.Served(server.Name)
-	defer s.Clear(server.Name)
-	every := Patience(s.cfg.Lease) / 2
-	t := time.NewTimer(every)
+// probed is a server that the probe asks.
+type probed struct {
+	Server
+	asking bool
+	again  time.Time // not to be asked before: it has just failed to answer
+}
+
+// probe asks the servers for a sign of life until ctx ends: one that has answered no request for two thirds of its
+// patience, which leaves it a third to answer, and along with it those that would be next. What an idle replica costs is how
+// often it wakes.
+func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
+	patience := Patience(s.cfg.Lease)
+	all := make([]*probed, len(servers))
+	for i, server := range servers {
+		s.Served(server.Name)
+		defer s.Clear(server.Name)
+		all[i] = &probed{Server: server}
+	}
+	asked := make(chan *probed, len(all))
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case p := <-asked:
+			p.asking = false
 		case <-t.C:
 		}
-		if idle := s.idle(server.Name); idle < every {
-			t.Reset(every - idle)
-			continue
+		now := time.Now()
+		next := patience
+		for _, p := range all {
+			if !p.asking {
+				next = min(next, max(2*patience/3-s.idle(p.Name), p.again.Sub(now)))
+			}
 		}
-		if s.ask(ctx, server) {
-			t.Reset(every)
-		} else {
-			t.Reset(every / 4)
+		if next <= 0 {
+			next = patience
+			for _, p := range all {
+				if p.asking || s.idle(p.Name) < patience/2 || now.Before(p.again) {
+					continue
+				}
+				p.asking = true
+				asking.Go(func() {
+					if !s.ask(ctx, p.Server) {
+						p.again = time.Now().Add(patience / 8)
+					}
+					asked <- p
+				})
+			}
 		}
+		t.Reset(next)
 	}
 }
 

@@ -88,17 +88,24 @@ func (w *Watchdog) idle(component string) time.Duration {
 	return time.Since(time.Time{})
 }
 
-// every is how often the watchdog checks at least.
-func (w *Watchdog) every() time.Duration { return w.lease / 5 }
-
-// next is when to check next: when the first promise falls due, but after every at the latest.
+// next is when to check next. Of a promise whose time has mostly passed, checks are frequent: by how late they come the
+// watchdog knows what a starved or frozen process has lost. Before that there are none, since an idle process is to wake seldom;
+// a component that was frozen for all of it still has the rest.
 func (w *Watchdog) next(now time.Time) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	at := now.Add(w.every())
+	at := now.Add(w.lease)
 	for _, p := range w.expected {
-		if due := p.deadline(); due.Before(at) {
-			at = due.Add(time.Millisecond)
+		due := p.deadline()
+		check := p.made.Add(7 * due.Sub(p.made) / 10)
+		if !check.After(now) {
+			check = now.Add(w.lease / 8)
+		}
+		if due = due.Add(time.Millisecond); due.Before(check) {
+			check = due
+		}
+		if check.Before(at) {
+			at = check
 		}
 	}
 	return at
@@ -108,7 +115,7 @@ func (w *Watchdog) next(now time.Time) time.Time {
 func (w *Watchdog) check(now time.Time, late time.Duration) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if late >= w.every()/10 { // less is every scheduler's jitter
+	if late >= w.lease/50 { // less is every scheduler's jitter
 		for _, p := range w.expected {
 			p.excuse(now, late, w.lease)
 		}
