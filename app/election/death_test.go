@@ -328,3 +328,90 @@ func TestTheDeadAreBounded(t *testing.T) {
 		t.Errorf("all of %d dead are remembered", deaths)
 	}
 }
+
+func TestNamedSuccessorThatDiesIsHeldBackForNoLonger(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1000 status p role=primary primary=p/5000
+		  > primary is p/5000, start
+		1010 claim p/5000 role=primary
+		  > grant p/5000
+		1300 release p/5000 role=standby reason=switchover to=z
+		1310 died z
+		  > dead z
+		  > claim m/5001 as candidate, round 1
+	`)
+}
+
+// The witnesses may need the grant of one that leaves.
+func TestReplicaThatLeavesStaysForThoseThatWitnessADeath(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1000 status b,p primary=p/5000
+		  > primary is p/5000, start
+		1010 claim p/5000 role=primary
+		  > grant p/5000
+		1500 leave
+		  > say that it leaves
+		1510 needed p p/5000
+		1520 died p seen=b
+		  > say that it leaves
+		  > dead p, p
+		1520 next
+		  > next 1870
+		1530 claim b/6000
+		  > grant b/6000
+	`)
+	// There is nobody left to need it.
+	story(t, replica{}, `
+		1000 status b,p primary=p/5000
+		  > primary is p/5000, start
+		1010 claim p/5000 role=primary
+		  > grant p/5000
+		1500 leave
+		  > say that it leaves
+		1510 needed p p/5000
+		1520 died b
+		  > say that it leaves
+		  > dead b, b
+		1520 died p
+		  > dead p, p
+		  > say that it has left
+		  > left
+	`)
+}
+
+func TestLeavingOfTheDead(t *testing.T) {
+	t.Parallel()
+	primary := `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+		1022 granted b,c m/1000 sent=1020
+		  > bot until 1910, lease ends 2010
+	`
+	// What it sent before counts for nothing, except that it had left when it died.
+	story(t, replica{}, primary+`
+		1030 died b
+		  > dead b, b
+		1031 leaving b
+		  > needed for m/1000
+		1032 departed b
+		  > b has left
+		  > needed for m/1000
+	`)
+	// One that has left has ended in order: there is nothing to tell.
+	story(t, replica{}, primary+`
+		1032 departed b
+		  > b has left
+		  > needed for m/1000
+		1033 died b
+		1034 claim b/2000
+		  > refuse b/2000 ended floor=m/1000
+	`)
+}
