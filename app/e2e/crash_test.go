@@ -86,7 +86,12 @@ func (s *stack) measureCrash(t *testing.T, c crash, lifelines bool) time.Duratio
 	before := s.report(t)
 	died := watchDeath(t, primary.pid)
 	c.cause(t, primary)
-	death := <-died
+	var death time.Time
+	select {
+	case death = <-died:
+	case <-time.After(30 * time.Second):
+		t.Fatalf("%s: the process does not end", c.name)
+	}
 	first := s.takeover(t, primary.name, before.Polls, death.Add(-5*time.Millisecond)) // others may have seen it first
 	c.heal(t, primary)
 	s.settled(t, size)
@@ -121,8 +126,8 @@ func watchDeath(t *testing.T, pid int) <-chan time.Time {
 	return died
 }
 
-// outOfMemory has the kernel kill a replica for its container's memory limit: another process in its group, which must not be
-// killed, takes all there is.
+// outOfMemory has the kernel kill a replica for its container's memory limit: another process in its group takes all there is, and
+// the replica is the one to kill.
 func outOfMemory(t *testing.T, r replica) {
 	t.Helper()
 	raw, err := os.ReadFile("/proc/" + strconv.Itoa(r.pid) + "/cgroup")
@@ -139,8 +144,11 @@ func outOfMemory(t *testing.T, r replica) {
 			group = filepath.Join("/sys/fs/cgroup", parts[2])
 		}
 	}
+	if err := os.WriteFile("/proc/"+strconv.Itoa(r.pid)+"/oom_score_adj", []byte("1000"), 0); err != nil {
+		t.Fatal(err)
+	}
 	died := watchDeath(t, r.pid)
-	hog := exec.CommandContext(t.Context(), "sh", "-c", "echo -1000 >/proc/self/oom_score_adj && echo $$ >"+group+"/cgroup.procs && exec tail /dev/zero")
+	hog := exec.CommandContext(t.Context(), "sh", "-c", "echo $$ >"+group+"/cgroup.procs && exec tail /dev/zero")
 	if err := hog.Start(); err != nil {
 		t.Fatal(err)
 	}
