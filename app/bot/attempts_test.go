@@ -1,7 +1,6 @@
 package bot
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -118,28 +117,6 @@ func TestAMessageThatDidNotLeaveIsTriedAgainAtWill(t *testing.T) {
 	})
 }
 
-func TestWhetherARequestLeftIsKnown(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		way  base
-		left bool
-	}{
-		"no connection": {func(*http.Request) (*http.Response, error) { return nil, errors.New("no route to host") }, false},
-		"broken while it was written": {func(req *http.Request) (*http.Response, error) {
-			_, _ = req.Body.Read(make([]byte, 1))
-			return nil, errors.New("connection reset by peer")
-		}, true},
-	} {
-		b := newTestBot(t, testToken, tt.way)
-		for what, ctx := range map[string]context.Context{"in a term": inTerm(t), "without one": t.Context()} {
-			_, err := b.api.GetMe(ctx)
-			if errors.Is(err, errNotSent) == tt.left || judge(ctx, err) != transient {
-				t.Errorf("%s, %s: %v", name, what, err)
-			}
-		}
-	}
-}
-
 // While Telegram is down for everybody nothing is sent again and again, and however long that lasts no answer is given up.
 func TestAnOutageOfAnyLengthLosesNoAnswer(t *testing.T) {
 	t.Parallel()
@@ -179,47 +156,5 @@ func TestAnOutageOfAnyLengthLosesNoAnswer(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-func TestWaitsBetweenAttemptsOfUnknownFateGrow(t *testing.T) {
-	t.Parallel()
-	for _, random := range []float64{0, 0.5, 0.999} {
-		var a attempts
-		var waits []time.Duration
-		for {
-			d, again := a.failed(transient, errDropped, 0, sendBackOff, random)
-			if !again {
-				break
-			}
-			waits = append(waits, d)
-		}
-		var sum time.Duration
-		for i, d := range waits {
-			sum += d
-			if i > 0 && i < len(waits)-1 && d < 2*waits[i-1] {
-				t.Errorf("random %v: the waits are %v", random, waits)
-			}
-		}
-		if len(waits) < 4 || len(waits) > 6 || sum != giveUpAfter || waits[0] > resendAfter {
-			t.Errorf("random %v: the waits are %v, together %v", random, waits, sum)
-		}
-	}
-}
-
-func TestLagFollowsTheSlowestAndFades(t *testing.T) {
-	t.Parallel()
-	var l lag
-	if got := l.bound(time.Second, time.Minute); got != time.Second {
-		t.Errorf("knowing nothing the bound is %v", got)
-	}
-	for _, step := range []struct{ saw, bound time.Duration }{
-		{100 * time.Millisecond, time.Second}, {4 * time.Second, 8 * time.Second}, {100 * time.Millisecond, 4 * time.Second}, {time.Second, 2 * time.Second},
-		{time.Hour, time.Minute},
-	} {
-		l.saw(step.saw)
-		if got := l.bound(time.Second, time.Minute); got != step.bound {
-			t.Errorf("after an answer of %v the bound is %v, want %v", step.saw, got, step.bound)
-		}
 	}
 }

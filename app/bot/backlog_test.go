@@ -354,45 +354,6 @@ func TestWhatHasNoRoomIsTakenOverLater(t *testing.T) {
 	})
 }
 
-func TestLedgerConfirmsWhatIsKeptAndHandlesItOnce(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	l := newLedger([]int64{3})
-	for _, id := range []int{1, 2, 3, 4} {
-		l.take(id, now)
-	}
-	l.keep([]int{1, 4}, now)
-	if l.offset != 2 {
-		t.Errorf("with 1 kept %d confirms", l.offset)
-	}
-	l.keep([]int{2}, now)
-	if l.offset != 5 || !l.idle() {
-		t.Errorf("with all kept or handled %d confirms", l.offset)
-	}
-	l.polled(5, nil)
-	if got := fmt.Sprint(l.ids()); got != "[]" {
-		t.Errorf("handled are %s: what is kept is not", got)
-	}
-	l.done(1, now)
-	if got := fmt.Sprint(l.ids()); got != "[1]" {
-		t.Errorf("handled are %s", got)
-	}
-	// A successor, to whom Telegram gives them again.
-	s := newLedger([]int64{1})
-	s.keep([]int{2, 4}, now)
-	if s.offset != 0 {
-		t.Errorf("before any poll %d confirms", s.offset)
-	}
-	for _, id := range []int{1, 2} {
-		if got := s.take(id, now); !got {
-			t.Errorf("whether %d is handled or kept: %v", id, got)
-		}
-	}
-	if s.take(3, now) || s.offset != 3 {
-		t.Errorf("%d confirms", s.offset)
-	}
-}
-
 // What an earlier term kept may turn up once the work has begun. It is answered, unless it is in hand or was answered: Telegram may
 // have given it again.
 func TestWhatTurnsUpLateIsAnsweredOnce(t *testing.T) {

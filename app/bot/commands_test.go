@@ -4,15 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"html"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/mymmrac/telego"
 
 	"habot/app/election"
 )
@@ -186,75 +183,6 @@ func TestNameIsAskedForWhenATextNamesABot(t *testing.T) {
 		f.expectTexts(1, "habot-bot-1: pong", "habot-bot-1: me@example.org", "habot-bot-1: pong")
 		if n := len(f.tg.all("getMe")); n != 1 {
 			t.Errorf("asked %d times, want once", n)
-		}
-	})
-}
-
-func FuzzParse(f *testing.F) {
-	for _, s := range []string{"/start", "/START@Habot_bot a b", "/switchover\nx y", "/", "/ x", "//", "/@", "/a@b@c d", "text", "", "/a\tb", "/é@"} {
-		f.Add(s, "habot_bot")
-		f.Add(s, "")
-	}
-	f.Fuzz(func(t *testing.T, text, username string) {
-		name, argument, ok := parse(text, username)
-		if !ok {
-			if name != "" || argument != "" {
-				t.Errorf("no command, but %q %q", name, argument)
-			}
-			if strings.HasPrefix(text, "/") && (username == "" || !strings.Contains(text, "@")) {
-				t.Errorf("%q is a command", text)
-			}
-			return
-		}
-		if !strings.HasPrefix(text, "/") {
-			t.Errorf("%q is no command", text)
-		}
-		if strings.ContainsAny(name, " \n\t@") || name != strings.ToLower(name) {
-			t.Errorf("the name of %q is %q", text, name)
-		}
-		if argument != strings.TrimSpace(argument) || !strings.Contains(text, strings.Fields(argument + " /")[0]) {
-			t.Errorf("the argument of %q is %q", text, argument)
-		}
-		again, same, ok := parse("/"+name+" "+argument, username)
-		if !ok || again != name || same != argument {
-			t.Errorf("%q gives %q %q, and that %q %q", text, name, argument, again, same)
-		}
-		if username != "" && !strings.ContainsAny(username, " \n\t@") {
-			if _, _, ok := parse("/"+name+"@x"+username, username); ok {
-				t.Errorf("/%s@x%s is not for %s", name, username, username)
-			}
-			if _, _, ok := parse("/"+name+"@"+strings.ToUpper(username)+" "+argument, strings.ToUpper(username)); !ok {
-				t.Errorf("/%s@%s is for %[2]s", name, username)
-			}
-		}
-	})
-}
-
-// Whatever people write, what the bot says can be parsed by Telegram.
-func FuzzAnswersAreValid(f *testing.F) {
-	f.Add("/status", nasty, true)
-	f.Add("/"+strings.Repeat("&", 4095), "a", false)
-	f.Add("/switchover "+strings.Repeat("<", 4000), "a", true)
-	f.Fuzz(func(t *testing.T, text, name string, admin bool) {
-		if len(text) > 16_384 || len(name) > 256 {
-			return
-		}
-		b := &Bot{cfg: Config{Name: name, Logger: slog.New(slog.DiscardHandler), Cluster: &cluster{view: testView(), err: election.ErrNoSuccessor}}}
-		b.username = "habot_bot"
-		if admin {
-			b.cfg.AdminChatIDs = []int64{1}
-		}
-		kind := telego.ChatTypePrivate
-		if len(name)%2 == 0 {
-			kind = telego.ChatTypeSupergroup
-		}
-		for _, r := range b.replies(t.Context(), telego.Update{Message: &telego.Message{Text: text, Chat: telego.Chat{ID: 1, Type: kind}}}) {
-			if r.html && !validHTML(r.text) {
-				t.Errorf("Telegram cannot parse %q", r.text)
-			}
-			if n := units(r.text); n > 4096 || strings.TrimSpace(r.text) == "" {
-				t.Errorf("Telegram does not take a text of %d units: %q", n, r.text)
-			}
 		}
 	})
 }

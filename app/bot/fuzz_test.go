@@ -1,38 +1,34 @@
 package bot
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html"
 	"io"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf16"
 
-	"github.com/mymmrac/telego"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/message"
+	"habot/app/telegram"
+	"habot/app/update"
 )
 
 // saying is a bot that hears one answer of Telegram, whatever it asks, and its log.
 func saying(t *testing.T, resp func() (*http.Response, error)) (*Bot, *logBuffer) {
 	t.Helper()
 	log := &logBuffer{}
-	b, err := New(Config{
+	b := New(Config{
 		Token: testToken, APIURL: "https://telegram.test", Name: "habot-bot-1", Version: "1.2.3", Cluster: &cluster{},
 		Logger: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(), OnHealth: func(election.Health) {},
 		Transport: base(func(*http.Request) (*http.Response, error) { return resp() }),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return b, log
 }
 
@@ -62,20 +58,25 @@ func FuzzTelegramAnswers(f *testing.F) {
 				StatusCode: status, Header: http.Header{"Location": {"https://elsewhere.test/bot" + testToken}}, Body: io.NopCloser(strings.NewReader(body)),
 			}, nil
 		})
-		updates, err := b.api.GetUpdates(withHeld(t.Context(), func() bool { return true }), &telego.GetUpdatesParams{})
+		var raw json.RawMessage
+		var updates []update.Update
+		err := b.client.Call(telegram.WithLease(t.Context(), func() bool { return true }), "getUpdates", nil, &raw)
+		if err == nil {
+			updates, err = update.Split(raw)
+		}
 		expectJudged(t, err, broken || status >= 500)
 		if readable := idsIn(status, body); !broken && readable != nil {
-			var got []int
+			var got []int64
 			for _, u := range updates {
-				got = append(got, u.UpdateID)
+				got = append(got, u.ID)
 			}
 			if err != nil || fmt.Sprint(got) != fmt.Sprint(readable) {
 				t.Errorf("of the updates %v in %q were read %v, %v", readable, body, got, err)
 			}
 		}
-		expectJudged(t, b.getMe(t.Context(), time.Minute), broken || status >= 500)
-		v, err := b.send(withHeld(t.Context(), func() bool { return false }), reply{to: place{chat: 1}, text: "x"}, notifyPace())
-		if v != over || !errors.Is(err, ErrLeaseLost) {
+		expectJudged(t, b.reach.GetMe(t.Context(), time.Minute), broken || status >= 500)
+		v, err := b.sender.Send(telegram.WithLease(t.Context(), func() bool { return false }), message.Message{To: message.Place{Chat: 1}, Text: "x"}, message.Pace{Begin: func(time.Duration) {}, Pause: func(context.Context, time.Duration, bool) bool { return false }})
+		if v != telegram.Over || !errors.Is(err, telegram.ErrLeaseLost) {
 			t.Errorf("without a lease something was sent: %v, %v", v, err)
 		}
 		if text := log.String(); strings.Contains(text, testSecret) {
@@ -87,17 +88,17 @@ func FuzzTelegramAnswers(f *testing.F) {
 // expectJudged fails the test unless err means something to do, and can be shown.
 func expectJudged(t *testing.T, err error, mustFail bool) {
 	t.Helper()
-	v := judge(t.Context(), err)
+	v := telegram.Judge(t.Context(), err)
 	switch {
-	case (v == fine) != (err == nil), v == over, v < fine, v > over:
+	case (v == telegram.Fine) != (err == nil), v == telegram.Over, v < telegram.Fine, v > telegram.Over:
 		t.Errorf("%v is judged %d", err, v)
-	case mustFail && v != transient:
+	case mustFail && v != telegram.Transient:
 		t.Errorf("%v is judged %d, but may pass", err, v)
 	}
-	if d := retryAfter(err); d < time.Second || d > 5*time.Minute {
+	if d := telegram.RetryAfter(err); d < time.Second || d > 5*time.Minute {
 		t.Errorf("%v makes us wait %v", err, d)
 	}
-	if strings.Contains(message(err), testSecret) {
+	if strings.Contains(fmt.Sprint(err), testSecret) {
 		t.Errorf("the token is in an error: %v", err)
 	}
 }
@@ -121,48 +122,4 @@ func idsIn(status int, body string) []int {
 		ids = append(ids, id)
 	}
 	return ids
-}
-
-var tags = regexp.MustCompile(`</?(b|code)>`)
-
-// Whatever replicas are called and say of themselves, the status is messages that Telegram takes, with nothing
-// lost on the way.
-func FuzzStatusText(f *testing.F) {
-	f.Add(nasty, "a & b", "x", uint8(3))
-	f.Add("habot-bot-1", strings.Repeat("&", 256), string(election.ReasonCrash), uint8(50))
-	f.Add(strings.Repeat("\U0001F600", 64), strings.Repeat("\u00e4 ", 128), "", uint8(50))
-	f.Add("a\nb", "c\nd\n\ne", "f\ng", uint8(50))
-	f.Fuzz(func(t *testing.T, name, detail, reason string, peers uint8) {
-		name, detail, reason = strings.ToValidUTF8(name, "?"), strings.ToValidUTF8(detail, "?"), strings.ToValidUTF8(reason, "?")
-		if len(name) > 256 || len(detail) > 256 || len(reason) > 64 {
-			return // refused by the decoder
-		}
-		v := election.View{
-			Self:    election.Status{Name: name, Role: election.Primary, Health: election.Health{OK: true}},
-			History: []election.Change{{Name: name, Previous: detail, Reason: election.Reason(reason), Gap: time.Second}},
-		}
-		for i := range int(peers % 64) {
-			v.Peers = append(v.Peers, election.Peer{Reachable: i%2 == 0, Status: election.Status{Name: name, Role: election.Standby, Health: election.Health{Detail: detail}}})
-		}
-		text := statusText(diagnosis.Facts{View: v})
-		var said strings.Builder
-		for _, r := range (&Bot{}).html(place{chat: 1}, text) {
-			if n := len(utf16.Encode([]rune(r.text))); n > maxText || strings.TrimSpace(r.text) == "" {
-				t.Errorf("Telegram does not take a text of %d units", n)
-			}
-			if !validHTML(r.text) {
-				t.Errorf("Telegram cannot parse %q", r.text)
-			}
-			said.WriteString(r.text)
-		}
-		bare := func(s string) string {
-			return strings.Join(strings.Fields(html.UnescapeString(tags.ReplaceAllString(s, ""))), "")
-		}
-		if got, want := bare(said.String()), bare(text); got != want {
-			t.Errorf("people read %q, want %q", got, want)
-		}
-		if n := strings.Count(bare(text), bare(html.EscapeString(name))); strings.TrimSpace(name) != "" && n < len(diagnosis.Replicas(v))+1 {
-			t.Errorf("%q is named %d times among %d replicas", name, n, len(diagnosis.Replicas(v)))
-		}
-	})
 }

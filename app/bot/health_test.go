@@ -54,7 +54,7 @@ func outages() []fault {
 
 // during has the fault last for d from now on, whatever is asked; then everything works again. It
 // returns when that is.
-func (tg *telegram) during(d time.Duration, f fault) time.Time {
+func (tg *fakeTelegram) during(d time.Duration, f fault) time.Time {
 	start := time.Now()
 	over := start.Add(d)
 	in := func(at time.Time) bool { return !at.Before(start) && at.Before(over) }
@@ -197,21 +197,6 @@ func TestHealthTurnsBadOnTime(t *testing.T) {
 			t.Errorf("health: %v, want bad %v after the answer was due", h, failingFor)
 		}
 	})
-}
-
-// A poll that Telegram takes in but delays is not one that failed before its answer was due.
-func TestTrackerCountsFromWhenAnAnswerWasDue(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	for _, tt := range []struct{ due, since time.Duration }{{-3 * time.Second, -3 * time.Second}, {0, 0}, {2 * time.Second, 0}} {
-		var tr tracker
-		tr.pollFailed(now, now.Add(tt.due), "x")
-		tr.pollFailed(now.Add(time.Second), now, "y")
-		turns := now.Add(tt.since + failingFor)
-		if !tr.turnsBad().Equal(turns) || !tr.health(turns.Add(-1)).OK || tr.health(turns).OK {
-			t.Errorf("due %v from the first failure: health turns bad at %v, want %v", tt.due, tr.turnsBad(), turns)
-		}
-	}
 }
 
 // When Telegram itself fails, every standby must have said so well before the primary looks for a healthy one:

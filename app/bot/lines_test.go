@@ -21,6 +21,7 @@ import (
 
 	"habot/app/election"
 	"habot/app/simulator"
+	"habot/app/term"
 )
 
 // limitFirst limits the first answer to a chat for so many seconds.
@@ -486,13 +487,10 @@ func BenchmarkUpdates(b *testing.B) {
 	sim := simulator.New(simulator.Config{Token: testToken, Chats: 8, Logger: slog.New(slog.DiscardHandler)})
 	server := httptest.NewServer(sim.Handler())
 	defer server.Close()
-	api, err := New(Config{
+	api := New(Config{
 		Token: testToken, APIURL: server.URL, Name: "habot-bot-1", Version: "1", Cluster: &cluster{}, Logger: slog.New(slog.DiscardHandler),
 		Registerer: prometheus.NewRegistry(), OnHealth: func(election.Health) {},
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
 	for i := range b.N {
 		sim.Write(simulator.FirstChat+int64(i%8), fmt.Sprint("text ", i))
 	}
@@ -502,7 +500,7 @@ func BenchmarkUpdates(b *testing.B) {
 	drain := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
-		ended <- api.RunAsPrimary(b.Context(), Term{
+		ended <- api.RunAsPrimary(b.Context(), term.Term{
 			Held: func() bool { return true }, Drain: drain, Within: func(string, time.Duration) {}, Note: func([]json.RawMessage) {}, Gather: func(context.Context) {}, Late: neverLate, Noted: func() bool { return false },
 			Report: func([]int64) {
 				if answered++; answered == b.N {

@@ -146,7 +146,7 @@ func TestAReplicaTellsOfNoPrimaryWithoutALease(t *testing.T) {
 }
 
 // conflicts has another program poll, from now on until the time given: now and then a poll of ours is cut off.
-func (tg *telegram) conflicts(until time.Time, text string) {
+func (tg *fakeTelegram) conflicts(until time.Time, text string) {
 	var n atomic.Int64
 	tg.answerWith(func(c call) (*http.Response, error) {
 		if c.method == "getUpdates" && c.at.Before(until) {

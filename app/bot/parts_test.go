@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"habot/app/election"
+	"habot/app/message/messagetest"
 )
 
 // The parts of an answer that have been sent are remembered: whoever takes over in the middle sends the rest, and nothing is
@@ -25,7 +26,7 @@ func TestTheSuccessorSendsOnlyTheRestOfAnAnswer(t *testing.T) {
 					for i := range 900 {
 						long += fmt.Sprintf("%d ", i)
 					}
-					long += strings.Repeat("\U0001F600", (4096-units(long))/2)
+					long += strings.Repeat("\U0001F600", (4096-messagetest.Units(long))/2)
 					failing := true
 					f.tg.answerWith(func(c call) (*http.Response, error) {
 						if c.method == "sendMessage" && failing && !strings.Contains(c.params.Text, "habot-bot-1: ") {
@@ -52,7 +53,7 @@ func TestTheSuccessorSendsOnlyTheRestOfAnAnswer(t *testing.T) {
 						t.Fatalf("the successor sent %d parts, want the rest", len(got)-tried)
 					}
 					if all := got[0] + got[len(got)-1]; all != "habot-bot-1: "+long {
-						t.Errorf("together the parts are %d units, want %d:\n%.60q", units(all), units(long), got[len(got)-1])
+						t.Errorf("together the parts are %d units, want %d:\n%.60q", messagetest.Units(all), messagetest.Units(long), got[len(got)-1])
 					}
 					f.expectConfirmed(1000)
 					s.mu.Lock()

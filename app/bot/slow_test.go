@@ -14,7 +14,7 @@ import (
 )
 
 // slowly has every answer come late, from now on, and a number of polls fail at once before that.
-func (tg *telegram) slowly(late time.Duration, failing int64) {
+func (tg *fakeTelegram) slowly(late time.Duration, failing int64) {
 	start := time.Now()
 	var failed atomic.Int64
 	tg.answerWith(func(c call) (*http.Response, error) {

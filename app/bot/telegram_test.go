@@ -21,6 +21,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"habot/app/election"
+	"habot/app/message/messagetest"
+	"habot/app/term"
 )
 
 const (
@@ -66,10 +68,10 @@ type params struct {
 	DropPending *bool `json:"drop_pending_updates"`
 }
 
-// telegram is a small Bot API server in memory: an http.RoundTripper. It keeps a queue as the real one
+// fakeTelegram is a small Bot API server in memory: an http.RoundTripper. It keeps a queue as the real one
 // does, confirmation by offset and the wait of repeated polls included; script, if set, may answer in
 // its place by returning a response or an error.
-type telegram struct {
+type fakeTelegram struct {
 	t      *testing.T
 	script func(c call) (*http.Response, error)
 	lost   func() bool // whether answers to polls get lost now; nil for never
@@ -86,13 +88,13 @@ type telegram struct {
 	lastPoll   time.Time
 }
 
-func newTelegram(t *testing.T) *telegram {
+func newTelegram(t *testing.T) *fakeTelegram {
 	t.Helper()
-	return &telegram{t: t, nextID: 1000, arrived: make(chan struct{}), hungUp: make(chan struct{}), lastOffset: -1}
+	return &fakeTelegram{t: t, nextID: 1000, arrived: make(chan struct{}), hungUp: make(chan struct{}), lastOffset: -1}
 }
 
 // send puts a message into the queue and returns its id.
-func (tg *telegram) send(chat int64, text string) int {
+func (tg *fakeTelegram) send(chat int64, text string) int {
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	id := tg.nextID
@@ -101,38 +103,38 @@ func (tg *telegram) send(chat int64, text string) int {
 }
 
 // inject puts an update into the queue as it is.
-func (tg *telegram) inject(m queued) {
+func (tg *fakeTelegram) inject(m queued) {
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	tg.put(m)
 }
 
 // put appends to the queue. tg.mu MUST be held.
-func (tg *telegram) put(m queued) {
+func (tg *fakeTelegram) put(m queued) {
 	tg.queue = append(tg.queue, m)
 	tg.nextID = m.id + 1
 	close(tg.arrived)
 	tg.arrived = make(chan struct{})
 }
 
-func (tg *telegram) answerWith(script func(c call) (*http.Response, error)) {
+func (tg *fakeTelegram) answerWith(script func(c call) (*http.Response, error)) {
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	tg.script = script
 }
 
 // loseAnswers has answers to polls get lost until the given time.
-func (tg *telegram) loseAnswers(until time.Time) {
+func (tg *fakeTelegram) loseAnswers(until time.Time) {
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	tg.lost = func() bool { return time.Now().Before(until) }
 }
 
 // hangUp cuts off the poll that waits, and all that would later.
-func (tg *telegram) hangUp() { close(tg.hungUp) }
+func (tg *fakeTelegram) hangUp() { close(tg.hungUp) }
 
 // RoundTrip implements http.RoundTripper.
-func (tg *telegram) RoundTrip(req *http.Request) (*http.Response, error) {
+func (tg *fakeTelegram) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := req.Context().Err(); err != nil {
 		return nil, err // as net/http does
 	}
@@ -171,10 +173,10 @@ func (tg *telegram) RoundTrip(req *http.Request) (*http.Response, error) {
 	case "getMe":
 		return good(`{"id":1,"is_bot":true,"first_name":"habot","username":"Habot_bot"}`), nil
 	case "sendMessage":
-		if strings.TrimSpace(c.params.Text) == "" || units(c.params.Text) > 4096 {
+		if strings.TrimSpace(c.params.Text) == "" || messagetest.Units(c.params.Text) > 4096 {
 			return bad(400, "Bad Request: message is empty or too long"), nil
 		}
-		if c.params.ParseMode == "HTML" && !validHTML(c.params.Text) {
+		if c.params.ParseMode == "HTML" && !messagetest.ValidHTML(c.params.Text) {
 			tg.t.Errorf("Telegram cannot parse %q", c.params.Text)
 			return bad(400, "Bad Request: can't parse entities"), nil
 		}
@@ -184,7 +186,7 @@ func (tg *telegram) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-func (tg *telegram) getUpdates(c call) (*http.Response, error) {
+func (tg *fakeTelegram) getUpdates(c call) (*http.Response, error) {
 	tg.mu.Lock()
 	p := c.params
 	if p.Offset == tg.lastOffset {
@@ -243,7 +245,7 @@ func (m queued) json() string {
 }
 
 // all are the requests so far with one of the methods; every one without.
-func (tg *telegram) all(methods ...string) []call {
+func (tg *fakeTelegram) all(methods ...string) []call {
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	var list []call
@@ -256,7 +258,7 @@ func (tg *telegram) all(methods ...string) []call {
 }
 
 // texts are those sent to a chat.
-func (tg *telegram) texts(chat int64) []string {
+func (tg *fakeTelegram) texts(chat int64) []string {
 	var list []string
 	for _, c := range tg.all("sendMessage") {
 		if c.params.ChatID == chat {
@@ -266,43 +268,10 @@ func (tg *telegram) texts(chat int64) []string {
 	return list
 }
 
-func (tg *telegram) confirmedIDs() []int {
+func (tg *fakeTelegram) confirmedIDs() []int {
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	return slices.Clone(tg.confirmed)
-}
-
-// validHTML tells whether Telegram would take s: known tags, closed in order, and escaped otherwise.
-func validHTML(s string) bool {
-	var open []string
-	for s != "" {
-		i := strings.IndexAny(s, "<>&")
-		if i < 0 {
-			break
-		}
-		s = s[i:]
-		length := 0
-		for _, e := range []string{"&lt;", "&gt;", "&amp;", "&#34;", "&#39;"} {
-			if strings.HasPrefix(s, e) {
-				length = len(e)
-			}
-		}
-		for _, tag := range []string{"b", "code"} {
-			if start := "<" + tag + ">"; strings.HasPrefix(s, start) {
-				open = append(open, tag)
-				length = len(start)
-			}
-			if end := "</" + tag + ">"; strings.HasPrefix(s, end) && len(open) > 0 && open[len(open)-1] == tag {
-				open = open[:len(open)-1]
-				length = len(end)
-			}
-		}
-		if length == 0 {
-			return false
-		}
-		s = s[length:]
-	}
-	return len(open) == 0
 }
 
 func answer(status int, contentType, body string) *http.Response {
@@ -385,7 +354,7 @@ func (l *logBuffer) String() string {
 type fixture struct {
 	t       *testing.T
 	bot     *Bot
-	tg      *telegram
+	tg      *fakeTelegram
 	cluster *cluster
 	logs    *logBuffer
 	reg     *prometheus.Registry
@@ -405,7 +374,7 @@ func newFixture(t *testing.T, admins ...int64) *fixture {
 	return newFixtureWith(t, newTelegram(t), admins...)
 }
 
-func newFixtureWith(t *testing.T, tg *telegram, admins ...int64) *fixture {
+func newFixtureWith(t *testing.T, tg *fakeTelegram, admins ...int64) *fixture {
 	t.Helper()
 	f := newFixtureOn(t, tg, admins...)
 	f.tg = tg
@@ -415,10 +384,20 @@ func newFixtureWith(t *testing.T, tg *telegram, admins ...int64) *fixture {
 // newFixtureOn is a fixture with another way to Telegram.
 func newFixtureOn(t *testing.T, way http.RoundTripper, admins ...int64) *fixture {
 	t.Helper()
+	return newFixtureNamed(t, "habot-bot-1", way, admins...)
+}
+
+func newFixtureNamed(t *testing.T, name string, way http.RoundTripper, admins ...int64) *fixture {
+	t.Helper()
+	return newFixtureConfigured(t, func(cfg *Config) { cfg.Name, cfg.Transport, cfg.AdminChatIDs = name, way, admins })
+}
+
+func newFixtureConfigured(t *testing.T, configure func(*Config)) *fixture {
+	t.Helper()
 	f := &fixture{t: t, cluster: &cluster{}, logs: &logBuffer{}, reg: prometheus.NewRegistry()}
-	b, err := New(Config{
+	cfg := Config{
 		Token: testToken, APIURL: "https://api.telegram.org", Name: "habot-bot-1", Version: "1.2.3",
-		AdminChatIDs: admins, Cluster: f.cluster, Registerer: f.reg, Transport: way,
+		Cluster: f.cluster, Registerer: f.reg,
 		Logger: slog.New(slog.NewTextHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnHealth: func(h election.Health) {
 			f.mu.Lock()
@@ -428,11 +407,9 @@ func newFixtureOn(t *testing.T, way http.RoundTripper, admins ...int64) *fixture
 				f.health = append(f.health, healthChange{h, time.Now()})
 			}
 		},
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	f.bot = b
+	configure(&cfg)
+	f.bot = New(cfg)
 	t.Cleanup(f.expectNoToken)
 	return f
 }
@@ -590,7 +567,7 @@ func (f *fixture) notifying() (stop func()) {
 // role is a term that runs.
 type role struct {
 	f      *fixture
-	term   Term
+	term   term.Term
 	cancel context.CancelFunc
 	drain  chan struct{}
 	ended  chan struct{}
@@ -620,7 +597,7 @@ func (f *fixture) start(change election.Change, handled ...int64) *role {
 func (f *fixture) role(change election.Change, handled ...int64) *role {
 	r := &role{f: f, drain: make(chan struct{}), ended: make(chan struct{}), due: map[string]time.Time{}, margins: map[string]time.Duration{}, late: make(chan []json.RawMessage, 1)}
 	r.held.Store(true)
-	r.term = Term{
+	r.term = term.Term{
 		Change: change, Held: r.held.Load, Drain: r.drain, Handled: handled,
 		Report: func(ids []int64) {
 			r.mu.Lock()
@@ -659,8 +636,8 @@ func (f *fixture) role(change election.Change, handled ...int64) *role {
 // succeeded is the term of whoever takes over from this one, on another replica with the same way to Telegram.
 func (r *role) succeeded(name string) *role {
 	r.f.t.Helper()
-	next := newFixtureWith(r.f.t, r.f.tg)
-	next.bot.cfg.Name = name
+	next := newFixtureNamed(r.f.t, name, r.f.tg)
+	next.tg = r.f.tg
 	reports := r.reported()
 	var handled []int64
 	if len(reports) > 0 {

@@ -87,6 +87,7 @@ func (c *checker) config(raw environment) Config {
 	cfg.Proxy = c.proxy(raw, cfg.APIURL, cfg.Demo)
 	cfg.ClusterSecrets = c.clusterSecrets(raw, cfg.Token)
 	cfg.OperatorKey = c.operatorKey(cfg.ClusterSecrets)
+	c.backend(&cfg, raw)
 	stack(&cfg, raw.SwarmTask)
 	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 && cfg.Lease > calmLease {
 		c.warn("LEASE=%v is longer than %v: while Telegram is down the role may move once", cfg.Lease, calmLease)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"habot/app/relay"
+
 	"github.com/caarlos0/env/v10"
 )
 
@@ -26,7 +28,7 @@ const (
 	MaxReplicas = 50
 
 	// calmLease: with a longer lease standbys may not have reported an outage of Telegram before the primary looks for a
-	// healthy one (bot/health.go).
+	// healthy one (reach/tracker.go).
 	calmLease = 4500 * time.Millisecond
 
 	maxInstances = 64
@@ -70,6 +72,14 @@ type Config struct {
 	LogLevel    slog.Level
 	LogJSON     bool
 
+	// Backends are the webhook backends that handle updates; nil for the bot that comes along. What follows is theirs.
+	Backends      []relay.Backend
+	BackendSecret string
+	// BackendUpdates are the kinds of updates that are asked for; nil for Telegram's default set.
+	BackendUpdates  []string
+	BackendParallel int
+	BackendTimeout  time.Duration
+
 	SimulatorAddr  string
 	SimulatorRate  float64
 	SimulatorChats int
@@ -86,6 +96,12 @@ type environment struct {
 	HTTPSProxy        string `env:"HTTPS_PROXY"`
 	HTTPProxy         string `env:"HTTP_PROXY"`
 	NoProxy           string `env:"NO_PROXY"`
+	Backend           string `env:"BACKEND" envDefault:"builtin"`
+	BackendSecret     string `env:"BACKEND_SECRET"`
+	BackendSecretFile string `env:"BACKEND_SECRET_FILE"`
+	BackendUpdates    string `env:"BACKEND_UPDATES"`
+	BackendParallel   string `env:"BACKEND_PARALLEL" envDefault:"40"`
+	BackendTimeout    string `env:"BACKEND_TIMEOUT" envDefault:"60s"`
 	Mode              string `env:"MODE" envDefault:"primary-backup"`
 	Replicas          string `env:"REPLICAS" envDefault:"3"`
 	Instances         string `env:"INSTANCES" envDefault:"bot"`

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"habot/app/config"
+	"habot/app/relay"
 )
 
 const (
@@ -65,7 +66,7 @@ func TestNothingSetIsTheDemoOfThree(t *testing.T) {
 			Token: config.DemoToken, Demo: true, APIURL: "http://telegram:8081", Mode: config.ModePrimaryBackup,
 			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: 550 * time.Millisecond,
 			ClusterSecrets: got.ClusterSecrets, OperatorKey: got.OperatorKey, PeerAddr: ":7175", HTTPAddr: ":8080", LifelineDir: "/run/habot", LogLevel: slog.LevelInfo,
-			SimulatorAddr: ":8081", SimulatorRate: 2, SimulatorChats: 5,
+			SimulatorAddr: ":8081", SimulatorRate: 2, SimulatorChats: 5, BackendParallel: 40, BackendTimeout: time.Minute,
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("Load(%q) = %+v, want %+v", environ, got, want)
@@ -80,7 +81,12 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"INSTANCES=bot, 10.0.0.7:7175,,[fd00::7]:7175,fd00::8,other.example.org", "QUORUM=4", "LEASE=1500ms",
 		"CLUSTER_SECRET="+secret, "PEER_ADDR=127.0.0.1:1", "HTTP_ADDR=[::1]:65535", "LIFELINE_DIR=/run/other", "REPLICA_NAME=habot-bot_2.example",
 		"ADMIN_CHAT_IDS=5, -1001234567890,5,", "ADMIN_TOKEN="+phrase, "LOG_LEVEL=DEBUG", "LOG_FORMAT=json",
-		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000")
+		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000", "BACKEND=http://mybot:8000/hook, https://other/h",
+		"BACKEND_SECRET=s-3_cret", "BACKEND_UPDATES=message, message_reaction,message", "BACKEND_PARALLEL=7", "BACKEND_TIMEOUT=1500ms")
+	backends, err := relay.ParseBackends("http://mybot:8000/hook,https://other/h")
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := config.Config{
 		Token: token, APIURL: "http://api.local:8081/telegram", Mode: config.ModePrimaryBackup, Replicas: 5,
 		Instances: []string{"bot", "10.0.0.7:7175", "[fd00::7]:7175", "fd00::8", "other.example.org"}, Quorum: 4,
@@ -88,6 +94,8 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		Warnings:    []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https"},
 		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase, OperatorKey: got.OperatorKey,
 		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000,
+		Backends: backends, BackendSecret: "s-3_cret", BackendUpdates: []string{"message", "message_reaction"}, BackendParallel: 7,
+		BackendTimeout: 1500 * time.Millisecond,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
@@ -138,6 +146,8 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		server    = "http://host[:port] or https://host[:port]"
 		bytes     = "at least 16 bytes"
 		name      = "1 to 64 of A-Z a-z 0-9 . _ -"
+		webhook   = "builtin, or http://host[:port][/path] or https://..., or a comma-separated list of at most 16 of them"
+		updates   = "a comma-separated list of kinds of updates as Telegram names them"
 		botToken  = "a token from BotFather: digits, a colon, 35 of A-Z a-z 0-9 _ -"
 	)
 	cases := []struct{ set, accepted string }{
@@ -168,6 +178,13 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"BOT_TOKEN=123456789", botToken}, {"BOT_TOKEN=" + token[:len(token)-1], botToken}, {"BOT_TOKEN=" + token + "x", botToken},
 		{"BOT_TOKEN=bot" + token, botToken}, {"BOT_TOKEN=:" + strings.Repeat("a", 35), botToken},
 		{"ADMIN_TOKEN=" + phrase[:15], bytes},
+		{"BACKEND=mybot:8000", webhook}, {"BACKEND=ftp://mybot", webhook}, {"BACKEND=http://", webhook}, {"BACKEND=http://mybot:99999", webhook},
+		{"BACKEND=Builtin", webhook}, {"BACKEND=builtin,http://mybot", "builtin stands alone"}, {"BACKEND=http://mybot,gateway", "gateway stands alone"},
+		{"BACKEND=gateway", "gateway is not available in this version; accepted is builtin, or http://"},
+		{"BACKEND=http://user:hunter2@mybot/", "use BACKEND_SECRET"}, {"BACKEND=" + strings.Repeat("http://mybot:8000,", 3) + "http://x/#y", "entry 4"},
+		{"BACKEND_SECRET=two words", "what Telegram accepts as secret_token"}, {"BACKEND_SECRET=" + strings.Repeat("s", 257), "1 to 256 of"},
+		{"BACKEND_UPDATES=Message", updates}, {"BACKEND_UPDATES=message;poll", updates}, {"BACKEND_PARALLEL=0", "1..100"},
+		{"BACKEND_PARALLEL=101", "1..100"}, {"BACKEND_TIMEOUT=60", "1s..10m"}, {"BACKEND_TIMEOUT=0s", "1s..10m"}, {"BACKEND_TIMEOUT=1h", "1s..10m"},
 	}
 	for _, c := range cases {
 		p := problems(t, nil, c.set)
@@ -489,7 +506,7 @@ func TestEveryVariableIsListedOnceWithItsDefault(t *testing.T) {
 			environ = append(environ, v.Name+"="+v.Default)
 		}
 	}
-	if len(all) != 26 {
+	if len(all) != 32 {
 		t.Errorf("%d variables: a new one needs its tests here", len(all))
 	}
 	if got, want := mustLoad(t, nil, environ...), mustLoad(t, nil); !reflect.DeepEqual(got, want) {
@@ -568,6 +585,28 @@ func checkConfig(t *testing.T, cfg config.Config) {
 	for _, w := range cfg.Warnings {
 		if strings.ContainsAny(w, "\r\n") {
 			t.Errorf("a warning of several lines: %q", w)
+		}
+	}
+}
+
+// A URL may hold a password, or the token in its path: no line shows it.
+func TestNoLineShowsABackendsURL(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"http://user:hunter2@mybot/", "http://mybot/%zz?hunter2", "hunter2", "http://mybot:hunter2/", "http://mybot/#hunter2", "gateway,http://x/hunter2"} {
+		for _, line := range problems(t, nil, "BACKEND="+url) {
+			if strings.Contains(line, "hunter2") {
+				t.Errorf("%s: %q", url, line)
+			}
+		}
+	}
+}
+
+func TestBackendSettingsWithoutABackendAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]int{"": 0, "BACKEND_SECRET=s": 1, "BACKEND_UPDATES=message": 1, "BACKEND=http://mybot BACKEND_SECRET=s": 0} {
+		got := mustLoad(t, nil, strings.Fields(set)...).Warnings
+		if len(got) != want || want > 0 && !strings.Contains(got[0], "has no effect: BACKEND names no URL") {
+			t.Errorf("%q: warnings %q", set, got)
 		}
 	}
 }

@@ -15,6 +15,8 @@ type Facts struct {
 	View election.View
 	// Trouble is why Telegram refuses this replica's requests.
 	Trouble Trouble
+	// NoBackend is why no webhook backend takes updates, as this replica sees it; empty if one does, or none is configured.
+	NoBackend string
 	// Failing names the components of this process that are dead or overdue.
 	Failing []string
 	// Incompatible are instances that cannot even be asked who they are, a line each, for people.
@@ -30,6 +32,7 @@ const (
 	NoPrimary   State = "no_primary"
 	Refused     State = "refused"     // by Telegram
 	Unreachable State = "unreachable" // Telegram, for the primary
+	Backendless State = "no_backend"  // no webhook backend takes updates
 	Failing     State = "failing"     // a component of the primary
 )
 
@@ -56,8 +59,12 @@ func Of(f Facts) Verdict {
 		v.State, v.Text = Refused, trouble.Text()
 	case f.View.IsPrimary() && len(f.Failing) > 0:
 		v.State, v.Text = Failing, failing(f.Failing)
-	case seen && !primary.Health.OK:
+	case seen && !primary.Health.OK && !ReachesTelegram(primary.Health):
 		v.State, v.Text = Unreachable, fmt.Sprintf("the primary %s does not reach Telegram: %s", primary.Name, line(primary.Health.Detail))
+	case seen && !primary.Health.OK:
+		v.State, v.Text = Backendless, fmt.Sprintf("updates wait at Telegram: %s (as seen by %s)", line(primary.Health.Detail), primary.Name)
+	case f.NoBackend != "":
+		v.State, v.Text = Backendless, fmt.Sprintf("updates wait at Telegram: %s (as seen by %s)", line(f.NoBackend), f.View.Self.Name)
 	default:
 		v.Text = fmt.Sprintf("the bot answers: %s is primary", cmp.Or(f.View.Self.PrimaryName, string(f.View.Self.Primary.Replica)))
 	}
@@ -81,6 +88,21 @@ func Unready(f Facts) string {
 	default:
 		return ""
 	}
+}
+
+// noBackend begins the health of a replica that reaches Telegram and no webhook backend, as the relay's error does.
+const noBackend = "no backend takes updates"
+
+// ReachesTelegram tells whether a replica of a health that is not OK reaches Telegram after all: then what it does not reach
+// are webhook backends.
+func ReachesTelegram(h election.Health) bool { return h.OK || strings.HasPrefix(h.Detail, noBackend) }
+
+// unwell is what is wrong with a replica that is not healthy.
+func unwell(s election.Status) string {
+	if ReachesTelegram(s.Health) {
+		return fmt.Sprintf("%s reaches Telegram, but %s", s.Name, line(s.Health.Detail))
+	}
+	return fmt.Sprintf("%s does not reach Telegram: %s", s.Name, line(s.Health.Detail))
 }
 
 // primary is the primary's status; false if this replica is not in contact with it.
@@ -137,7 +159,7 @@ func (f Facts) problems() []string {
 		add("%s", failing(f.Failing))
 	}
 	if !v.Self.Health.OK {
-		add("%s does not reach Telegram: %s", v.Self.Name, line(v.Self.Health.Detail))
+		add("%s", unwell(v.Self))
 	}
 	for _, p := range Replicas(v) {
 		switch {
@@ -145,7 +167,7 @@ func (f Facts) problems() []string {
 		case !p.Reachable:
 			add("%s is not reachable, last contact %s ago", p.Status.Name, Span(p.Age))
 		case !p.Status.Health.OK:
-			add("%s does not reach Telegram: %s", p.Status.Name, line(p.Status.Health.Detail))
+			add("%s", unwell(p.Status))
 		}
 	}
 	for _, m := range v.Mismatched {

@@ -254,3 +254,25 @@ func TestTroublesAreFoundByTheirText(t *testing.T) {
 		t.Error("there is trouble without a text")
 	}
 }
+
+// A replica that reaches Telegram and no backend is not said to miss Telegram, and what Telegram refuses comes first.
+func TestWithoutABackendUpdatesWait(t *testing.T) {
+	t.Parallel()
+	const why = "no backend takes updates: http://mybot:8000: connection refused"
+	claim := election.Claim{Timestamp: 1, Replica: "a"}
+	self := election.Status{Replica: "a", Name: "a", Role: election.Primary, Primary: claim, PrimaryName: "a", Health: election.Health{OK: true}}
+	v := election.View{Self: self, Expected: 1, Reachable: 1, Quorum: 1}
+	if got := Of(Facts{View: v, NoBackend: why}); got.State != Backendless || got.Text != "updates wait at Telegram: "+why+" (as seen by a)" {
+		t.Errorf("seen by itself: %+v", got)
+	}
+	if got := Of(Facts{View: v, NoBackend: why, Trouble: TroubleToken}); got.State != Refused {
+		t.Errorf("with a rejected token: %+v", got)
+	}
+	v.Self.Health = election.Health{Detail: why}
+	if got := Of(Facts{View: v}); got.State != Backendless || len(got.Problems) != 1 || got.Problems[0] != "a reaches Telegram, but "+why {
+		t.Errorf("by its health: %+v", got)
+	}
+	if got := Unready(Facts{View: v}); got != why {
+		t.Errorf("not ready: %q", got)
+	}
+}

@@ -3,10 +3,13 @@ package monitoring_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -31,7 +34,25 @@ func exported(t *testing.T) (replica, simulated []byte) {
 		t.Fatal(err)
 	}
 	web := freeAddress(t)
+	// A webhook backend, so that its metrics are shown, too.
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var u struct {
+			Message struct {
+				Chat struct {
+					ID int64 `json:"id"`
+				} `json:"chat"`
+				Text string `json:"text"`
+			} `json:"message"`
+		}
+		if err := json.NewDecoder(req.Body).Decode(&u); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"method":"sendMessage","chat_id":%d,"text":%q}`, u.Message.Chat.ID, "backend: "+u.Message.Text)
+	}))
+	t.Cleanup(backend.Close)
 	cfg, err := config.Load([]string{
+		"BACKEND=" + backend.URL + "/hook",
 		"REPLICAS=1", "INSTANCES=127.0.0.1", "PEER_ADDR=" + freeAddress(t), "HTTP_ADDR=" + web, "REPLICA_NAME=alpha",
 		"TELEGRAM_API_URL=http://" + sim.Addr().String(),
 	}, nil)

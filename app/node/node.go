@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"habot/app/election"
+	"habot/app/term"
 )
 
 // ErrWorkFailed says that the primary's work ended by itself. The lease was released.
@@ -55,31 +55,8 @@ type Transport interface {
 	Switchover(ctx context.Context, addr, successor string) error
 }
 
-// Term is one role as primary, as the work sees it.
-type Term struct {
-	// Change says how the role came here.
-	Change election.Change
-	// Held tells whether the lease still allows a request to leave, or an answer to be handled.
-	// It is cheap and safe for concurrent use.
-	Held func() bool
-	// Drain is closed when the work is to finish what it has in hand and return.
-	Drain <-chan struct{}
-	// Handled are updates that the predecessor finished and may not have confirmed.
-	Handled []int64
-	// Report tells the standbys what has been handled since the last confirmation. It never blocks.
-	Report func(handled []int64)
-	// Notes are what earlier terms' work noted last, as far as this replica knows. Gather waits, for a moment at most, until so
-	// many others have been asked that all is known. Late returns what another knows beyond that, and waits for it; false if
-	// there is none when ctx ends. settle MUST be called once that is among what is noted, and not before.
-	Notes  []json.RawMessage
-	Gather func(ctx context.Context)
-	Late   func(ctx context.Context) (notes []json.RawMessage, settle func(), ok bool)
-	// Note tells the standbys, from now on with each report, what else the successor is to know; it replaces what was noted
-	// before. It never blocks. Noted tells whether so many know the latest that the successor will: every replica that is
-	// reachable, and with this one a majority of all there are to be. It asks the loop, and so takes a moment.
-	Note  func(notes []json.RawMessage)
-	Noted func() bool
-}
+// Term is what the work is given.
+type Term = term.Term
 
 // Work is what the primary does. When ctx ends it MUST be silent at once; it MUST return only after
 // its last request has ended. It returns an error if it could not go on.

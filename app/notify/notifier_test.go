@@ -37,7 +37,8 @@ type truth struct {
 	cut     map[string]bool // whom nobody hears, and who hears nobody
 	dead    map[string]bool
 	trouble map[string]diagnosis.Trouble
-	deaf    map[string]bool // who reaches no Telegram
+	deaf    map[string]bool   // who reaches no Telegram
+	without map[string]string // who knows of no backend, and why
 	history []election.Change
 	misfits []election.Mismatched
 }
@@ -88,7 +89,7 @@ func (c *council) snapshot(name string) Snapshot {
 		}
 		v.Peers = append(v.Peers, p)
 	}
-	return Snapshot{View: v, Trouble: c.truth.trouble[name], CanSend: !c.truth.deaf[name] && c.truth.trouble[name] != diagnosis.TroubleToken}
+	return Snapshot{View: v, Trouble: c.truth.trouble[name], NoBackend: c.truth.without[name], CanSend: !c.truth.deaf[name] && c.truth.trouble[name] != diagnosis.TroubleToken}
 }
 
 // look has everybody look once.
@@ -178,6 +179,27 @@ func TestAnAbsenceOfPrimariesIsToldOnceByOneAndItsEndByTheNextPrimary(t *testing
 	c.elect("c", time.Hour)
 	c.pass(time.Hour)
 	c.expect("c", "Downtime: 60 minutes")
+}
+
+// Of backends that take no updates the primary tells, and that it is over; a standby has no updates that wait.
+func TestWithoutABackendThePrimaryTells(t *testing.T) {
+	t.Parallel()
+	c := threeNotifiers(t)
+	start := c.now
+	c.truth.without = map[string]string{"a": "x", "b": "no backend takes updates: <http>", "c": "x"}
+	c.pass(14 * time.Second)
+	c.expect()
+	c.pass(time.Hour)
+	c.expect("b", "No backend takes updates since "+diagnosis.Clock(start)+" (as seen by <b>b</b>); they wait at Telegram. no backend takes updates: &lt;http&gt;")
+	delete(c.truth.without, "b")
+	c.pass(time.Minute)
+	c.expect("b", "A backend takes updates again (as seen by <b>b</b>). There was none from "+diagnosis.Clock(start))
+	// A backend that is replaced is away for a moment.
+	c.truth.without["b"] = "x"
+	c.pass(10 * time.Second)
+	delete(c.truth.without, "b")
+	c.pass(time.Minute)
+	c.expect()
 }
 
 // A new primary that has just started does not know how long there was none.

@@ -14,6 +14,8 @@ type Snapshot struct {
 	Trouble diagnosis.Trouble
 	// Incompatible are instances that cannot even be asked who they are; a line each, for people.
 	Incompatible []string
+	// NoBackend is why no webhook backend takes updates; empty if one does, or none is configured.
+	NoBackend string
 	// CanSend: a message could leave now.
 	CanSend bool
 }
@@ -27,6 +29,7 @@ const (
 	foreignPoller
 	webhookStays
 	tokenRejected
+	noBackend
 	mismatch
 	conditions // how many there are
 )
@@ -51,6 +54,9 @@ func (k condition) timing(lease time.Duration) timing {
 		// Two pollers cut off each other in turns: polls succeed in between, and some programs wait for half
 		// a minute after a conflict. A program that is being replaced overlaps for a moment.
 		return timing{onset: 15 * time.Second, gapTolerance: time.Minute, clearDelay: time.Minute}
+	case noBackend:
+		// A backend that is replaced by another is away for some seconds.
+		return timing{onset: 15 * time.Second, gapTolerance: 5 * time.Second, clearDelay: 10 * time.Second}
 	case tokenRejected:
 		// A probe every five seconds shows it. A single 401 may be a proxy's.
 		return timing{onset: 15 * time.Second, gapTolerance: 10 * time.Second, clearDelay: 10 * time.Second}
@@ -72,19 +78,21 @@ func (s Snapshot) shows(k condition) bool {
 		return s.Trouble == diagnosis.TroubleWebhook
 	case tokenRejected:
 		return s.Trouble == diagnosis.TroubleToken
+	case noBackend:
+		return s.NoBackend != ""
 	default:
 		return len(s.View.Mismatched)+len(s.Incompatible) > 0
 	}
 }
 
 // cannotObserve tells whether a condition is out of this replica's sight. Only the primary polls, and so only it meets
-// other pollers; one that joins or leaves asks for no primary.
+// other pollers, and only it has updates that wait for a backend; one that joins or leaves asks for no primary.
 func (s Snapshot) cannotObserve(k condition) bool {
 	role := s.View.Self.Role
 	switch k {
 	case noPrimary:
 		return role == election.Joining || role == election.Leaving
-	case foreignPoller, webhookStays:
+	case foreignPoller, webhookStays, noBackend:
 		return role != election.Primary
 	default:
 		return false

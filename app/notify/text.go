@@ -41,6 +41,8 @@ func (s Snapshot) text(k condition, i incident) string {
 		return "Another program polls with this token (409) " + seen + ". It takes updates away. Stop it, or get a new token from BotFather."
 	case webhookStays:
 		return "A webhook is set for this token (409) " + seen + ", and was set again after it was removed. It takes all updates away. Find out who sets it."
+	case noBackend:
+		return "No backend takes updates " + seen + "; they wait at Telegram. " + html.EscapeString(s.NoBackend)
 	default:
 		return "Incompatible replicas " + seen + ":\n" + s.differences()
 	}
@@ -59,6 +61,8 @@ func (s Snapshot) overText(k condition, i incident) string {
 		return fmt.Sprintf("No webhook is set for this token any more since %s %s.", last, seen)
 	case tokenRejected:
 		return fmt.Sprintf("Telegram rejected the token (401) from %s to %s %s. It accepts it again.", diagnosis.Clock(i.since), last, seen)
+	case noBackend:
+		return fmt.Sprintf("A backend takes updates again %s. There was none from %s to %s.", seen, diagnosis.Clock(i.since), last)
 	default:
 		return fmt.Sprintf("No replica is incompatible any more since %s %s.", last, seen)
 	}

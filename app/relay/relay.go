@@ -27,6 +27,10 @@ const noBackendWait = time.Minute
 const (
 	callFirstWait = 100 * time.Millisecond
 	callLastWait  = 2 * time.Second
+	// callUnknownWait is before the first attempt after one whose fate is unknown; each further wait is callUnknownFactor
+	// times as long, so that a call is carried out a few times at most.
+	callUnknownWait   = time.Second
+	callUnknownFactor = 5
 	// callBound bounds one attempt to carry out a call without large files.
 	callBound = 30 * time.Second
 	// callGiveUp bounds the attempts to carry out one call while Telegram fails.
@@ -53,8 +57,10 @@ const (
 	Done Verdict = iota
 	// Refused means that Telegram refuses it, and would again.
 	Refused
-	// Again means that Telegram failed, or wants to be asked later.
+	// Again means that the call surely was not carried out, or that Telegram wants to be asked later.
 	Again
+	// Unknown means that Telegram may have carried it out, or not: another attempt may do it twice.
+	Unknown
 	// Over means that the lease or the context has ended: nothing left, or what did is not known to have arrived.
 	Over
 )
@@ -336,6 +342,7 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 		o.extend()
 	}
 	began := time.Now()
+	unknown := callUnknownWait
 	for n := 0; ; n++ {
 		t.Expect(bound)
 		v, after, err := h.forward(ctx, r, o.size, bound)
@@ -348,8 +355,12 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 		case Done:
 			h.metrics.replies.WithLabelValues(replyCarriedOut).Inc()
 			return carried
-		case Again:
+		case Again, Unknown:
 			d := max(after, min(callFirstWait<<min(n, 10), callLastWait))
+			if v == Unknown {
+				d = max(after, unknown)
+				unknown *= callUnknownFactor
+			}
 			if r.rest != nil {
 				return again // it cannot be read twice
 			}

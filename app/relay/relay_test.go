@@ -859,6 +859,30 @@ func TestACallIsTriedAgainWhileTelegramFails(t *testing.T) {
 	})
 }
 
+// A call that Telegram may have carried out is not repeated every two seconds: users would get hundreds of copies.
+func TestACallOfUnknownFateIsRepeatedAFewTimes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "http://mybot:8000", one)
+		w.host(one).kill()
+		w.serve(one, w.note(one, func(rw http.ResponseWriter, _ *http.Request, _ int64) {
+			rw.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(rw, `{"method":"sendMessage","chat_id":5,"text":"a"}`)
+		}))
+		w.telegram.script = func(int, Call) (Verdict, time.Duration, error) { return Unknown, 0, errTest }
+		w.give(1, 1)
+		w.after(time.Minute)
+		if n := len(w.telegram.methods()); n < 3 || n > 4 {
+			t.Errorf("%d copies in a minute", n)
+		}
+		w.after(callGiveUp)
+		w.expectDone(1)
+		if n := len(w.telegram.methods()); n > 6 {
+			t.Errorf("%d copies in all", n)
+		}
+	})
+}
+
 // A long reply cannot be read twice: the backend is asked again.
 func TestALongReplyThatIsNotSentOnIsAskedForAgain(t *testing.T) {
 	t.Parallel()

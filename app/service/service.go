@@ -22,6 +22,7 @@ import (
 	"habot/app/listener"
 	"habot/app/node"
 	"habot/app/peer"
+	"habot/app/relay"
 	"habot/app/supervise"
 	"habot/app/web"
 )
@@ -158,9 +159,7 @@ func (s *service) build() error {
 	} else if err := s.buildElection(voter, registry); err != nil {
 		return err
 	}
-	if err := s.buildBot(name, registry); err != nil {
-		return err
-	}
+	s.buildBot(name, registry)
 	if err := s.buildWeb(registry); err != nil {
 		return err
 	}
@@ -217,21 +216,34 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	return nil
 }
 
-func (s *service) buildBot(name string, registry *prometheus.Registry) (err error) {
-	s.bot, err = bot.New(bot.Config{
+func (s *service) buildBot(name string, registry *prometheus.Registry) {
+	s.bot = bot.New(bot.Config{
 		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Proxy: s.cfg.Proxy, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
 		Cluster: s.replica, IncompatiblePeers: s.incompatible, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
+		Backend: s.backend(),
 	})
-	if err != nil {
-		return fmt.Errorf("make the bot: %w", err)
-	}
 	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
-	return nil
+	if len(s.cfg.Backends) > 0 {
+		s.components = append(s.components, supervise.Component{Name: "backends", Run: s.bot.RunBackends})
+	}
+}
+
+// backend is who handles updates; nil for the bot that comes along.
+func (s *service) backend() *bot.Backend {
+	if len(s.cfg.Backends) == 0 {
+		return nil
+	}
+	return &bot.Backend{
+		Relay: relay.Config{
+			Backends: s.cfg.Backends, Secret: s.cfg.BackendSecret, Timeout: s.cfg.BackendTimeout, Parallel: s.cfg.BackendParallel,
+		},
+		Updates: s.cfg.BackendUpdates,
+	}
 }
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
 	server := web.NewServer(web.Config{
-		Addr: s.cfg.HTTPAddr, Replica: operated{s.replica, s.log}, Failing: s.supervisor.Failing, Facts: s.facts, LastPoll: s.bot.LastPoll,
+		Addr: s.cfg.HTTPAddr, Replica: operated{s.replica, s.log}, Failing: s.supervisor.Failing, Facts: s.facts, LastPoll: s.bot.LastPoll, Backends: s.bot.Backends,
 		Demo: s.cfg.Demo, AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
 		Served: func() { s.supervisor.Served(webServer) },
 	})
@@ -247,7 +259,7 @@ func (s *service) buildWeb(registry *prometheus.Registry) error {
 
 // facts are what this replica knows now.
 func (s *service) facts() diagnosis.Facts {
-	f := diagnosis.Facts{View: s.replica.View(), Trouble: s.bot.Trouble(), Failing: s.supervisor.Failing()}
+	f := diagnosis.Facts{View: s.replica.View(), Trouble: s.bot.Trouble(), NoBackend: s.bot.NoBackend(), Failing: s.supervisor.Failing()}
 	if s.incompatible != nil {
 		f.Incompatible = s.incompatible()
 	}
@@ -257,9 +269,6 @@ func (s *service) facts() diagnosis.Facts {
 // work is what only the primary does.
 func (s *service) work(ctx context.Context, t node.Term) error {
 	defer s.supervisor.Clear("poller")
-	return s.bot.RunAsPrimary(ctx, bot.Term{ //nolint:wrapcheck // the node says what it was
-		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled, Report: t.Report,
-		Notes: t.Notes, Gather: t.Gather, Late: t.Late, Note: t.Note, Noted: t.Noted,
-		Within: s.supervisor.Expect,
-	})
+	t.Within = s.supervisor.Expect
+	return s.bot.RunAsPrimary(ctx, t) //nolint:wrapcheck // the node says what it was
 }

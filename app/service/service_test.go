@@ -43,13 +43,9 @@ func TestTheLogTellsWhetherTheBotAnswers(t *testing.T) {
 		b := &blind{view: election.View{Self: election.Status{Name: "r1", Role: election.Looking, Health: election.Health{OK: true}}, Expected: 3, Reachable: 1, Quorum: 2}}
 		log := logging.New(logs, slog.LevelInfo, false)
 		s := &service{cfg: config.Config{Lease: time.Second}, log: log, replica: b, supervisor: supervise.New(supervise.Config{Lease: time.Second, Logger: log})}
-		var err error
-		s.bot, err = bot.New(bot.Config{
+		s.bot = bot.New(bot.Config{
 			Token: config.DemoToken, APIURL: "http://127.0.0.1:1", Cluster: b, Logger: log, Registerer: prometheus.NewRegistry(), OnHealth: func(election.Health) {},
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.logVerdicts(ctx) }()

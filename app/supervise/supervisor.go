@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -63,15 +64,23 @@ type Config struct {
 type Supervisor struct {
 	*Watchdog
 	cfg Config
+	// awake tells the probe that the process has just woken for something else.
+	awake chan struct{}
 }
 
 // New returns a supervisor of nothing yet.
 func New(cfg Config) *Supervisor {
-	return &Supervisor{Watchdog: NewWatchdog(cfg.Lease), cfg: cfg}
+	return &Supervisor{Watchdog: NewWatchdog(cfg.Lease), cfg: cfg, awake: make(chan struct{}, 1)}
 }
 
 // Alive is the sign of life of a loop that comes round again within d.
-func (s *Supervisor) Alive(loop string, d time.Duration) { s.Expect(loop, max(d, leastPatience)) }
+func (s *Supervisor) Alive(loop string, d time.Duration) {
+	s.Expect(loop, max(d, leastPatience))
+	select {
+	case s.awake <- struct{}{}:
+	default:
+	}
+}
 
 // Served is a server's sign of life: it has answered a request.
 func (s *Supervisor) Served(server string) { s.Expect(server, Patience(s.cfg.Lease)) }
@@ -180,8 +189,8 @@ type probed struct {
 }
 
 // probe asks the servers for a sign of life until ctx ends: one that has answered no request for two thirds of its
-// patience, which leaves it a third to answer, and along with it those that would be next. What an idle replica costs is how
-// often it wakes.
+// patience, which leaves it a third to answer. What an idle replica costs is how often it wakes; so when it is awake anyway, all
+// are asked that have answered none for a third.
 func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
 	patience := Patience(s.cfg.Lease)
 	all := make([]*probed, len(servers))
@@ -201,21 +210,21 @@ func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
 			return nil
 		case p := <-asked:
 			p.asking = false
+		case <-s.awake:
+			runtime.Gosched() // what woke the process may be a request, and its answer is a sign of life
 		case <-t.C:
 		}
 		now := time.Now()
 		next := patience
 		for _, p := range all {
-			if !p.asking {
-				next = min(next, max(2*patience/3-s.idle(p.Name), p.again.Sub(now)))
-			}
-		}
-		if next <= 0 {
-			next = patience
-			for _, p := range all {
-				if p.asking || s.idle(p.Name) < patience/2 || now.Before(p.again) {
-					continue
-				}
+			idle := s.idle(p.Name)
+			switch {
+			case p.asking:
+			case now.Before(p.again):
+				next = min(next, p.again.Sub(now))
+			case idle < patience/3:
+				next = min(next, 2*patience/3-idle)
+			default:
 				p.asking = true
 				asking.Go(func() {
 					if !s.ask(ctx, p.Server) {

@@ -4,5 +4,5 @@
 // It owns those addresses and who may do what there: everything is read-only but the switchover, which
 // takes the administrators' token, or the key that the command line in the same container derives from its
 // configuration. It decides nothing: what it shows and does is the replica's. It may import diagnosis,
-// election, listener, gin and client_golang.
+// election, listener, relay, gin and client_golang.
 package web

@@ -23,6 +23,7 @@ import (
 	"habot/app/diagnosis"
 	"habot/app/election"
 	"habot/app/listener"
+	"habot/app/relay"
 )
 
 // Replica is what is shown and moved. Its methods are called concurrently.
@@ -44,6 +45,8 @@ type Config struct {
 	Facts func() diagnosis.Facts
 	// LastPoll is when Telegram last answered a poll of this replica; zero if it has not.
 	LastPoll func() time.Time
+	// Backends is what is known of webhook backends, nil if none is configured; it may be nil itself.
+	Backends func() *relay.Snapshot
 	// Demo: the bot talks to the simulator.
 	Demo bool
 	// AdminToken lets its bearer switch over, from anywhere; empty for nobody.
@@ -184,6 +187,9 @@ func (s *Server) status() Status {
 	st := Status{View: f.View, Verdict: diagnosis.Of(f), Demo: s.cfg.Demo, At: time.Now()}
 	if at := s.cfg.LastPoll(); !at.IsZero() {
 		st.LastPoll = max(1, time.Since(at))
+	}
+	if s.cfg.Backends != nil {
+		st.Backends = s.cfg.Backends()
 	}
 	return st
 }

@@ -10,6 +10,7 @@ import (
 
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/relay"
 )
 
 // Status is what GET /cluster answers: all that a replica knows, and what it means.
@@ -20,6 +21,8 @@ type Status struct {
 	Demo bool `json:"demo"`
 	// LastPoll is how long ago Telegram answered a poll of this replica; 0 if it has not.
 	LastPoll time.Duration `json:"last_poll_ns,omitempty"`
+	// Backends is what this replica knows of webhook backends; nil if none is configured.
+	Backends *relay.Snapshot `json:"backends,omitempty"`
 	// At is when the replica answered, by its wall clock.
 	At time.Time `json:"at"`
 }
@@ -38,7 +41,7 @@ func WriteStatus(w io.Writer, s Status) {
 		switch {
 		case !p.Reachable:
 			role, telegram = "not reachable", "unknown"
-		case !p.Status.Health.OK:
+		case !diagnosis.ReachesTelegram(p.Status.Health):
 			telegram = "not reachable"
 		}
 		if p.Reachable && p.Status.Role == election.Primary {
@@ -52,6 +55,11 @@ func WriteStatus(w io.Writer, s Status) {
 	if n := len(s.History); n > 0 {
 		c := s.History[n-1]
 		fmt.Fprintf(w, "last change: %s. Reason: %s. Downtime: %s\n", s.change(c), diagnosis.Cause(c), diagnosis.Downtime(c))
+	}
+	if s.Backends != nil {
+		for _, line := range s.Backends.Lines() {
+			fmt.Fprintln(w, line)
+		}
 	}
 	for _, p := range s.Verdict.Problems {
 		fmt.Fprintf(w, "problem: %s\n", p)

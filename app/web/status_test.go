@@ -9,6 +9,7 @@ import (
 
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/relay"
 )
 
 // judged is a status with its verdict.
@@ -50,6 +51,28 @@ last change: habot-bot-1 became primary at 2026-01-02 03:09:00 UTC, replacing ha
 problem: habot-bot-2 is not reachable, last contact 12 s ago
 problem: habot-bot-4 does not reach Telegram: Telegram does not answer
 problem: the next failure stops the bot: 3 of 4 replicas reachable, 3 needed
+`},
+		{"webhook backends", judged(cluster(), func(s *Status) {
+			s.Verdict.Problems = nil
+			s.Backends = &relay.Snapshot{Waiting: 3, Unresolved: map[string]string{"http://other:80": "no such host"}, Addresses: []relay.Status{
+				{Backend: "http://mybot:8000", Address: "10.0.0.7:8000", State: relay.Up, InFlight: 2},
+				{Backend: "http://mybot:8000", Address: "10.0.0.8:8000", State: relay.Down, Detail: "connect: connection refused"},
+			}}
+		}), `
+the bot answers: habot-bot-1 is primary
+
+REPLICA      ROLE           TELEGRAM       PRIMARY SINCE            VERSION
+habot-bot-1  primary        reachable      2026-01-02 03:09:00 UTC  1.0.0
+habot-bot-2  not reachable  unknown        -                        0.9.0
+habot-bot-3  standby        reachable      -                        1.0.0
+habot-bot-4  standby        not reachable  -                        1.0.0
+
+as habot-bot-3 sees it: 3 of 4 replicas reachable, 3 needed; lease 1s; real Telegram
+last change: habot-bot-1 became primary at 2026-01-02 03:09:00 UTC, replacing habot-bot-2. Reason: habot-bot-2 stopped responding (crash, freeze or partition). Downtime: 1.23 s
+backend http://mybot:8000 at 10.0.0.7:8000: up, 2 in flight
+backend http://mybot:8000 at 10.0.0.8:8000: down, connect: connection refused
+backend http://other:80: no such host
+updates that wait for a backend: 3
 `},
 		{"nothing known", judged(alone, func(s *Status) { s.Demo, s.LastPoll = true, time.Second }), `
 no primary: 1 of 3 replicas reachable, 2 needed (demo: BOT_TOKEN is not set, Telegram is simulated)

@@ -117,14 +117,10 @@ func (w *world) begin(h *host) {
 		Expect: func(d time.Duration) { p.within("election", max(d, 500*time.Millisecond)) }, // as the service does
 		Halt:   func(reason string) { p.die("halt", reason) },
 	})
-	var err error
-	p.bot, err = bot.New(bot.Config{
+	p.bot = bot.New(bot.Config{
 		Token: token, APIURL: "http://telegram", Name: h.name, Version: "test", AdminChatIDs: w.opt.admins, Cluster: p.node,
 		Logger: logger, Registerer: p.reg, OnHealth: p.setHealth, Transport: wire{p},
 	})
-	if err != nil {
-		panic(err) // nothing of it depends on the schedule
-	}
 	w.count("start")
 	w.tell("%s starts as %s", h.name, p.id)
 	w.mu.Lock()
@@ -345,26 +341,24 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 	t0 := p.w.termBegins(p, t)
 	p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: t.Handled}) // it tells so, and knows it itself
 	defer p.excuse("poller")
-	err := p.bot.RunAsPrimary(ctx, bot.Term{
-		Change: t.Change, Held: t.Held, Drain: t.Drain, Handled: t.Handled,
-		Report: func(handled []int64) {
-			t.Report(handled)
-			p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
-		},
-		Notes: t.Notes, Gather: t.Gather, Noted: t.Noted,
-		Late: func(ctx context.Context) ([]json.RawMessage, func(), bool) {
-			notes, settle, ok := t.Late(ctx)
-			if ok && ctx.Err() == nil { // not while it gathers
-				p.w.hearsLate(notes)
-			}
-			return notes, settle, ok
-		},
-		Note: func(notes []json.RawMessage) {
-			t.Note(notes)
-			p.w.remembers(p, notes)
-		},
-		Within: p.within,
-	})
+	report, late, note := t.Report, t.Late, t.Note
+	t.Report = func(handled []int64) {
+		report(handled)
+		p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
+	}
+	t.Late = func(ctx context.Context) ([]json.RawMessage, func(), bool) {
+		notes, settle, ok := late(ctx)
+		if ok && ctx.Err() == nil { // not while it gathers
+			p.w.hearsLate(notes)
+		}
+		return notes, settle, ok
+	}
+	t.Note = func(notes []json.RawMessage) {
+		note(notes)
+		p.w.remembers(p, notes)
+	}
+	t.Within = p.within
+	err := p.bot.RunAsPrimary(ctx, t)
 	p.w.termEnds(t0, ctx.Err() != nil)
 	return err
 }

@@ -42,6 +42,7 @@ const (
 	scheduleTests = "./app/election/electiontest"
 	nodeTests     = "./app/node"
 	botTests      = "./app/bot"
+	reachTests    = "./app/reach"
 )
 
 func main() {
@@ -233,6 +234,9 @@ func (b bench) judge(ctx context.Context, pkg string) (v verdict, err error) {
 	v.schedules = "-"
 	if v.stories, err = b.test(ctx, pkg); err != nil {
 		return v, err
+	}
+	if pkg == reachTests && !v.killed() { // polls make health, too, and those are tried with all rooms together
+		v.stories, err = b.test(ctx, botTests)
 	}
 	if pkg == electionTests && (b.all || !v.killed()) {
 		v.schedules, err = b.test(ctx, scheduleTests, "-run", "Random|Kept", "-shrink=false", "-schedules", strconv.Itoa(b.schedules))

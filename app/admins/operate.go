@@ -1,0 +1,108 @@
+package admins
+
+import (
+	"context"
+	"encoding/json"
+	"html"
+	"strings"
+
+	"habot/app/message"
+	"habot/app/queues"
+	"habot/app/telegram"
+	"habot/app/update"
+)
+
+// ownCommand begins each message that is habot's own, with any backend. All else goes to the backend.
+const ownCommand = "/habot"
+
+// Handler answers the operating commands of admin chats in a term, and gives all other updates to next.
+func (a *Admins) Handler(next queues.Handler, t message.Term) queues.Handler {
+	return handler{a, next, t}
+}
+
+type handler struct {
+	*Admins
+	next queues.Handler
+	term message.Term
+}
+
+// written is what the commands need of a message.
+type written struct {
+	Message struct {
+		Text   string `json:"text"`
+		Thread int    `json:"message_thread_id"`
+		Topic  bool   `json:"is_topic_message"`
+		Direct struct {
+			ID int64 `json:"topic_id"`
+		} `json:"direct_messages_topic"`
+		From struct {
+			IsBot bool `json:"is_bot"`
+		} `json:"from"`
+		MigrateTo   int64 `json:"migrate_to_chat_id"`
+		MigrateFrom int64 `json:"migrate_from_chat_id"`
+	} `json:"message"`
+}
+
+// Handle implements queues.Handler.
+func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (update.Outcome, bool) {
+	if u.Kind != "message" || len(h.cfg.Chats) == 0 {
+		return h.next.Handle(ctx, u, t) //nolint:wrapcheck // no error
+	}
+	var w written
+	_ = json.Unmarshal(u.Raw, &w) // a field of another type stays unset
+	m := w.Message
+	if m.MigrateTo != 0 {
+		h.Moved(u.Chat, m.MigrateTo)
+	}
+	if m.MigrateFrom != 0 {
+		h.Moved(m.MigrateFrom, u.Chat)
+	}
+	words := strings.Fields(m.Text)
+	if len(words) == 0 || m.From.IsBot || !isOwn(words[0]) || !h.MayCommand(ctx, u.Chat) {
+		return h.next.Handle(ctx, u, t)
+	}
+	to := message.Place{Chat: u.Chat, Direct: m.Direct.ID}
+	if m.Topic {
+		to.Thread = m.Thread
+	}
+	text, done := h.operate(ctx, u.Chat, words[1:])
+	for _, part := range message.HTML(to, text) {
+		switch v, err := h.cfg.Sender.Send(ctx, part, message.InTurn(t, h.term, u.ID)); v {
+		case telegram.Fine:
+		case telegram.Over:
+			return update.Failed, done // what was done is not done again for want of an answer
+		default:
+			h.cfg.Logger.Error("an update could not be answered", "update_id", u.ID, "error", err, "omitted", 0)
+			return update.Failed, true
+		}
+	}
+	return update.Answered, true
+}
+
+// isOwn tells whether a word is habot's command: alone, or addressed to a bot, which is the one that got it.
+func isOwn(word string) bool {
+	name, _, _ := strings.Cut(word, "@")
+	return strings.EqualFold(name, ownCommand)
+}
+
+// operate does what was asked for. It returns what to answer, as HTML, and whether something has been done.
+func (a *Admins) operate(ctx context.Context, chat int64, words []string) (string, bool) {
+	switch {
+	case len(words) == 1 && words[0] == "status":
+		text := StatusText(a.cfg.Facts())
+		if a.cfg.Backends != nil {
+			if all := a.cfg.Backends(); len(all) > 0 {
+				text += "\n" + html.EscapeString(strings.Join(all, "\n"))
+			}
+		}
+		return text, false
+	case (len(words) == 1 || len(words) == 2) && words[0] == "switchover":
+		to := ""
+		if len(words) == 2 {
+			to = words[1]
+		}
+		return a.Switchover(ctx, chat, to)
+	default:
+		return "/habot status - all replicas, the last change of primary and the backends\n/habot switchover [replica] - move the primary role", false
+	}
+}

@@ -1,0 +1,80 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"habot/app/relay"
+	"habot/app/telegram"
+)
+
+// newRelay makes a relay that is given the bot's ways.
+func (b *Bot) newRelay(cfg relay.Config) *relay.Relay {
+	cfg.UserAgent = telegram.UserAgent(b.cfg.Version, b.cfg.Name)
+	cfg.Forwarder = forwarder{b.client}
+	cfg.Logger, cfg.Registerer = b.cfg.Logger, b.cfg.Registerer
+	cfg.OnReady = func(r relay.Readiness) {
+		why := ""
+		if r.Reachable != nil {
+			why = r.Reachable.Error()
+		}
+		b.reach.Backends(why)
+	}
+	return relay.New(cfg)
+}
+
+// forwarder carries out the calls that backends answer with, on the one way to Telegram.
+type forwarder struct{ client *telegram.Client }
+
+// Forward implements relay.Forwarder. The context is a term's: nothing leaves without its lease.
+func (f forwarder) Forward(ctx context.Context, c relay.Call) (relay.Verdict, time.Duration, error) {
+	err := f.client.Forward(ctx, c.Method, c.ContentType, c.Body, c.Size)
+	switch telegram.Judge(ctx, err) {
+	case telegram.Fine:
+		return relay.Done, 0, nil
+	case telegram.Over:
+		return relay.Over, 0, err //nolint:wrapcheck // the relay logs it
+	case telegram.Limited:
+		return relay.Again, telegram.RetryAfter(err), err //nolint:wrapcheck // the relay logs it
+	case telegram.Permanent:
+		return relay.Refused, 0, err //nolint:wrapcheck // the relay logs it
+	case telegram.Transient:
+		if !errors.Is(err, telegram.ErrNotSent) {
+			return relay.Unknown, 0, err //nolint:wrapcheck // the relay logs it
+		}
+		return relay.Again, 0, err //nolint:wrapcheck // the relay logs it
+	default:
+		return relay.Again, 0, err //nolint:wrapcheck // the relay logs it
+	}
+}
+
+// locateBound bounds a look for a chat.
+const locateBound = 2 * time.Second
+
+// locate looks for an admin chat that may have moved. The commands of somebody's bot are its own, so with webhook backends
+// another request shows it, one that nobody sees.
+func (b *Bot) locate(ctx context.Context, chat int64) {
+	if b.relay == nil {
+		b.builtin.SetAdminCommands(ctx, chat)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, locateBound)
+	defer cancel()
+	params := map[string]any{"chat_id": chat, "action": "typing"}
+	err := b.client.Call(ctx, "sendChatAction", params, nil)
+	switch to := telegram.MovedTo(err); {
+	case to != 0:
+		b.admins.Moved(chat, to)
+	case err == nil:
+		b.admins.Stays(chat)
+	}
+}
+
+// backendLines are the webhook backends' addresses for people, a line each.
+func (b *Bot) backendLines() []string {
+	if b.relay == nil {
+		return nil
+	}
+	return b.relay.Snapshot().Lines()
+}

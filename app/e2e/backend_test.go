@@ -1,0 +1,139 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"habot/app/simulator"
+)
+
+// webhookBot is what the README calls the image of somebody's bot.
+const webhookBot = "my-webhook-bot"
+
+// overrideOfReadme is the docker-compose.override.yml that the README shows, written to a file.
+func overrideOfReadme(t *testing.T) string {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(root(), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile("(?s)```yaml\n(services:.*?BACKEND:.*?)```").FindSubmatch(readme)
+	if m == nil {
+		t.Fatal("the README shows no bot behind habot")
+	}
+	if n := strings.Count(string(m[1]), "\n"); n > 15 {
+		t.Errorf("the README's override has %d lines", n)
+	}
+	name := filepath.Join(t.TempDir(), "docker-compose.override.yml")
+	if err := os.WriteFile(name, m[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// buildWebhookBot makes the image of a bot as its owner would: an echo bot with telego, which knows where the simulated
+// Telegram is.
+func buildWebhookBot(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bot"), "./telego")
+	build.Dir = filepath.Join(root(), "app/e2e/backends/go")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const file = "FROM scratch\nCOPY bot /bot\nENV PORT=8000 NAME=mybot API_ROOT=http://telegram:8081 " +
+		"BOT_TOKEN=1000000001:habot-demo-token-for-the-simulator0\nENTRYPOINT [\"/bot\"]\n"
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	docker(t, "build", "--quiet", "--tag", webhookBot, dir)
+	t.Cleanup(func() { _ = exec.Command("docker", "rmi", webhookBot).Run() })
+}
+
+// relayed is a stack whose updates two copies of a webhook bot handle: the README's very text.
+func relayed(t *testing.T, project string) *stack {
+	t.Helper()
+	buildWebhookBot(t)
+	override := overrideOfReadme(t)
+	s := plannedStack(t, project)
+	s.files = append(s.files, override)
+	s.carryOut(t, "up", "--detach", "telegram", "bot", "mybot")
+	s.telegram = "http://" + s.address(t, "telegram") + ":8081"
+	eventually(t, 60*time.Second, func() error {
+		r, err := get[simulator.Report](t.Context(), s.telegram+"/report")
+		if err == nil && r.Answered < 100 {
+			err = fmt.Errorf("%d are answered", r.Answered)
+		}
+		return err
+	})
+	return s
+}
+
+// copies are the containers of the webhook bot that run.
+func (s *stack) copies(t *testing.T) []string {
+	t.Helper()
+	return strings.Fields(docker(t, "ps", "-q", "--filter", "label=com.docker.compose.project="+s.project, "--filter", "label=com.docker.compose.service=mybot"))
+}
+
+var errFew = errors.New("not all copies of the webhook bot run")
+
+// TestBackends puts two copies of a webhook bot behind habot, and takes away a copy, the primary, both at once, and all copies.
+// Nothing is lost, and each chat is answered in order.
+func TestBackends(t *testing.T) {
+	s := relayed(t, "habote2e-backends")
+	kill := func(containers ...string) { docker(t, append([]string{"kill"}, containers...)...) }
+	for _, f := range []struct {
+		what string
+		do   func(primary replica, copies []string)
+	}{
+		{"a copy", func(_ replica, copies []string) { kill(copies[0]) }},
+		{"the primary", func(p replica, _ []string) { kill(p.container) }},
+		{"a copy and the primary", func(p replica, copies []string) { kill(copies[1], p.container) }},
+		{"all copies", func(_ replica, copies []string) {
+			kill(copies...)
+			time.Sleep(20 * time.Second)
+		}},
+	} {
+		t.Run(f.what, func(t *testing.T) {
+			primary, _ := s.settled(t, size)
+			var copies []string
+			eventually(t, 30*time.Second, func() error {
+				if copies = s.copies(t); len(copies) != 2 {
+					return errFew
+				}
+				return nil
+			})
+			time.Sleep(8 * time.Second) // a copy that came back is known by its name
+			before := s.report(t)
+			f.do(primary, copies)
+			time.Sleep(5 * time.Second)
+			// Docker does not start again what docker kill has ended.
+			s.carryOut(t, "up", "--detach", "--no-recreate", "bot", "mybot")
+			s.settled(t, size)
+			after := s.answered(t, 90*time.Second, load)
+			if n := after.OutOfOrder - before.OutOfOrder; n > 0 {
+				t.Errorf("%d updates were answered out of order", n)
+			}
+			if n := after.AnsweredTwice - before.AnsweredTwice; n > 40 {
+				t.Errorf("%d updates were answered twice", n)
+			}
+			if after.Answered-before.Answered < 100 {
+				t.Errorf("only %d updates were answered meanwhile", after.Answered-before.Answered)
+			}
+			t.Logf("%d updates answered, %d twice", after.Answered-before.Answered, after.AnsweredTwice-before.AnsweredTwice)
+		})
+	}
+	if out, err := s.compose(t.Context(), "exec", "bot", "/habot", "status"); err != nil || strings.Count(out, "backend http://mybot:8000 at ") != 2 {
+		t.Errorf("status: %v\n%s", err, out)
+	}
+}

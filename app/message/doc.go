@@ -1,0 +1,7 @@
+// Package message sends one text message, and again while it does not get through.
+//
+// It owns the attempts, the waits between them, when a message is given up, that a message follows a group that became a
+// supergroup, and where a long text is cut. It does not know what messages say, and keeps no queue.
+//
+// It may import telegram.
+package message
