@@ -249,6 +249,13 @@ var mutants = []mutant{
 	death("candidate does not ask again when the holder dies", "	if m.role == Candidate && m.heldFor(id) {\n", "	if false {\n"),
 	death("candidate asks as seldom as after a release", "	if m.hasDied(holder.Replica) {\n", "	if false {\n"),
 
+	// The evidence of a death.
+	in("lifeline/lifeline.go", "a process that has closed its connection counts as dead", "	if x.pid != nil {\n		return x.pid.wait()\n	}\n", ""),
+	in("lifeline/lifeline.go", "a connection that is refused counts as a death", "				l.failed(e.Name(), err)\n", "				l.failed(e.Name(), err)\n				l.cfg.Died(election.ReplicaID(id))\n"),
+	in("lifeline/lifeline.go", "a death is reported of another process", "		l.cfg.Died(id)\n", "		l.cfg.Died(l.cfg.Self)\n"),
+	in("lifeline/handshake.go", "a proof without the secret is taken", "		if !hmac.Equal(got[:], proof(key, side, dialer, listener, p)) || theirs.id == self {\n", "		if theirs.id == self {\n"),
+	in("lifeline/handshake.go", "a proof that was passed on is taken", "	if dialer.bound && listener.bound {\n", "	if false {\n"),
+
 	// The number of replicas.
 	size("larger number ignored", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.cfg.Replicas\n	if m.role == Candidate"),
 	size("larger number used at once", "n > m.size && m.now.Sub(m.since) >= m.growthDelay() {", "n > m.size {"),
