@@ -22,7 +22,7 @@ func traced(ctx context.Context, log *slog.Logger) context.Context {
 		GotConn: func(c httptrace.GotConnInfo) { reused.Store(c.Reused) },
 		WroteRequest: func(w httptrace.WroteRequestInfo) {
 			once.Do(func() {
-				log.Debug("first poll sent", "connection_reused", reused.Load(), "seconds", time.Since(began).Seconds(), "failed", w.Err != nil)
+				log.Debug("first poll sent", "connection_reused", reused.Load(), "microseconds", time.Since(began).Microseconds(), "failed", w.Err != nil)
 			})
 		},
 	})

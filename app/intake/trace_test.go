@@ -30,7 +30,7 @@ func TestFirstPollOfATermIsTracedOnce(t *testing.T) {
 	ctx := traced(t.Context(), slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	poll(ctx)
 	poll(ctx)
-	if got := logs.String(); strings.Count(got, "msg=") != 1 || !strings.Contains(got, `msg="first poll sent" connection_reused=true seconds=`) {
+	if got := logs.String(); strings.Count(got, "msg=") != 1 || !strings.Contains(got, `msg="first poll sent" connection_reused=true microseconds=`) {
 		t.Errorf("logged %s", got)
 	}
 	if ctx := t.Context(); traced(ctx, slog.New(slog.DiscardHandler)) != ctx {

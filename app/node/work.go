@@ -80,7 +80,7 @@ func (n *Node) haltTerm(t *runningTerm, end election.Instant) {
 
 func (n *Node) startWork(ch election.Change) {
 	if ch.Witnessed {
-		n.cfg.Logger.Debug("took over after a death", "seconds", n.cfg.Clock.Read().Now.Sub(n.noticed).Seconds())
+		n.cfg.Logger.Debug("took over after a death", "microseconds", n.cfg.Clock.Read().Now.Sub(n.noticed).Microseconds())
 	}
 	n.terms++
 	ctx, cancel := context.WithCancel(context.Background())
