@@ -230,7 +230,7 @@ func (p process) watchStatus(ctx context.Context, operator *web.Client) error {
 func (p process) simulate(ctx context.Context) error {
 	cfg, log := p.cfg, p.log
 	s := simulator.New(simulator.Config{
-		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, AwaitBot: true, Logger: log,
+		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Project: cfg.SimulatorProject, AwaitBot: true, Logger: log,
 	})
 	if err := s.Listen(); err != nil {
 		return fmt.Errorf("start the simulator: %w", err)

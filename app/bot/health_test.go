@@ -181,6 +181,29 @@ func TestHealthTurnsBadOnceWhenPollsFailForLong(t *testing.T) {
 	}
 }
 
+// A primary that has had no answer since it started counts as healthy for a while, and reports why that means little.
+func TestAPrimaryThatNeverHadAnAnswerReportsSo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		over := f.tg.during(5*time.Second, outages()[0])
+		f.start(election.Change{})
+		after(3 * time.Second)
+		if h := f.lastTold(); !h.OK || h.Detail != diagnosis.Unanswered {
+			t.Errorf("health before any answer: %+v", h)
+		}
+		after(time.Until(over) + 3*time.Second)
+		if h := f.lastTold(); !h.OK || h.Detail != "" {
+			t.Errorf("health with the first answer: %+v", h)
+		}
+		f.tg.during(5*time.Second, outages()[0])
+		after(4 * time.Second)
+		if h := f.lastTold(); !h.OK || h.Detail != "" {
+			t.Errorf("health when Telegram fails for a moment: %+v", h)
+		}
+	})
+}
+
 // Health turns bad when it is due, not when some poll ends.
 func TestHealthTurnsBadOnTime(t *testing.T) {
 	t.Parallel()

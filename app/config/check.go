@@ -75,6 +75,8 @@ func (c *checker) config(raw environment) Config {
 		SimulatorAddr:  c.addr("SIMULATOR_ADDR", raw.SimulatorAddr),
 		SimulatorRate:  c.rate(raw.SimulatorRate),
 		SimulatorChats: c.whole("SIMULATOR_CHATS", raw.SimulatorChats, 1, maxChats),
+
+		SimulatorProject: c.project(raw.SimulatorProject),
 	}
 	if samePort(cfg.PeerAddr, cfg.HTTPAddr) {
 		c.problem("HTTP_ADDR", cfg.HTTPAddr, "another port than PEER_ADDR's, "+acceptedAddr)
@@ -192,6 +194,17 @@ func (c *checker) rate(value string) float64 {
 		return 0
 	}
 	return f
+}
+
+var projectShape = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,127}$`)
+
+// project is shown in commands that people copy into a shell.
+func (c *checker) project(value string) string {
+	if value != "" && !projectShape.MatchString(value) {
+		c.problem("SIMULATOR_PROJECT", value, "the name of a Compose project: a-z, 0-9, _ and -, at most 128")
+		return ""
+	}
+	return value
 }
 
 var hostShape = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?$`)

@@ -83,6 +83,8 @@ type Config struct {
 	SimulatorAddr  string
 	SimulatorRate  float64
 	SimulatorChats int
+	// SimulatorProject is the Compose project whose containers the replicas are; empty if not known.
+	SimulatorProject string
 
 	// Warnings are what is accepted, but worth a line in the log.
 	Warnings []string
@@ -122,6 +124,7 @@ type environment struct {
 	SimulatorAddr     string `env:"SIMULATOR_ADDR" envDefault:":8081"`
 	SimulatorRate     string `env:"SIMULATOR_RATE" envDefault:"2"`
 	SimulatorChats    string `env:"SIMULATOR_CHATS" envDefault:"5"`
+	SimulatorProject  string `env:"SIMULATOR_PROJECT"`
 }
 
 // Variable is one environment variable.

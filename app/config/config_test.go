@@ -81,7 +81,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"INSTANCES=bot, 10.0.0.7:7175,,[fd00::7]:7175,fd00::8,other.example.org", "QUORUM=4", "LEASE=1500ms",
 		"CLUSTER_SECRET="+secret, "PEER_ADDR=127.0.0.1:1", "HTTP_ADDR=[::1]:65535", "LIFELINE_DIR=/run/other", "REPLICA_NAME=habot-bot_2.example",
 		"ADMIN_CHAT_IDS=5, -1001234567890,5,", "ADMIN_TOKEN="+phrase, "LOG_LEVEL=DEBUG", "LOG_FORMAT=json",
-		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000", "BACKEND=http://mybot:8000/hook, https://other/h",
+		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000", "SIMULATOR_PROJECT=my_bot-2", "BACKEND=http://mybot:8000/hook, https://other/h",
 		"BACKEND_SECRET=s-3_cret", "BACKEND_UPDATES=message, message_reaction,message", "BACKEND_PARALLEL=7", "BACKEND_TIMEOUT=1500ms")
 	backends, err := relay.ParseBackends("http://mybot:8000/hook,https://other/h")
 	if err != nil {
@@ -93,7 +93,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		Lease: 1500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535", LifelineDir: "/run/other",
 		Warnings:    []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https"},
 		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase, OperatorKey: got.OperatorKey,
-		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000,
+		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000, SimulatorProject: "my_bot-2",
 		Backends: backends, BackendSecret: "s-3_cret", BackendUpdates: []string{"message", "message_reaction"}, BackendParallel: 7,
 		BackendTimeout: 1500 * time.Millisecond,
 	}
@@ -170,7 +170,7 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"ADMIN_CHAT_IDS=9223372036854775808", chats}, {"ADMIN_CHAT_IDS=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21", chats},
 		{"LOG_LEVEL=verbose", "debug, info, warn or error"}, {"LOG_FORMAT=logfmt", "text or json"},
 		{"SIMULATOR_RATE=-1", "0..1000"}, {"SIMULATOR_RATE=1001", "0..1000"}, {"SIMULATOR_RATE=NaN", "0..1000"},
-		{"SIMULATOR_RATE=inf", "0..1000"}, {"SIMULATOR_RATE=fast", "0..1000"}, {"SIMULATOR_CHATS=0", "1..1000"}, {"SIMULATOR_CHATS=1001", "1..1000"},
+		{"SIMULATOR_RATE=inf", "0..1000"}, {"SIMULATOR_RATE=fast", "0..1000"}, {"SIMULATOR_CHATS=0", "1..1000"}, {"SIMULATOR_CHATS=1001", "1..1000"}, {"SIMULATOR_PROJECT=a b", "Compose project"}, {"SIMULATOR_PROJECT=$(reboot)", "Compose project"},
 		{"TELEGRAM_API_URL=api.telegram.org", server}, {"TELEGRAM_API_URL=ftp://x", server}, {"TELEGRAM_API_URL=http://", server},
 		{"TELEGRAM_API_URL=http://:80", server}, {"TELEGRAM_API_URL=http://x:99999", server}, {"TELEGRAM_API_URL=http://x?", server},
 		{"TELEGRAM_API_URL=http://x#", server}, {"TELEGRAM_API_URL=http://x/?a=b", server}, {"TELEGRAM_API_URL=http://u:p@x", server},

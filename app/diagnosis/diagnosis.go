@@ -59,7 +59,7 @@ func Of(f Facts) Verdict {
 		v.State, v.Text = Refused, trouble.Text()
 	case f.View.IsPrimary() && len(f.Failing) > 0:
 		v.State, v.Text = Failing, failing(f.Failing)
-	case seen && !primary.Health.OK && !ReachesTelegram(primary.Health):
+	case seen && (primary.Health.Detail == Unanswered || !ReachesTelegram(primary.Health)):
 		v.State, v.Text = Unreachable, fmt.Sprintf("the primary %s does not reach Telegram: %s", primary.Name, line(primary.Health.Detail))
 	case seen && !primary.Health.OK:
 		v.State, v.Text = Backendless, fmt.Sprintf("updates wait at Telegram: %s (as seen by %s)", line(primary.Health.Detail), primary.Name)

@@ -28,6 +28,10 @@ func (t Trouble) Text() string {
 	}
 }
 
+// Unanswered is the detail of a primary's health that counts as good because it is new, while Telegram has answered no
+// request of its process and one has failed. It moves no role.
+const Unanswered = "Telegram has answered no request since this replica started"
+
 // troubleOf finds the trouble that a replica reports of itself: a healthy one, whose detail is its text.
 func troubleOf(detail string) Trouble {
 	for _, t := range Troubles() {

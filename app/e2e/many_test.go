@@ -55,9 +55,11 @@ type pack struct {
 	binary   string
 	dir      string // of the logs
 	telegram string
-	members  []*packed
-	life     context.Context
-	all      sync.WaitGroup
+	// simulator is the process behind telegram.
+	simulator *packed
+	members   []*packed
+	life      context.Context
+	all       sync.WaitGroup
 
 	mu       sync.Mutex
 	restarts int // of processes that ended by themselves
@@ -112,7 +114,8 @@ func newPack(t *testing.T, n int) *pack {
 		p.members = append(p.members, &packed{name: fmt.Sprintf("r%02d", i+1), peer: ports[2*i], http: ports[2*i+1]})
 	}
 	p.telegram = "http://" + ports[2*n]
-	p.keep(&packed{name: "telegram"}, []string{"simulator"}, []string{"SIMULATOR_ADDR=" + ports[2*n], "SIMULATOR_RATE=" + strconv.Itoa(manyLoad)})
+	p.simulator = &packed{name: "telegram"}
+	p.keep(p.simulator, []string{"simulator"}, []string{"SIMULATOR_ADDR=" + ports[2*n], "SIMULATOR_RATE=" + strconv.Itoa(manyLoad), "SIMULATOR_PROJECT=habot"})
 	eventually(t, 20*time.Second, func() error {
 		_, err := get[simulator.Report](t.Context(), p.telegram+"/report")
 		return err

@@ -80,6 +80,23 @@ func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
 	}
 }
 
+// A document's pictures are small: they are loaded with it, and stay in the repository for good.
+func TestPicturesOfDocumentsAreSmall(t *testing.T) {
+	const most = 150_000
+	pictures := 0
+	for _, name := range documents(t) {
+		for _, link := range first(`!\[[^\]]*\]\(([^)\s]+)\)`, read(t, name)) {
+			pictures++
+			if info, err := os.Stat("../../" + path.Join(path.Dir(name), link)); err == nil && info.Size() > most {
+				t.Errorf("%s: %s has %d bytes, more than %d", name, link, info.Size(), most)
+			}
+		}
+	}
+	if pictures < 3 {
+		t.Fatalf("only %d pictures were found", pictures)
+	}
+}
+
 // The README is one page. Its figures are those of FIGURES.md, which has their conditions.
 func TestReadmeIsOnePageWithFiguresOfFigures(t *testing.T) {
 	readme, figures := read(t, "README.md"), read(t, "app/e2e/FIGURES.md")

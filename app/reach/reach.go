@@ -46,6 +46,7 @@ type Reach struct {
 
 	mu       sync.Mutex
 	polling  bool // a term runs
+	answered bool // Telegram has answered a request of this process
 	tracker  tracker
 	health   election.Health // as it was told last
 	healthAt time.Time
@@ -105,12 +106,17 @@ func (r *Reach) Backends(why string) {
 func (r *Reach) Polled() {
 	r.note(func(t *tracker, now time.Time) {
 		t.reached()
-		r.polledAt = now
+		r.polledAt, r.answered = now, true
 	})
 }
 
 // Reached takes in that Telegram has answered a poll, if only that it refuses it now.
-func (r *Reach) Reached() { r.note(func(t *tracker, _ time.Time) { t.reached() }) }
+func (r *Reach) Reached() {
+	r.note(func(t *tracker, _ time.Time) {
+		t.reached()
+		r.answered = true
+	})
+}
 
 // PollFailed takes in a poll whose answer was due by then.
 func (r *Reach) PollFailed(due time.Time, why string) {
@@ -191,7 +197,7 @@ func (r *Reach) GetMe(ctx context.Context, bound time.Duration) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.username = me.Username
+	r.username, r.answered = me.Username, true
 	r.lag.Saw(time.Since(start))
 	return nil
 }
@@ -251,11 +257,13 @@ func (r *Reach) note(f func(*tracker, time.Time)) {
 	r.tell(now, r.tracker.health(now))
 }
 
-// tell passes on a health that has changed. One that is good names the trouble in its detail: standbys do not poll, and
-// know it by that alone. r.mu MUST be held.
+// tell passes on a health that has changed. One that is good names the trouble in its detail, or that it is good for want of
+// any answer: standbys do not poll, and know it by that alone. r.mu MUST be held.
 func (r *Reach) tell(now time.Time, h election.Health) {
 	if h.OK {
-		h.Detail = r.why.Text()
+		if h.Detail = r.why.Text(); h.Detail == "" && !r.answered && !r.tracker.failingSince.IsZero() {
+			h.Detail = diagnosis.Unanswered
+		}
 	}
 	if h.OK != r.health.OK || h != r.health && (h.OK || now.Sub(r.healthAt) >= detailEvery) {
 		r.health, r.healthAt = h, now

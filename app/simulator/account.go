@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"habot/app/simulator/playground"
 )
 
 // Bounds of the account: what is older is only counted.
@@ -39,6 +41,8 @@ type Record struct {
 	Answered  []Delivery `json:"answered,omitempty"`
 	// Dropped says why it was never confirmed: expired, full, or dropped on request.
 	Dropped string `json:"dropped,omitempty"`
+
+	lost bool // it is counted as such
 }
 
 // PollRecord is the account of one getUpdates that reached the queue.
@@ -101,6 +105,8 @@ type textKey struct {
 
 // account is what became of every update and every poll. It is pure.
 type account struct {
+	// model is what the page shows of it.
+	model     *playground.Model
 	serial    int64
 	records   map[int64]*Record
 	oldest    int64
@@ -108,6 +114,8 @@ type account struct {
 	lastReply map[int64]int64     // chat: the serial answered last
 	formerly  map[int64]int64     // supergroup: the group that it was
 	report    Report
+	// overdue are updates that were confirmed without an answer, the oldest first: after lostAfter they are lost.
+	overdue []overdue
 
 	polls      []*PollRecord
 	pollNumber int64
@@ -117,8 +125,15 @@ type account struct {
 	displaced  map[string]time.Time // poller: when another took over from it
 }
 
-func newAccount() *account {
+// overdue is an update that was confirmed at a time without an answer.
+type overdue struct {
+	record *Record
+	since  time.Time
+}
+
+func newAccount(shown ...int64) *account {
 	return &account{
+		model:   playground.New(shown),
 		records: map[int64]*Record{}, oldest: 1, texts: map[textKey][]int64{}, lastReply: map[int64]int64{}, formerly: map[int64]int64{},
 		lastEnd: map[string]time.Time{}, displaced: map[string]time.Time{},
 	}
@@ -131,6 +146,7 @@ func (a *account) sent(now time.Time, id int, chat int64, topic int, text string
 	if text != "" {
 		key := textKey{chat, text}
 		a.texts[key] = append(a.texts[key], a.serial)
+		a.report.Unanswered++
 	}
 	a.report.Sent++
 	for len(a.records) > maxRecords {
@@ -142,12 +158,7 @@ func (a *account) sent(now time.Time, id int, chat int64, topic int, text string
 // forget drops the oldest record; what it says is settled by then.
 func (a *account) forget() {
 	if r := a.records[a.oldest]; r != nil {
-		if a.isLost(r, time.Time{}) {
-			a.report.Lost++
-		}
-		if r.isUnanswered() {
-			a.report.Unanswered++
-		}
+		a.lose(r)
 		key := textKey{r.Chat, r.Text}
 		if same := a.texts[key]; len(same) > 1 {
 			a.texts[key] = same[1:] // the oldest record is the first of its text
@@ -164,10 +175,12 @@ func (r *Record) isUnanswered() bool {
 	return r.Text != "" && r.Dropped == "" && len(r.Answered) == 0
 }
 
-// isLost tells whether an update was confirmed and, lostAfter later, has no answer. A zero now stands
-// for late enough.
-func (a *account) isLost(r *Record, now time.Time) bool {
-	return !r.Confirmed.IsZero() && r.Text != "" && len(r.Answered) == 0 && (now.IsZero() || now.Sub(r.Confirmed) > lostAfter)
+// lose counts an update as lost that was confirmed and has no answer.
+func (a *account) lose(r *Record) {
+	if !r.Confirmed.IsZero() && r.Text != "" && len(r.Answered) == 0 && !r.lost {
+		r.lost = true
+		a.report.Lost++
+	}
 }
 
 func (a *account) delivered(now time.Time, poller string, updates []queued) {
@@ -176,6 +189,7 @@ func (a *account) delivered(now time.Time, poller string, updates []queued) {
 		if r == nil {
 			continue
 		}
+		a.model.Delivered(now, u.serial, poller)
 		if len(r.Delivered) == 0 {
 			a.report.Delivered++
 		}
@@ -190,6 +204,10 @@ func (a *account) confirmed(now time.Time, updates []queued) {
 		if r := a.records[u.serial]; r != nil && r.Confirmed.IsZero() {
 			r.Confirmed = now
 			a.report.Confirmed++
+			a.model.Confirmed(u.serial)
+			if r.Text != "" && len(r.Answered) == 0 {
+				a.overdue = append(a.overdue, overdue{r, now})
+			}
 		}
 	}
 }
@@ -197,8 +215,12 @@ func (a *account) confirmed(now time.Time, updates []queued) {
 func (a *account) dropped(updates []queued, why string) {
 	for _, u := range updates {
 		if r := a.records[u.serial]; r != nil && r.Dropped == "" {
+			if r.isUnanswered() {
+				a.report.Unanswered--
+			}
 			r.Dropped = why
 			a.report.Dropped++
+			a.model.Dropped(u.serial, why)
 		}
 	}
 }
@@ -226,6 +248,7 @@ func (a *account) answered(now time.Time, poller string, chat int64, topic int, 
 	}
 	if len(same) == 0 {
 		a.report.StrayMessages++
+		a.model.Said(now, chat, poller, text)
 		return
 	}
 	serial := same[len(same)-1]
@@ -242,6 +265,13 @@ func (a *account) answered(now time.Time, poller string, chat int64, topic int, 
 	switch len(r.Answered) {
 	case 0:
 		a.report.Answered++
+		if r.isUnanswered() {
+			a.report.Unanswered--
+		}
+		if r.lost {
+			r.lost = false
+			a.report.Lost--
+		}
 		if serial < a.lastReply[chat] {
 			a.report.OutOfOrder++
 		}
@@ -249,6 +279,7 @@ func (a *account) answered(now time.Time, poller string, chat int64, topic int, 
 	case 1:
 		a.report.AnsweredTwice++
 	}
+	a.model.Answered(now, serial, r.Sent, len(r.Answered) == 0, poller, text)
 	if len(r.Answered) < 20 {
 		r.Answered = append(r.Answered, Delivery{poller, now, topic})
 	}
@@ -258,6 +289,7 @@ func (a *account) answered(now time.Time, poller string, chat int64, topic int, 
 func (a *account) pollBegan(now time.Time, poller string, offset int) *PollRecord {
 	a.pollNumber++
 	p := &PollRecord{Number: a.pollNumber, Poller: poller, Start: now, Offset: offset}
+	a.model.PollBegan(now, poller)
 	a.report.Polls++
 	for _, o := range slices.Backward(a.underWay) {
 		if o.Poller != poller {
@@ -308,6 +340,7 @@ func remember(times map[string]time.Time, poller string, at time.Time) {
 // pollEnded takes note of its end; code 0 says that the client went away.
 func (a *account) pollEnded(now time.Time, p *PollRecord, updates, code int) {
 	p.End, p.Updates, p.Code = now, updates, code
+	a.model.PollEnded(now, p.Poller, code)
 	remember(a.lastEnd, p.Poller, now)
 	if code == 409 {
 		a.report.Conflicts++
@@ -318,20 +351,24 @@ func (a *account) pollEnded(now time.Time, p *PollRecord, updates, code int) {
 	}
 }
 
-// sum is the report at a moment.
+// sum is the report at a moment. Moments MUST NOT go back.
 func (a *account) sum(now time.Time) Report {
-	r := a.report
-	for _, rec := range a.records {
-		if a.isLost(rec, now) {
-			r.Lost++
-		}
-		if rec.isUnanswered() {
-			r.Unanswered++
-		}
+	r := a.numbers(now)
+	r.Handovers = append([]Handover{}, a.report.Handovers...)
+	return r
+}
+
+// numbers are the report without its list. It takes no longer the more there is to account for.
+func (a *account) numbers(now time.Time) Report {
+	for len(a.overdue) > 0 && now.Sub(a.overdue[0].since) > lostAfter {
+		a.lose(a.overdue[0].record)
+		a.overdue[0].record = nil
+		a.overdue = a.overdue[1:]
 	}
+	r := a.report
 	if len(a.underWay) == 0 && !a.idleSince.IsZero() {
 		r.LongestUnpolledSeconds = max(r.LongestUnpolledSeconds, now.Sub(a.idleSince).Seconds())
 	}
-	r.Handovers = append([]Handover{}, a.report.Handovers...)
+	r.Handovers = nil
 	return r
 }

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -284,5 +285,54 @@ func TestAccountHasRoomForAFullQueue(t *testing.T) {
 	}
 	if len(a.records) != maxRecords {
 		t.Errorf("%d records are kept, want %d", len(a.records), maxRecords)
+	}
+}
+
+// The numbers are kept as things happen. They are what a count of all records gives.
+func TestTheNumbersAreThoseOfTheRecords(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		random := rand.New(rand.NewPCG(seed, 2))
+		a := newAccount()
+		var all []queued
+		now := 0.0
+		for range 200 {
+			now += float64(random.IntN(3))
+			some := func() []queued {
+				if len(all) == 0 {
+					return nil
+				}
+				i := random.IntN(len(all))
+				return all[i:min(len(all), i+random.IntN(3))]
+			}
+			text := []string{"", "a", "b", "c"}[random.IntN(4)]
+			switch random.IntN(5) {
+			case 0:
+				all = append(all, sent(a, now, len(all), text))
+			case 1:
+				a.delivered(at(now), alice, some())
+			case 2:
+				a.confirmed(at(now), some())
+			case 3:
+				a.answered(at(now), alice, FirstChat, 0, text)
+			case 4:
+				if random.IntN(4) == 0 {
+					a.dropped(some(), "expired")
+				}
+			}
+			got := a.numbers(at(now))
+			var lost, unanswered int64
+			for _, r := range a.records {
+				if !r.Confirmed.IsZero() && r.Text != "" && len(r.Answered) == 0 && at(now).Sub(r.Confirmed) > lostAfter {
+					lost++
+				}
+				if r.Text != "" && r.Dropped == "" && len(r.Answered) == 0 {
+					unanswered++
+				}
+			}
+			if got.Lost != lost || got.Unanswered != unanswered {
+				t.Fatalf("seed %d at %v s: lost %d, unanswered %d; the records say %d, %d", seed, now, got.Lost, got.Unanswered, lost, unanswered)
+			}
+		}
 	}
 }

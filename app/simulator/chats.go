@@ -49,7 +49,7 @@ func kindOf(id int64) string {
 func (c *chat) object() map[string]any {
 	o := map[string]any{"id": c.id, "type": c.kind}
 	if c.kind == chatPrivate {
-		o["first_name"] = fmt.Sprintf("User %d", c.id)
+		o["first_name"] = firstName(c.id)
 	} else {
 		o["title"] = fmt.Sprintf("Group %d", -c.id)
 	}

@@ -31,12 +31,17 @@ const (
 	FaultTakenLate = "taken_late"    // its answer is late
 	FaultTakenDrop = "taken_drop"    // the connection is closed without one
 	FaultTaken502  = "taken_html502" // a proxy's page is in its place
+	// FaultWebhook is no fault of a request: a webhook is set that is not the bot's, until the fault ends or a bot deletes it.
+	FaultWebhook = "webhook"
 )
+
+// strangeHook is the webhook of FaultWebhook.
+const strangeHook = "https://example.invalid/webhook"
 
 func faultKinds() []string {
 	return []string{
 		FaultError500, FaultHTML502, FaultHang, FaultDrop, FaultLimit, FaultToken, FaultConflict, FaultLatency, FaultLoggedOut, FaultNotFound,
-		FaultTakenLate, FaultTakenDrop, FaultTaken502,
+		FaultTakenLate, FaultTakenDrop, FaultTaken502, FaultWebhook,
 	}
 }
 
@@ -77,10 +82,18 @@ type Migration struct {
 	To   int64 `json:"to"`
 }
 
+// Load is how many messages a second the users write for a while.
+type Load struct {
+	Rate    float64 `json:"rate"`    // 0..500
+	Seconds float64 `json:"seconds"` // 0..600
+}
+
 // Control is what POST /control takes, as application/json and from no other page of a browser; every part is optional.
 type Control struct {
 	// Rate is how many messages a second the users write from now on.
 	Rate *float64 `json:"rate,omitempty"`
+	// Load has them write at another rate for a while; with a rate of 0 seconds a load ends.
+	Load *Load `json:"load,omitempty"`
 	// ClearFaults ends all trouble; Faults begins some.
 	ClearFaults bool    `json:"clear_faults,omitempty"`
 	Faults      []Fault `json:"faults,omitempty"`
@@ -104,12 +117,23 @@ const (
 	maxFaultSeconds = 3600
 	maxRate         = 10_000
 	maxInjected     = 10_000
+	// maxFaults bounds those that last at once; of more the oldest end.
+	maxFaults = 1000
+	// A load ends by itself, and what the page's buttons ask for is bounded.
+	maxLoad        = 500
+	maxLoadSeconds = 600
 )
 
 // check says what is wrong with a control.
 func (c Control) check() error {
 	if c.Rate != nil && (*c.Rate < 0 || *c.Rate > maxRate) {
 		return fmt.Errorf("rate is not in 0..%d", maxRate)
+	}
+	if l := c.Load; l != nil && (l.Rate < 0 || l.Rate > maxLoad || l.Seconds < 0 || l.Seconds > maxLoadSeconds) {
+		return fmt.Errorf("load is not 0..%d messages a second for 0..%d seconds", maxLoad, maxLoadSeconds)
+	}
+	if len(c.Faults) > maxFaults {
+		return fmt.Errorf("more than %d faults", maxFaults)
 	}
 	if len(c.Messages) > maxInjected || len(c.Updates) > maxInjected {
 		return fmt.Errorf("more than %d updates", maxInjected)
@@ -149,7 +173,8 @@ func (c Control) check() error {
 // fault is trouble that lasts.
 type fault struct {
 	Fault
-	until time.Time
+	number int64 // as the page's model knows it
+	until  time.Time
 }
 
 func (s *Simulator) serveControl(c *gin.Context) {
@@ -177,14 +202,18 @@ func (s *Simulator) Apply(ctl Control) {
 	if ctl.Rate != nil {
 		s.SetRate(*ctl.Rate)
 	}
+	if ctl.Load != nil {
+		s.setLoad(*ctl.Load)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	s.expireFaults(now)
 	if ctl.ClearFaults {
-		s.faults = nil
+		s.endFaults(now, func(fault) bool { return true })
 	}
 	for _, f := range ctl.Faults {
-		s.faults = append(s.faults, fault{f, now.Add(time.Duration(f.Seconds * float64(time.Second)))})
+		s.beginFault(now, f)
 	}
 	if ctl.LowerIDs {
 		s.bot.queue.restart = max(1, s.bot.queue.head()/2-rand.IntN(1000)) //nolint:gosec // a start like any other
@@ -211,13 +240,53 @@ func (s *Simulator) Apply(ctl Control) {
 	}
 }
 
+func (s *Simulator) beginFault(now time.Time, f Fault) {
+	s.faultNumber++
+	begun := fault{f, s.faultNumber, now.Add(time.Duration(f.Seconds * float64(time.Second)))}
+	if len(s.faults) >= maxFaults {
+		oldest := s.faults[0].number
+		s.endFaults(now, func(f fault) bool { return f.number == oldest })
+	}
+	s.faults = append(s.faults, begun)
+	s.account.model.FaultBegan(now, begun.number, f.Kind, f.Replica, begun.until)
+	if f.Kind == FaultWebhook {
+		s.abortWaiting(now, conflictSetHook)
+		s.bot.webhook = webhookSettings{url: strangeHook, maxConnections: defaultConnections}
+	}
+}
+
+// endFaults ends some faults, and what they leave.
+func (s *Simulator) endFaults(now time.Time, ended func(fault) bool) {
+	s.faults = slices.DeleteFunc(s.faults, func(f fault) bool {
+		if !ended(f) {
+			return false
+		}
+		s.account.model.FaultEnded(now, f.number)
+		if f.Kind == FaultWebhook && s.bot.webhook.url == strangeHook {
+			s.bot.webhook = webhookSettings{}
+		}
+		return true
+	})
+}
+
+// expireFaults ends those whose time is over, and those that have nothing left: a bot may delete a strange webhook.
+func (s *Simulator) expireFaults(now time.Time) {
+	s.endFaults(now, func(f fault) bool {
+		return !now.Before(f.until) || f.Kind == FaultWebhook && s.bot.webhook.url != strangeHook
+	})
+}
+
 // fault finds the trouble a request is in.
 func (s *Simulator) fault(method, who, chat string) (fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.faults = slices.DeleteFunc(s.faults, func(f fault) bool { return !now.Before(f.until) })
+	s.expireFaults(now)
+	s.account.model.Called(now, who)
 	for _, f := range s.faults {
+		if f.Kind == FaultWebhook {
+			continue
+		}
 		hit := len(f.Methods) == 0 || slices.ContainsFunc(f.Methods, func(m string) bool { return strings.EqualFold(m, method) })
 		if f.Kind == FaultConflict && method != "getupdates" {
 			hit = false // no other method conflicts
@@ -226,6 +295,9 @@ func (s *Simulator) fault(method, who, chat string) (fault, bool) {
 			hit = false
 		}
 		if hit && (f.Replica == "" || f.Replica == who) {
+			if method == "getupdates" && f.Kind != FaultLatency && f.Kind != FaultTakenLate {
+				s.account.model.Refused(now, who, f.Kind)
+			}
 			return f, true
 		}
 	}

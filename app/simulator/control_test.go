@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"habot/app/page"
 )
 
 func TestFaultAnswersAsTheRealServerWouldUntilItEnds(t *testing.T) {
@@ -149,6 +151,10 @@ func TestControlThatMakesNoSenseIsRefusedAndDoesNothing(t *testing.T) {
 		"unknown field":      `{"rat":1}`,
 		"negative rate":      `{"rate":-1}`,
 		"rate too high":      `{"rate":10001}`,
+		"too much load":      `{"load":{"rate":501,"seconds":1}}`,
+		"load without end":   `{"load":{"rate":1,"seconds":601}}`,
+		"negative load":      `{"load":{"rate":-1,"seconds":1}}`,
+		"too many faults":    `{"faults":[` + strings.Repeat(`{"kind":"401","seconds":1},`, maxFaults) + `{"kind":"401","seconds":1}]}`,
 		"unknown fault":      `{"faults":[{"kind":"418","seconds":1}]}`,
 		"no duration":        `{"faults":[{"kind":"401"}]}`,
 		"too long":           `{"faults":[{"kind":"401","seconds":3601}]}`,
@@ -188,6 +194,85 @@ func TestControlSetsTheRate(t *testing.T) {
 		stop()
 		<-ended
 	})
+}
+
+func TestALoadEndsByItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.RunUsers(ctx); close(ended) }()
+		r.control(`{"rate":1}`)
+		sent := func(d time.Duration) int64 {
+			before := r.Report().Sent
+			time.Sleep(d)
+			synctest.Wait()
+			return r.Report().Sent - before
+		}
+		time.Sleep(time.Millisecond)
+		if n := sent(10 * time.Second); n != 10 {
+			t.Errorf("%d messages in ten seconds before, want 10", n)
+		}
+		r.control(`{"load":{"rate":500,"seconds":3}}`)
+		if n := sent(20 * time.Second); n < 1499 || n > 1517 {
+			t.Errorf("%d messages in twenty seconds, want three of 500 and the rest of 1", n)
+		}
+		r.control(`{"load":{"rate":0,"seconds":600}}`)
+		if n := sent(599 * time.Second); n != 0 {
+			t.Errorf("%d messages under a load of 0", n)
+		}
+		r.control(`{"load":{"rate":0,"seconds":0}}`)
+		if n := sent(10 * time.Second); n < 9 || n > 10 {
+			t.Errorf("%d messages in ten seconds after the load was ended", n)
+		}
+		stop()
+		<-ended
+	})
+}
+
+func TestAStrangeWebhookConflictsUntilItsTimeIsOverOrTheBotDeletesIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		waits := r.background(alice, "getUpdates", "timeout", "50")
+		r.control(`{"faults":[{"kind":"webhook","seconds":30}]}`)
+		(<-waits).expect(t, http.StatusConflict, conflictSetHook)
+		time.Sleep(29 * time.Second)
+		r.call(alice, "getUpdates").expect(t, http.StatusConflict, conflictWebhook)
+		r.call(alice, "getMe").expect(t, http.StatusOK, "")
+		time.Sleep(time.Second)
+		r.call(alice, "getUpdates").expect(t, http.StatusOK, "")
+
+		r.control(`{"faults":[{"kind":"webhook","seconds":30}]}`)
+		began := time.Now()
+		r.call(alice, "deleteWebhook").expect(t, http.StatusOK, "Webhook was deleted")
+		r.call(alice, "getUpdates").expect(t, http.StatusOK, "")
+		shades := r.frame(0).Shades
+		if last := shades[len(shades)-1]; last.To > page.At(began.Add(5*time.Second)) {
+			t.Errorf("the page shows the fault until %d, it was over at %d", last.To, page.At(began))
+		}
+		r.control(`{"faults":[{"kind":"webhook","seconds":30}]}`)
+		r.control(`{"clear_faults":true}`)
+		r.call(alice, "getUpdates").expect(t, http.StatusOK, "")
+
+		// One of the bot's own outlives the fault.
+		r.control(`{"faults":[{"kind":"webhook","seconds":30}]}`)
+		r.call(alice, "setWebhook", "url", "https://example.com/own").expect(t, http.StatusOK, "Webhook was set")
+		time.Sleep(31 * time.Second)
+		r.call(alice, "getUpdates").expect(t, http.StatusConflict, conflictWebhook)
+	})
+}
+
+func TestOfTooManyFaultsTheOldestEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for range 3 {
+		r.control(`{"faults":[` + strings.Repeat(`{"kind":"401","seconds":3600},`, maxFaults-1) + `{"kind":"error500","seconds":3600}]}`)
+	}
+	if n := len(r.faults); n != maxFaults {
+		t.Errorf("%d faults last", n)
+	}
 }
 
 func TestInjectedUpdatesArriveAsTheyAre(t *testing.T) {

@@ -9,5 +9,6 @@
 // It does not deliver to webhooks: it only keeps their settings and the conflicts they cause. Of the
 // marked-up texts it parses HTML alone, and the messages it answers with show no reply_to_message.
 //
-// It may import gin and client_golang.
+// Its page shows what it sees, live. The page's model and files are in playground; what it has in common with the replicas'
+// page is in page. It may import those, gin and client_golang.
 package simulator

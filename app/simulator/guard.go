@@ -6,8 +6,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
+
+	"habot/app/page/live"
 )
 
 // fromOurselves returns what speaks against a request being made by a program or by the simulator's own page, and not
@@ -19,10 +20,8 @@ func fromOurselves(req *http.Request) error {
 	if !isPlain(req.Host) {
 		return errors.New("the Host must be an address, localhost or a name without a dot") // DNS rebinding
 	}
-	if origin := req.Header.Get("Origin"); origin != "" {
-		if u, err := url.Parse(origin); err != nil || u.Host != req.Host {
-			return errors.New("the Origin is another page")
-		}
+	if !live.SameSite(req) {
+		return errors.New("the Origin is another page")
 	}
 	return nil
 }

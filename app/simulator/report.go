@@ -1,7 +1,6 @@
 package simulator
 
 import (
-	"html/template"
 	"net/http"
 	"strconv"
 	"time"
@@ -45,32 +44,6 @@ func (s *Simulator) servePolls(c *gin.Context) {
 	}
 	s.mu.Unlock() // a reader that is slow holds up nobody
 	c.JSON(http.StatusOK, list)
-}
-
-// page is for people. It is static but for the numbers; html/template escapes them.
-var page = template.Must(template.New("page").Parse(`<!doctype html><title>habot: Telegram, simulated</title>
-<style>body{font:16px sans-serif;margin:2em;max-width:50em}td{padding:.1em 1em .1em 0}</style>
-<h1>Telegram, simulated</h1>
-<p>Simulated users write to the bot; this is the account of what became of it.
-Who polls: <b>{{.Poller}}</b>.</p>
-<table>
-<tr><td>sent</td><td>{{.Sent}}</td></tr>
-<tr><td>answered</td><td>{{.Answered}}</td></tr>
-<tr><td>answered twice</td><td>{{.AnsweredTwice}}</td></tr>
-<tr><td>lost</td><td>{{.Lost}}</td></tr>
-<tr><td>not yet answered</td><td>{{.Unanswered}}</td></tr>
-<tr><td>polls</td><td>{{.Polls}}</td></tr>
-<tr><td>polls cut off (409)</td><td>{{.Conflicts}}</td></tr>
-<tr><td>changes of poller</td><td>{{.PollerChanges}}</td></tr>
-</table>
-<p>More: <a href="/report">report</a>, <a href="/report/polls">polls</a>, <a href="/report/updates">updates</a>, <a href="/metrics">metrics</a>.
-`))
-
-func (s *Simulator) servePage(c *gin.Context) {
-	c.Header("Content-Type", "text/html; charset=utf-8")
-	if err := page.Execute(c.Writer, s.Report()); err != nil {
-		s.cfg.Logger.Debug("the page could not be written", "error", err)
-	}
 }
 
 // accountCollector makes metrics of the account when scraped.

@@ -44,7 +44,7 @@ func (s *Simulator) routes() http.Handler {
 	for _, verb := range []string{http.MethodGet, http.MethodPost} {
 		r.Handle(verb, "/bot:token/:method", s.serveMethod)
 	}
-	r.GET("/", s.servePage)
+	s.pageRoutes(r)
 	r.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})))
 	r.GET("/report", func(c *gin.Context) { c.IndentedJSON(http.StatusOK, s.Report()) })

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"habot/app/page/live"
 )
 
 // Config is what a simulator is made of.
@@ -27,6 +29,8 @@ type Config struct {
 	Rate float64
 	// Chats is how many users there are, each in a chat of its own.
 	Chats int
+	// Project is the Compose project that replicas are containers of; empty if none is known.
+	Project string
 	// AwaitBot has the users write nothing, and the metrics be absent, before a bot has polled.
 	AwaitBot bool
 	Logger   *slog.Logger
@@ -42,18 +46,25 @@ type Simulator struct {
 	listener net.Listener
 	registry *prometheus.Registry
 	rateSet  chan struct{} // told when rate has changed
+	// run is another one after each start; watching are the page's watchers.
+	run      string
+	watching *live.Stream
 
-	mu        sync.Mutex
-	bot       bot
-	account   *account
-	waiting   *waiter
-	faults    []fault
-	rate      float64
-	chats     map[int64]*chat
-	limit     ChatLimit
-	commands  map[string]json.RawMessage // by scope
-	messageID int
-	written   int64
+	mu      sync.Mutex
+	bot     bot
+	account *account
+	waiting *waiter
+	faults  []fault
+	// faultNumber is that of the fault that began last.
+	faultNumber int64
+	rate        float64
+	load        Load
+	loadUntil   time.Time // zero: no load
+	chats       map[int64]*chat
+	limit       ChatLimit
+	commands    map[string]json.RawMessage // by scope
+	messageID   int
+	written     int64
 }
 
 // waiter is the one poll that waits for updates.
@@ -74,12 +85,16 @@ type pollAnswer struct {
 // New returns a simulator that does not listen yet.
 func New(cfg Config) *Simulator {
 	s := &Simulator{
-		cfg: cfg, account: newAccount(), rate: cfg.Rate, rateSet: make(chan struct{}, 1), chats: map[int64]*chat{},
+		cfg: cfg, account: newAccount(shownChats(cfg.Chats)...), run: strconv.FormatInt(time.Now().UnixNano(), 36), rate: cfg.Rate, rateSet: make(chan struct{}, 1), chats: map[int64]*chat{},
 		commands: map[string]json.RawMessage{},
 	}
+	s.watching = live.NewStream(live.Config{Source: frames{s}, Every: frameEvery, Most: maxWatchers, Behind: maxBehind})
 	s.bot.queue.tail = 100_000_000 + rand.IntN(800_000_000) //nolint:gosec // a start like any other
 	for i := range cfg.Chats {
 		s.open(FirstChat + int64(i))
+	}
+	for _, p := range people() {
+		s.open(p.Chat)
 	}
 	s.registry = prometheus.NewRegistry()
 	s.registry.MustRegister(accountCollector{s})
@@ -124,6 +139,7 @@ func (s *Simulator) Run(ctx context.Context) error {
 		return fmt.Errorf("serve as Telegram: %w", err)
 	case <-ctx.Done():
 	}
+	s.watching.Close()
 	err := s.http.Close() // polls that wait are cut off, as by a server that goes away
 	if ended := <-served; err == nil && !errors.Is(ended, http.ErrServerClosed) {
 		err = ended
@@ -138,16 +154,19 @@ func (s *Simulator) Run(ctx context.Context) error {
 func (s *Simulator) RunUsers(ctx context.Context) {
 	start := time.Now()
 	due := 0.0 // messages since start, at the rate since then
+	last := math.NaN()
 	for {
-		s.mu.Lock()
-		rate := s.rate
-		s.mu.Unlock()
+		rate, until := s.pace(time.Now())
+		if rate != last {
+			start, due, last = time.Now(), 0, rate
+		}
 		next := math.Inf(1) // seconds until a message is due
 		if rate > 0 {
 			next = (due+1)/rate - time.Since(start).Seconds()
 		}
-		// The time of a message at a tiny rate is beyond what a Duration holds: look again every hour.
-		wait := time.Duration(min(max(next, 0), time.Hour.Seconds()) * float64(time.Second))
+		// The time of a message at a tiny rate is beyond what a Duration holds: look again every hour, and when a load ends.
+		atMost := min(time.Hour, until).Seconds()
+		wait := time.Duration(min(max(next, 0), atMost) * float64(time.Second))
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -155,13 +174,42 @@ func (s *Simulator) RunUsers(ctx context.Context) {
 			return
 		case <-s.rateSet:
 			t.Stop()
-			start, due = time.Now(), 0
+			last = math.NaN()
 		case <-t.C:
-			if next <= time.Hour.Seconds() {
+			if next <= atMost {
 				due++
 				s.writeNext()
 			}
 		}
+	}
+}
+
+// pace is how many messages a second are written now, and for how long that holds at most.
+func (s *Simulator) pace(now time.Time) (rate float64, holds time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Before(s.loadUntil) {
+		return s.load.Rate, s.loadUntil.Sub(now)
+	}
+	s.loadUntil = time.Time{}
+	return s.rate, time.Hour
+}
+
+// setLoad has the users write at another rate for a while.
+func (s *Simulator) setLoad(l Load) {
+	s.mu.Lock()
+	s.load, s.loadUntil = l, time.Time{}
+	if l.Seconds > 0 {
+		s.loadUntil = time.Now().Add(time.Duration(l.Seconds * float64(time.Second)))
+	}
+	s.mu.Unlock()
+	s.wakeUsers()
+}
+
+func (s *Simulator) wakeUsers() {
+	select {
+	case s.rateSet <- struct{}{}:
+	default:
 	}
 }
 
@@ -179,7 +227,7 @@ func (s *Simulator) writeNext() {
 // user is the one who writes in a chat; a group has one of its own, too.
 func (s *Simulator) user(chat int64) map[string]any {
 	id := max(chat, -chat)
-	return map[string]any{"id": id, "is_bot": false, "first_name": fmt.Sprintf("User %d", id), "language_code": "en"}
+	return map[string]any{"id": id, "is_bot": false, "first_name": firstName(id), "language_code": "en"}
 }
 
 // write puts a user's message into the queue; commands expect no particular answer. A thread that is a topic of the chat
@@ -211,29 +259,36 @@ func (s *Simulator) write(id int64, thread int, text string) {
 		command, _, _ := strings.Cut(text, " ")
 		message["entities"] = []map[string]any{{"type": "bot_command", "offset": 0, "length": length(command)}}
 	}
-	s.push(now, "message", message, id, topic, expected)
+	if serial := s.push(now, "message", message, id, topic, expected); serial != 0 {
+		s.account.model.Wrote(now, serial, id, text, expected != "")
+		if r := s.account.records[serial]; r != nil && r.Dropped != "" {
+			s.account.model.Dropped(serial, r.Dropped)
+		}
+	}
 }
 
-// push puts an update into the queue and wakes the poll that waits.
-func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, topic int, expected string) {
+// push puts an update into the queue and wakes the poll that waits. It returns the update's number in the account; 0 if
+// the bot does not take such.
+func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, topic int, expected string) int64 {
 	if !s.bot.takes(kind) {
-		return
+		return 0
 	}
 	s.account.dropped(s.bot.queue.expire(now), "expired") // first: ids start again lower only once nothing waits
 	id := s.bot.queue.next()
 	body, err := json.Marshal(map[string]any{"update_id": id, kind: payload})
 	if err != nil {
 		s.cfg.Logger.Error("an update could not be written", "error", err)
-		return
+		return 0
 	}
 	if len(body) > maxUpdate {
-		s.account.dropped([]queued{{serial: s.account.sent(now, id, chat, topic, expected)}}, "too large")
-		return
+		serial := s.account.sent(now, id, chat, topic, expected)
+		s.account.dropped([]queued{{serial: serial}}, "too large")
+		return serial
 	}
 	u := queued{id: id, kind: kind, body: body, expires: now.Add(retention(kind)), serial: s.account.sent(now, id, chat, topic, expected)}
 	if !s.bot.queue.push(u) {
 		s.account.dropped([]queued{u}, "queue full")
-		return
+		return u.serial
 	}
 	if w := s.waiting; w != nil {
 		if updates := s.take(now, w.request); len(updates) > 0 {
@@ -241,6 +296,7 @@ func (s *Simulator) push(now time.Time, kind string, payload any, chat int64, to
 			w.answer <- pollAnswer{updates: updates}
 		}
 	}
+	return u.serial
 }
 
 // take gives a poll what there is for it.
@@ -319,10 +375,7 @@ func (s *Simulator) SetRate(perSecond float64) {
 	s.mu.Lock()
 	s.rate = perSecond
 	s.mu.Unlock()
-	select {
-	case s.rateSet <- struct{}{}:
-	default:
-	}
+	s.wakeUsers()
 }
 
 // Write has a user write a message; a chat that is new is made.

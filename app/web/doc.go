@@ -3,6 +3,6 @@
 //
 // It owns those addresses and who may do what there: everything is read-only but the switchover, which
 // takes the administrators' token, or the key that the command line in the same container derives from its
-// configuration. It decides nothing: what it shows and does is the replica's. It may import diagnosis,
-// election, listener, relay, gin and client_golang.
+// configuration. It decides nothing: what it shows and does is the replica's. Its page shows the same
+// live to a few watchers. It may import diagnosis, election, listener, page, relay, gin and client_golang.
 package web

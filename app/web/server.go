@@ -23,6 +23,7 @@ import (
 	"habot/app/diagnosis"
 	"habot/app/election"
 	"habot/app/listener"
+	"habot/app/page/live"
 	"habot/app/relay"
 )
 
@@ -72,11 +73,13 @@ type Server struct {
 	cfg      Config
 	http     *http.Server
 	listener net.Listener
+	watching *live.Stream
 }
 
 // NewServer returns a server that does not listen yet.
 func NewServer(cfg Config) *Server {
 	s := &Server{cfg: cfg}
+	s.watching = live.NewStream(live.Config{Source: &frames{server: s}, Every: frameEvery, Most: maxWatchers, Behind: maxBehind})
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 2 * time.Second,
@@ -86,6 +89,7 @@ func NewServer(cfg Config) *Server {
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(s.watching.Close) // or a page that watches would have the stop wait for it
 	return s
 }
 
@@ -126,6 +130,7 @@ func (s *Server) routes() http.Handler {
 		})
 	}
 	r.GET("/", s.index)
+	s.pageRoutes(r)
 	r.GET("/livez", s.livez)
 	r.GET("/readyz", s.readyz)
 	r.GET("/primary", s.primary)
@@ -154,8 +159,13 @@ func (s *Server) refuse(c *gin.Context, code int, why string) {
 	c.AbortWithStatusJSON(code, gin.H{"error": why})
 }
 
-// index is for people who wonder what answers here.
+// index is for people who wonder what answers here: a page for browsers, text for others.
 func (s *Server) index(c *gin.Context) {
+	c.Header("Vary", "Accept")
+	if live.WantsPage(c.Request) {
+		live.ServeFile(c.Writer, "index.html", pageFiles())
+		return
+	}
 	var b strings.Builder
 	WriteStatus(&b, s.status())
 	b.WriteString("\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")

@@ -36,18 +36,8 @@ func WriteStatus(w io.Writer, s Status) {
 	fmt.Fprintf(w, "%s%s\n\n", s.Verdict.Text, demo)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "REPLICA\tROLE\tTELEGRAM\tPRIMARY SINCE\tVERSION")
-	for _, p := range diagnosis.Replicas(s.View) {
-		role, telegram, since := string(p.Status.Role), "reachable", ""
-		switch {
-		case !p.Reachable:
-			role, telegram = "not reachable", "unknown"
-		case !diagnosis.ReachesTelegram(p.Status.Health):
-			telegram = "not reachable"
-		}
-		if p.Reachable && p.Status.Role == election.Primary {
-			since = diagnosis.Clock(s.Since(p.Status.Primary))
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Status.Name, role, telegram, cmp.Or(since, "-"), p.Status.Version)
+	for _, r := range s.replicas() {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Role, r.Telegram, cmp.Or(r.Since, "-"), r.Version)
 	}
 	_ = t.Flush() // w's errors are its owner's to notice
 
@@ -64,6 +54,38 @@ func WriteStatus(w io.Writer, s Status) {
 	for _, p := range s.Verdict.Problems {
 		fmt.Fprintf(w, "problem: %s\n", p)
 	}
+}
+
+// replicaRow is a replica as people read of it.
+type replicaRow struct {
+	Name     string `json:"name"`
+	Role     string `json:"role"`
+	Telegram string `json:"telegram"`
+	// Since is when it became primary, if it is.
+	Since   string `json:"since,omitempty"`
+	Version string `json:"version"`
+	Self    bool   `json:"self,omitempty"`
+}
+
+// replicas are all that are known, by name.
+func (s Status) replicas() []replicaRow {
+	all := []replicaRow{}
+	for _, p := range diagnosis.Replicas(s.View) {
+		r := replicaRow{
+			Name: p.Status.Name, Role: string(p.Status.Role), Telegram: "reachable", Version: p.Status.Version, Self: p.Status.Replica == s.Self.Replica,
+		}
+		switch {
+		case !p.Reachable:
+			r.Role, r.Telegram = "not reachable", "unknown"
+		case !diagnosis.ReachesTelegram(p.Status.Health):
+			r.Telegram = "not reachable"
+		}
+		if p.Reachable && p.Status.Role == election.Primary {
+			r.Since = diagnosis.Clock(s.Since(p.Status.Primary))
+		}
+		all = append(all, r)
+	}
+	return all
 }
 
 // facts are those that fit into one line.

@@ -639,7 +639,7 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 		c.ended(h, out.Reason)
 	case election.SendLeave:
 		c.leaves(h, out.Request)
-		c.broadcast(h, message{kind: aLeaving, input: election.LeaveReceived{Request: out.Request}}, nil)
+		c.broadcast(h, message{kind: aLeaving, input: election.LeaveReceived(out)}, nil)
 	case election.Left:
 		c.left(h)
 		c.ended(h, election.ReasonShutdown)
