@@ -77,7 +77,9 @@ func TestThoseThatWitnessADeathClaimInTurn(t *testing.T) {
 		  > refuse p/900 joining remaining=5 floor=p/900
 		1100 claim p/900 role=primary
 		  > grant p/900
-		1300 died p seen=a,b,z
+		1290 died c seen=a,b,p,z
+		  > dead c
+		1300 died p seen=a,b,c,z
 		  > dead p, p
 		# the first two do not claim
 		1350 tick
@@ -97,6 +99,41 @@ func TestOneOfManyThatWitnessADeathDoesNotWaitForItsPlace(t *testing.T) {
 		1300 died p
 		  > dead p, p
 		  > claim m/1000 as candidate, round 1
+	`)
+}
+
+// A turn is for one term and one claim: of many, all would claim at once.
+func TestTurnEndsWithItsTermAndItsClaim(t *testing.T) {
+	t.Parallel()
+	story(t, replica{Replicas: 9}, `
+		1005 claim p/900 role=primary
+		  > primary is p/900, start
+		  > refuse p/900 joining remaining=5 floor=p/900
+		1100 claim p/900 role=primary
+		  > grant p/900
+		1300 died p seen=a
+		  > dead p, p
+		1310 claim a/1000 role=primary reason=crash
+		  > primary is a/1000, crash witnessed
+		  > grant a/1000
+		2310 tick
+		2310 state
+		  > looking follows=- remaining=0 floor=a/1000
+	`)
+	story(t, replica{Replicas: 9}, `
+		1005 claim p/900 role=primary
+		  > primary is p/900, start
+		  > refuse p/900 joining remaining=5 floor=p/900
+		1100 claim p/900 role=primary
+		  > grant p/900
+		1300 died p
+		  > dead p, p
+		  > claim m/1000 as candidate, round 1
+		1301 refused b m/1000 floor floor=x/2000
+		  > election m/1000 refused after 1
+		  > withdraw m/1000
+		1302 state
+		  > looking follows=- remaining=0 floor=p/900
 	`)
 }
 

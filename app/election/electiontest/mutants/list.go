@@ -242,7 +242,7 @@ var mutants = []mutant{
 	leave("successor that has died stays the successor", "!m.hasDeparted(id) && !m.hasDied(id) && ", "!m.hasDeparted(id) && "),
 	death("a successor that has died is held back for", "	if m.holdFor == id {\n", "	if false {\n"),
 	death("one that leaves does not stay for those that inherit", "		m.leave.awaitSuccessor(m.now, m.cfg)\n", ""),
-	leave("one that leaves waits for the dead", "p.status.Role != Leaving && !m.hasDied(id) {", "p.status.Role != Leaving {"),
+	leave("one that leaves waits for the dead", "p.status.Role != Leaving && !m.hasDied(id) {", "p.status.Role != Leaving && id != m.cfg.Self {"),
 	leave("leaving of the dead is dismissed", " || m.hasDied(id) && !req.Departed:", ":"),
 	death("a death is told of one that has left", "	if !m.hasDeparted(id) {\n", "	if true {\n"),
 	size("the dead are reachable", " && !m.hasDied(p.status.Replica)\n", "\n"),
