@@ -85,6 +85,7 @@ func (s *stack) measureCrash(t *testing.T, c crash, lifelines bool) time.Duratio
 	})
 	before := s.report(t)
 	died := watchDeath(t, primary.pid)
+	start := time.Now()
 	c.cause(t, primary)
 	var death time.Time
 	select {
@@ -92,7 +93,10 @@ func (s *stack) measureCrash(t *testing.T, c crash, lifelines bool) time.Duratio
 	case <-time.After(30 * time.Second):
 		t.Fatalf("%s: the process does not end", c.name)
 	}
-	first := s.takeover(t, primary.name, before.Polls, death.Add(-5*time.Millisecond)) // others may have seen it first
+	if c.name == "kill -9" {
+		death = start // it dies at once
+	}
+	first := s.takeover(t, primary.name, before.Polls, start)
 	c.heal(t, primary)
 	s.settled(t, size)
 	after := s.answered(t, 30*time.Second, load)
@@ -102,7 +106,7 @@ func (s *stack) measureCrash(t *testing.T, c crash, lifelines bool) time.Duratio
 	if n := after.OutOfOrder - before.OutOfOrder; n > 0 {
 		t.Errorf("%d updates were answered out of order", n)
 	}
-	return first.Start.Sub(death)
+	return max(0, first.Start.Sub(death)) // on a busy machine the replicas may see the death before this test does
 }
 
 // watchDeath tells when a process has ended.
