@@ -142,10 +142,10 @@ func environmentOf(t *testing.T, service string) map[string]string {
 	return got
 }
 
-// handed is how Compose hands a variable on. INSTANCES alone may be empty on the way: that is refused,
-// where a default would hide it.
+// handed is how Compose hands a variable on. INSTANCES may be empty on the way: that is refused, where a default would
+// hide it. So may LIFELINE_DIR: it means no lifelines.
 func handed(v config.Variable) string {
-	if v.Default == "" || v.Name == "INSTANCES" {
+	if v.Default == "" || v.Name == "INSTANCES" || v.Name == "LIFELINE_DIR" {
 		return "${" + v.Name + "-" + v.Default + "}"
 	}
 	return "${" + v.Name + ":-" + v.Default + "}"

@@ -224,6 +224,9 @@ func TestEveryReasonHasACause(t *testing.T) {
 			seen[got] = true
 		}
 	}
+	if got := Cause(election.Change{Previous: "r1", Reason: election.ReasonCrash, Witnessed: true}); got != "the process of r1 ended" {
+		t.Errorf("witnessed: %q", got)
+	}
 	if got := Cause(election.Change{Previous: "r1", Reason: election.ReasonCrash}); got != "r1 stopped responding (crash, freeze or partition)" {
 		t.Errorf("%q", got)
 	}

@@ -30,7 +30,7 @@ func (m *Machine) mayClaimAt() Instant {
 	if !m.last.over {
 		at = max(at, m.last.until)
 	}
-	if m.nominated {
+	if m.nominated || m.inTurn && m.health.OK {
 		return at
 	}
 	at = max(at, m.lookingSince)
@@ -72,7 +72,7 @@ func (m *Machine) claim() {
 	m.floorSeen = max(m.floorSeen, m.promise.floor().Timestamp)
 	ts := max(m.wall, m.floorSeen+1, m.lastOwn+1)
 	m.lastOwn = ts
-	m.role, m.nominated = Candidate, false
+	m.role, m.nominated, m.inTurn = Candidate, false, false
 	m.own = Claim{ts, m.cfg.Self}
 	m.ownSince = m.now
 	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}
@@ -132,7 +132,7 @@ func (m *Machine) onRefusal(a ClaimAnswer) {
 		switch {
 		case m.hasEnded(a.Holder):
 			// It has not heard yet what is known here.
-			m.sendAt = min(m.sendAt, m.now.Add(m.cfg.Retry()/4))
+			m.sendAt = min(m.sendAt, m.now.Add(m.again(a.Holder)))
 		case a.Holder.Compare(m.own) > 0:
 			// A higher candidate, which withdraws when it hears this claim; or one that died, whose
 			// promise runs out.
@@ -263,7 +263,7 @@ func (m *Machine) changeToSelf() Change {
 	c.Gap = m.now.Sub(m.last.sign)
 	switch {
 	case m.last.over:
-		c.Reason = m.last.reason
+		c.Reason, c.Witnessed = m.last.reason, m.last.witnessed
 	case m.heardSince(m.last.claim.Replica, m.last.until):
 		c.Reason = ReasonLeaseLost
 	default:

@@ -53,6 +53,9 @@ func (c Config) HoldBack() time.Duration { return c.Lease / 4 }
 // successor that was named is gone, until one that held back for it has claimed.
 func (c Config) successorWait() time.Duration { return c.HoldBack() + c.Resend() }
 
+// TurnAfterDeath is how long one of those that witness a primary's death leaves each of those before it alone.
+func (c Config) TurnAfterDeath() time.Duration { return c.Lease / 40 }
+
 // QueryTimeout bounds a request to another replica: an answer that took longer is of no use.
 func (c Config) QueryTimeout() time.Duration { return c.Lease / 2 }
 

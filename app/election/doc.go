@@ -35,6 +35,7 @@
 //   - The bot MUST NOT start before StartWork, MUST send nothing once a lease's WorkUntil has passed
 //     on the local clock, and MUST be stopped on StopWork; WorkStopped MUST be given only after its last
 //     request has ended.
+//   - ProcessDied MUST be given only when it is certain that the process has ended: a quiet replica is not a dead one.
 //   - SentAt of an answer MUST be read before the request left.
 //   - Outputs MUST be carried out in order: a LeaveReply that dismisses is sent only after the lease was
 //     shortened.

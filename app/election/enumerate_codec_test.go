@@ -109,6 +109,7 @@ func (c *coder) machine(m *Machine) {
 	c.ahead(&m.promise.until)
 	c.claim(&m.promise.base)
 	each(c, &m.promise.ended, func(ts *int64) { c.number(ts) })
+	each(c, &m.dead, func(*Instant) {})
 	c.ahead(&m.last.until)
 	if m.last.until > c.now {
 		c.claim(&m.last.claim)
@@ -462,6 +463,15 @@ func (c *codec) statusAnswer(from, to process, s Status) message {
 	return message{kind: statusAnswer, from: from, host: c.host(to), to: to, says: c.says(s, true)}
 }
 
+// death is that of a process, in the upper bits; the lowest tells whether another that learns of it is before this one.
+func (c *codec) death(msg uint32) ProcessDied {
+	d := ProcessDied{Replica: c.ids[msg>>1]}
+	if msg&1 != 0 {
+		d.Witnesses = []ReplicaID{"0"}
+	}
+	return d
+}
+
 // input is what a machine is given when a message arrives, at a reading of its clock.
 func (c *codec) input(m message, now Instant) Input {
 	from := c.status(m.from, m.says)
@@ -514,6 +524,7 @@ var kept = map[string]string{
 	"promise.until":         "until it has come",
 	"promise.base":          "",
 	"promise.ended":         "",
+	"Machine.dead":          "who: since when decides which of 256 is forgotten, and is not kept",
 	"Machine.last":          "",
 	"followed.claim":        "until its lease has run out: after that it is followed by any other as by itself, and told to nobody",
 	"followed.until":        "until it has come",
@@ -571,6 +582,8 @@ var leftOut = map[string]string{
 	"followed.name":        "for people",
 	"followed.sign":        "for people, and when to ask again: here questions are asked at any time",
 	"followed.reason":      "for people",
+	"followed.witnessed":   "for people",
+	"Machine.inTurn":       "lifts the wait of one of many for its place; and that until lookingSince, which is past",
 	"Machine.queryAt":      "here questions are asked at any time, or get lost",
 	"Machine.askedAt":      "as queryAt",
 	"Machine.rival":        "two leases at once, which the explorer sees that there never are; it sees that it stays zero too",

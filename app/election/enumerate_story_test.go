@@ -59,6 +59,9 @@ func (w *worker) tell(from state, n next) string {
 		for h := range w.replicas {
 			happens = append(happens, h)
 		}
+	case learns:
+		text = fmt.Sprintf("%s learns that %s has died", name, w.codec.death(n.msg).Replica)
+		happens = []int{n.host}
 	case asks:
 		text = fmt.Sprintf("%s asks; %s is under way", name, w.tellMessage(n.msg))
 	default:

@@ -15,6 +15,8 @@ type followed struct {
 	// over: it has released its lease, for the reason given.
 	over   bool
 	reason Reason
+	// witnessed: it is over because its process was seen to end.
+	witnessed bool
 }
 
 // incompatiblePeer is a replica that cannot take part with this one.
@@ -32,7 +34,7 @@ type heardIn struct {
 
 // hear takes in what another replica says of itself.
 func (m *Machine) hear(s Status, in heardIn) {
-	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) {
+	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) || m.hasDied(s.Replica) {
 		return
 	}
 	if m.mismatched(s) {
@@ -157,8 +159,10 @@ func (m *Machine) follow(s Status, remaining time.Duration) {
 		if !m.last.over && m.now < m.last.until && m.prefers(m.last.claim, c) {
 			return
 		}
-		m.last = followed{claim: c}
-		m.remember(changeOf(s))
+		ch := changeOf(s)
+		ch.Witnessed = m.last.witnessed && ch.Reason == ReasonCrash
+		m.last, m.inTurn = followed{claim: c}, false
+		m.remember(ch)
 	}
 	if s.PrimaryName != "" {
 		m.last.name = s.PrimaryName

@@ -63,6 +63,9 @@ func (m *Machine) onEnd(req EndRequest) {
 	if m.mismatched(req.From) || c.Replica == m.cfg.Self || c.Replica != req.From.Replica {
 		return
 	}
+	if m.hasDied(c.Replica) {
+		return // all its claims have ended
+	}
 	if !m.hasDeparted(c.Replica) {
 		m.observe(req.From)
 	}
@@ -89,7 +92,6 @@ func (m *Machine) onEnd(req EndRequest) {
 		m.holdFor, m.holdUntil = req.Successor, m.now.Add(m.cfg.HoldBack())
 	}
 	if m.role == Leaving {
-		// A successor may need its grant.
-		m.leave.leftAt = max(m.leave.leftAt, min(m.leave.by, m.now.Add(m.cfg.successorWait())))
+		m.leave.awaitSuccessor(m.now, m.cfg)
 	}
 }

@@ -57,6 +57,11 @@ func (l *leave) heldBy(now Instant, cfg Config) {
 	}
 }
 
+// awaitSuccessor has a replica that leaves stay for a claim that may need its grant.
+func (l *leave) awaitSuccessor(now Instant, cfg Config) {
+	l.leftAt = max(l.leftAt, min(l.by, now.Add(cfg.successorWait())))
+}
+
 // bound tells whether a promise to another's claim stands.
 func (m *Machine) bound() bool { return m.now < m.promise.until }
 
@@ -99,19 +104,21 @@ func (m *Machine) hasDeparted(id ReplicaID) bool {
 	return gone
 }
 
-// hasEnded tells whether a claim was withdrawn or released, or its replica has left in order.
-func (m *Machine) hasEnded(c Claim) bool { return m.promise.hasEnded(c) || m.hasDeparted(c.Replica) }
+// hasEnded tells whether a claim was withdrawn or released, or its replica has left in order or died.
+func (m *Machine) hasEnded(c Claim) bool {
+	return m.promise.hasEnded(c) || m.hasDeparted(c.Replica) || m.hasDied(c.Replica)
+}
 
-// stays tells whether nothing is known of a replica's leaving.
+// stays tells whether nothing is known of a replica's leaving, or its death.
 func (m *Machine) stays(id ReplicaID) bool {
 	p, known := m.peers[id]
-	return !m.hasDeparted(id) && (!known || p.status.Role != Leaving)
+	return !m.hasDeparted(id) && !m.hasDied(id) && (!known || p.status.Role != Leaving)
 }
 
 // anybodyStays tells whether another replica is known that does not leave.
 func (m *Machine) anybodyStays() bool {
-	for _, p := range m.peers {
-		if p.status.Role != Leaving {
+	for id, p := range m.peers {
+		if p.status.Role != Leaving && !m.hasDied(id) {
 			return true
 		}
 	}
@@ -123,7 +130,7 @@ func (m *Machine) onLeave(req LeaveRequest) LeaveAnswer {
 	a := LeaveAnswer{Claim: m.own}
 	id := req.From.Replica
 	switch {
-	case id == m.cfg.Self || m.mismatched(req.From) || m.hasDeparted(id):
+	case id == m.cfg.Self || m.mismatched(req.From) || m.hasDeparted(id) || m.hasDied(id) && !req.Departed:
 	case req.Departed:
 		m.observe(req.From)
 		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER: it may have been the last to know

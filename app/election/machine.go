@@ -33,6 +33,8 @@ type Machine struct {
 	departed map[ReplicaID]Instant
 
 	promise promise
+	// dead are replicas whose process is known to have ended, and since when it is known.
+	dead    map[ReplicaID]Instant
 	last    followed
 	history []Change
 	wonAt   map[Claim]int64 // by the wall clock, for people; of what is in history
@@ -47,8 +49,10 @@ type Machine struct {
 	holdUntil Instant
 	// nominated: the last primary nominated this replica its successor.
 	nominated bool
-	queryAt   Instant // when to ask the others; see askAt
-	askedAt   Instant
+	// inTurn: claimAt is this replica's turn among those that witnessed the last primary's death.
+	inTurn  bool
+	queryAt Instant // when to ask the others; see askAt
+	askedAt Instant
 
 	// The candidacy or the role: own is zero if there is none.
 	own      Claim
@@ -99,6 +103,7 @@ func New(cfg Config, r Reading) *Machine {
 		wonAt:        map[Claim]int64{},
 		peers:        map[ReplicaID]*peer{},
 		departed:     map[ReplicaID]Instant{},
+		dead:         map[ReplicaID]Instant{},
 		mismatchTold: map[string]Refusal{},
 		incompatible: map[string]incompatiblePeer{},
 	}
@@ -132,6 +137,8 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 			m.roundWas = true
 			m.count()
 		}
+	case ProcessDied:
+		m.onDeath(in)
 	case WorkStopped:
 		m.onWorkStopped()
 	case Resign:

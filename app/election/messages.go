@@ -140,8 +140,11 @@ type Change struct {
 	Name     string `json:"name"`
 	Previous string `json:"previous"`
 	Reason   Reason `json:"reason"`
-	// Gap is the time without a primary: from the last sign of the old primary's role (its release, or its last
-	// renewal received) to the new one's. It means something only if GapMeasured.
+	// Witnessed: the replica whose history this is saw the old primary's process end, before its lease ran out. It is set in
+	// a View alone, and is never sent to other replicas.
+	Witnessed bool `json:"witnessed,omitempty"`
+	// Gap is the time without a primary: from the last sign of the old primary's role (its release, its witnessed death, or
+	// its last renewal received) to the new one's. It means something only if GapMeasured.
 	Gap time.Duration `json:"gap_ns,omitempty"`
 	// WonAt is when the new primary took over, by a wall clock: its own where this is its own history, elsewhere the
 	// claim's timestamp or, if that lies ahead, the time at which this replica learned of the change. For people: it
@@ -287,6 +290,8 @@ type Peer struct {
 	Age time.Duration `json:"age_ns"`
 	// Reachable: heard recently enough to count.
 	Reachable bool `json:"reachable"`
+	// Lifeline: the kernel will tell this replica when the other's process ends. It is left to the caller.
+	Lifeline bool `json:"lifeline,omitempty"`
 }
 
 // Mismatched is a replica, heard lately, whose configuration keeps it from taking part with this one.

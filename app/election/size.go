@@ -43,7 +43,7 @@ func (m *Machine) quorum() int {
 // whoever looks after a crash is not to see two.
 func (m *Machine) reachable(p *peer) bool {
 	followed := m.safe() && p.status.Role == Primary && p.status.Primary.Compare(m.last.claim) < 0
-	return m.now.Sub(p.heard) <= p.within && !followed
+	return m.now.Sub(p.heard) <= p.within && !followed && !m.hasDied(p.status.Replica)
 }
 
 // measure keeps the number of replicas in force: the configured one, or a larger one that has been

@@ -35,6 +35,7 @@ func (m *Machine) status() Status {
 	}
 	if n := len(m.history); n > 0 {
 		s.Change = m.history[n-1]
+		s.Change.Witnessed = false
 	}
 	return s
 }
@@ -99,7 +100,7 @@ func (m *Machine) Successor(now Instant, name string) (ReplicaID, error) {
 		return "", ErrNoSuccessor
 	}
 	for id, p := range m.peers {
-		if (p.status.Name == name || string(id) == name) && p.status.Role == Standby && m.acks[id] > m.now {
+		if (p.status.Name == name || string(id) == name) && p.status.Role == Standby && m.acks[id] > m.now && !m.hasDied(id) {
 			return id, nil
 		}
 	}

@@ -170,14 +170,14 @@ func (in *Intake) Run(ctx context.Context, t term.Term) {
 		}
 	}()
 
-	gathered := false
+	gathered, first := false, traced(polling, in.cfg.Logger)
 	for polling.Err() == nil {
-		updates, ok := r.poll(polling)
+		updates, ok := r.poll(first)
 		if !ok {
 			continue
 		}
 		if !gathered {
-			gathered = true
+			gathered, first = true, polling
 			if in.cfg.Greet != nil {
 				r.besides.Go(func() { in.cfg.Greet(polling) })
 			}

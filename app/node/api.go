@@ -96,6 +96,16 @@ func (n *Node) End(ctx context.Context, req election.EndRequest) error {
 	return err
 }
 
+// ProcessDied takes in that the process of another replica has ended, of which the witnesses learn as well: see
+// election.ProcessDied for what MUST be certain. It does not wait for what follows.
+func (n *Node) ProcessDied(id election.ReplicaID, witnesses []election.ReplicaID) {
+	noticed := n.cfg.Clock.Read().Now
+	n.post(func(election.Reading) {
+		n.noticed = noticed
+		n.step(election.ProcessDied{Replica: id, Witnesses: witnesses})
+	})
+}
+
 // SetHealth brings this replica's own health. It never blocks: of several the last counts.
 func (n *Node) SetHealth(h election.Health) {
 	n.health.Store(&h)

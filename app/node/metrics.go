@@ -34,8 +34,8 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 			Name: "habot_config_mismatches_total", Help: "Replicas met whose configuration keeps them from taking part, by what differs.",
 		}, []string{"reason"}),
 		takeovers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "habot_takeovers_total", Help: "Times this replica became primary, by why the role was free.",
-		}, []string{"reason"}),
+			Name: "habot_takeovers_total", Help: "Times this replica became primary, by why the role was free, and whether it saw the old primary's process end.",
+		}, []string{"reason", "witnessed"}),
 		takeoverSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "habot_takeover_seconds",
 			Help:    "Time without a primary before this replica took over, as it measured it.",
@@ -53,8 +53,9 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 		m.elections.WithLabelValues(string(r))
 	}
 	for _, r := range election.Reasons() {
-		m.takeovers.WithLabelValues(string(r))
+		m.takeovers.WithLabelValues(string(r), "false")
 	}
+	m.takeovers.WithLabelValues(string(election.ReasonCrash), "true")
 	for _, r := range []election.Reason{
 		election.ReasonLeaseLost, election.ReasonShutdown, election.ReasonSwitchover, election.ReasonUnhealthy,
 		election.ReasonLowerPrimary, election.ReasonPartFailed,

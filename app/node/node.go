@@ -101,6 +101,7 @@ type Node struct {
 	failure error
 	lease   election.ExtendLease // of the running work, or of that which is about to start
 	logged  logged
+	noticed election.Instant // when the last death was
 
 	mu       sync.Mutex
 	progress [2]election.Progress // of the last two terms heard of, the newer first

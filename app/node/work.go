@@ -79,6 +79,9 @@ func (n *Node) haltTerm(t *runningTerm, end election.Instant) {
 }
 
 func (n *Node) startWork(ch election.Change) {
+	if ch.Witnessed {
+		n.cfg.Logger.Debug("took over after a death", "microseconds", n.cfg.Clock.Read().Now.Sub(n.noticed).Microseconds())
+	}
 	n.terms++
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &runningTerm{number: n.terms, cancel: cancel, drain: make(chan struct{})}

@@ -213,7 +213,7 @@ func TestPlansAreReadAsTheyAreWritten(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "replicas 0", "replicas 99", "replicas x", "replicas 3 4", "colour blue", "replicas 3\n1s explode r1", "replicas 3\n1s crash r3",
-		"replicas 3\n1s crash x1", "replicas 3\n1s on monday crash it", "replicas 3\n1s freeze r1", "replicas 3\nstranger tall",
+		"replicas 3\n1s crash x1", "replicas 3\n1s on monday crash it", "replicas 3\n1s freeze r1", "replicas 3\nstranger tall", "replicas 3\nlifelines none",
 		"replicas 3\n1s cut r1", "replicas 3\n1s configure r1 3", "replicas 3\nwallclocks melted", "replicas 3\n1s on win +x crash it",
 	} {
 		if _, err := ParsePlan(text); !errors.Is(err, ErrPlan) {

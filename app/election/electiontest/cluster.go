@@ -36,8 +36,9 @@ type Options struct {
 	Lease    time.Duration // 0: a second
 	Noise    Noise
 	// Drift lets every local clock run fast or slow by up to half the bound, often by half the bound.
-	Drift bool
-	Wall  WallClocks
+	Drift     bool
+	Wall      WallClocks
+	Lifelines Lifelines
 	// Outside: the story breaks an assumption that the guarantees rest on, so Check does not judge it.
 	Outside bool
 	// Trace, if set, receives the story line by line.
@@ -79,6 +80,7 @@ type host struct {
 	id      election.ReplicaID
 	epoch   int // counts processes; what belongs to older ones is stale
 	dice    dice
+	deaths  dice // of who learns of its death, and when
 
 	rate        float64       // of its local clock against true time
 	clockAt     time.Duration // true time at which clockOffset was taken
@@ -146,6 +148,8 @@ const (
 	forHost
 	forLink
 	forPeace
+	forDeath
+	forLifelines
 )
 
 // New returns a cluster whose hosts are all down.
@@ -173,6 +177,7 @@ func (c *Cluster) AddHost() int {
 	h := &host{
 		index: i, name: fmt.Sprintf("r%d", i), rate: 1, term: -1, timerAt: never,
 		health: election.Health{OK: true}, dice: newDice(c.opt.Seed, forHost, uint64(i)),
+		deaths: newDice(c.opt.Seed, forDeath, uint64(i)),
 	}
 	d := newDice(c.opt.Seed, forClock, uint64(i))
 	h.clockOffset = election.Instant(d.within(time.Hour))
@@ -277,6 +282,7 @@ func (c *Cluster) Crash(i int) {
 func (c *Cluster) kill(h *host, why election.Reason) {
 	c.silence(h, why)
 	h.machine = nil
+	c.mourn(h)
 	h.epoch++
 	h.frozenUntil = 0
 	h.gone = h.gone && h.account.departed // otherwise it is missed
@@ -542,6 +548,8 @@ func (c *Cluster) happens(t thing) {
 		}
 	case anArrival:
 		c.arrives(h, t.msg)
+	case aDeath:
+		c.witnesses(h, t.death)
 	case aRoundsEnd:
 		c.endRound(h, t.round)
 	case aSilence:
@@ -640,6 +648,11 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 		c.trace("%s knows that %s has left", h.name, out.Name)
 	case election.PrimaryChanged:
 		counts["primary changed, "+string(out.Change.Reason)]++
+		if out.Change.Witnessed {
+			counts["primary changed, death witnessed"]++
+		}
+	case election.Died:
+		counts["died"]++
 	case election.SteppedDown:
 		counts["stepped down, "+string(out.Reason)]++
 	case election.ElectionEnded:

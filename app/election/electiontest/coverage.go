@@ -256,6 +256,9 @@ fault incompatible, lease
 fault incompatible, protocol
 fault wall clock jump
 fault wall clock off
+death witnessed
+death of one with a promise witnessed
+died
 moment claim
 moment grant
 moment release
@@ -265,6 +268,7 @@ moment stop
 moment win
 moment withdrawal
 peace crash
+peace crash witnessed
 peace hand-over
 peace newcomer
 peace shutdown
@@ -303,6 +307,7 @@ election timed_out
 election abandoned
 primary changed, start
 primary changed, crash
+primary changed, death witnessed
 primary changed, lease_lost
 primary changed, shutdown
 primary changed, switchover

@@ -37,6 +37,8 @@ func Draw(seed uint64) Plan {
 		Duplicate: []float64{0, 0.1, 0.3}[d.below(3)],
 		MaxDelay:  []time.Duration{time.Millisecond, 50 * time.Millisecond, 400 * time.Millisecond, 3 * lease}[d.below(4)],
 	}
+	lifelines := newDice(seed, forLifelines)
+	p.Lifelines = allLifelines()[lifelines.below(len(allLifelines()))]
 	d.members, d.restarts = p.Hosts, d.chance(0.7) // without restarts ORDER must hold throughout
 	begin := d.begin()
 	p.NoiseFrom = min(p.NoiseFrom, begin)

@@ -24,6 +24,7 @@ type Plan struct {
 	NoiseFrom, NoiseUntil time.Duration
 	Drift                 bool
 	Wall                  WallClocks
+	Lifelines             Lifelines
 	// Hasty replicas keep no silence when they start. It stands for a broken build, to test the tests:
 	// nothing draws it.
 	Hasty bool
@@ -104,7 +105,7 @@ const (
 // cluster is the plan's, before anything has happened.
 func (p *Plan) cluster(trace func(string), coverage *Coverage) *Cluster {
 	c := New(Options{
-		Seed: p.Seed, Replicas: p.Replicas, Quorum: p.Quorum, Drift: p.Drift, Wall: p.Wall,
+		Seed: p.Seed, Replicas: p.Replicas, Quorum: p.Quorum, Drift: p.Drift, Wall: p.Wall, Lifelines: p.Lifelines,
 		Trace: trace, Coverage: coverage,
 	})
 	for len(c.hosts) < p.Hosts {
@@ -260,6 +261,8 @@ const (
 	// lease, the drift bound, and a few tries of a twentieth where many claim at once: the slowest seen
 	// in 25,000 schedules took 1.1013 leases.
 	Takeover = 12
+	// WitnessedTakeover is the same, in tenths of a lease, where everybody learns of the death: a few round trips.
+	WitnessedTakeover = 1
 	// TakeoverBelowMajority is the same there: a candidate has to wait for everybody, the dead one included,
 	// so each round takes half a lease, and a candidacy that a lower one ends has others wait for its
 	// promises. The slowest seen took 3.5 leases.
@@ -448,6 +451,10 @@ func (c *Cluster) goes(p int) error {
 		crash = true
 		c.Coverage.Counts["peace crash"]++
 		c.Crash(p)
+		if c.majority() && c.opt.Lifelines == LifelinesAll {
+			c.Coverage.Counts["peace crash witnessed"]++
+			bound = WitnessedTakeover * lease / 10
+		}
 	case 1:
 		c.Coverage.Counts["peace hand-over"]++
 		c.Resign(p, election.ReasonSwitchover)

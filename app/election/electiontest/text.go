@@ -50,6 +50,9 @@ func (p *Plan) String() string {
 	if p.Wall != WallRight {
 		line("wallclocks", p.Wall)
 	}
+	if p.Lifelines != NoLifelines {
+		line("lifelines", p.Lifelines)
+	}
 	if p.Hasty {
 		line("hasty")
 	}
@@ -216,6 +219,11 @@ func (p *Plan) read(w *words) (err error) {
 		p.Wall = WallClocks(w.next())
 		if p.Wall != WallApart && p.Wall != WallCoarse {
 			return fmt.Errorf("no such wall clocks")
+		}
+	case "lifelines":
+		p.Lifelines = Lifelines(w.next())
+		if p.Lifelines == NoLifelines || !slices.Contains(allLifelines(), p.Lifelines) {
+			return fmt.Errorf("no such lifelines")
 		}
 	case "hasty":
 		p.Hasty = true

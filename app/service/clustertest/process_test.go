@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -207,11 +208,36 @@ func (p *process) die(how, why string) {
 	w.tell("%s ends: %s (%s)", p.host.name, how, why)
 	p.kill()
 	p.wake()
+	w.mourn(p)
 	if how == "halt" && !p.disturbed(2*w.opt.lease) {
 		w.breaks("%s halted though nothing held it up: %s", p.host.name, why)
 	}
 	if how == "halt" && !w.opt.grown { // started again, as Docker would
 		w.restart(p, time.Second)
+	}
+}
+
+// mourn has other processes learn that one has ended, within moments, as over lifelines.
+func (w *world) mourn(p *process) {
+	if !w.opt.lifelines {
+		return
+	}
+	var all []*process
+	var ids []election.ReplicaID
+	for _, h := range w.hosts {
+		if o := w.at(h); o != nil {
+			all, ids = append(all, o), append(ids, o.id)
+		}
+	}
+	for _, o := range all {
+		others := slices.DeleteFunc(slices.Clone(ids), func(id election.ReplicaID) bool { return id == o.id })
+		after := time.Duration(w.draw("death " + string(p.id) + string(o.id)).Int64N(int64(3 * time.Millisecond)))
+		w.aside.Go(func() {
+			if w.pause(after) && !o.isDead() {
+				w.count("death witnessed")
+				o.node.ProcessDied(p.id, others)
+			}
+		})
 	}
 }
 

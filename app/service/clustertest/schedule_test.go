@@ -49,11 +49,12 @@ func schedule(seed uint64, level slog.Level) *world {
 func drawn(seed uint64, rng *rand.Rand) options {
 	pick := func(d ...time.Duration) time.Duration { return d[rng.IntN(len(d))] }
 	opt := options{
-		replicas: []int{3, 3, 3, 5, 3, 2, 3, 1}[seed%8],
-		lease:    pick(time.Second, time.Second, 400*time.Millisecond, 3*time.Second),
-		drift:    rng.IntN(2) == 0,
-		restarts: rng.IntN(4) > 0,
-		rate:     []float64{0.5, 3, 10}[rng.IntN(3)],
+		replicas:  []int{3, 3, 3, 5, 3, 2, 3, 1}[seed%8],
+		lease:     pick(time.Second, time.Second, 400*time.Millisecond, 3*time.Second),
+		drift:     rng.IntN(2) == 0,
+		restarts:  rng.IntN(4) > 0,
+		rate:      []float64{0.5, 3, 10}[rng.IntN(3)],
+		lifelines: seed/8%2 == 0,
 		noise: noise{
 			loss:    []float64{0, 0, 0.02, 0.2}[rng.IntN(4)],
 			double:  []float64{0, 0.1}[rng.IntN(2)],

@@ -31,6 +31,8 @@ func leave(rule, from, to string) mutant { return in("election/leave.go", rule, 
 
 func many(rule, from, to string) mutant { return in("election/many.go", rule, from, to) }
 
+func death(rule, from, to string) mutant { return in("election/death.go", rule, from, to) }
+
 func config(rule, from, to string) mutant { return in("election/config.go", rule, from, to) }
 
 func in(file, rule, from, to string) mutant { return mutant{rule, []edit{{file, from, to}}} }
@@ -108,7 +110,7 @@ var mutants = []mutant{
 	candidate("candidate does not yield to lower promises", "\t\t\tm.yieldIfHopeless()\n", ""),
 	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.patience()):", "case false:"),
 	candidate("unhealthy standby does not wait", "	if !m.health.OK {\n		// Let", "	if false {\n		// Let"),
-	candidate("named successor waits like the others", "	if m.nominated {\n		return at\n	}\n", ""),
+	candidate("named successor waits like the others", "	if m.nominated || m.inTurn && m.health.OK {\n		return at\n	}\n", ""),
 	candidate("others do not hold back for a successor", "		at = max(at, m.holdUntil)\n", ""),
 	grant("named successor holds back", "req.Successor != \"\" && !m.nominated && m.stays(", "req.Successor != \"\" && m.stays("),
 
@@ -157,7 +159,7 @@ var mutants = []mutant{
 	primary("lease not checked after a freeze, by the machine", "	case m.now >= m.workUntil():\n		m.resign(ReasonLeaseLost, \"\", false)\n		return\n	}\n", "	}\n"),
 	primary("draining bot outlives its lease", "(m.stopping && drain)", "m.stopping"),
 	primary("hands over to nobody in particular", "		m.successor = m.chooseSuccessor(false)\n", ""),
-	primary("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now {", "p.status.Role != Standby || m.acks[id] < 0 {"),
+	primary("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now || ", "p.status.Role != Standby || m.acks[id] < 0 || "),
 	primary("unhealthy primary hands over to anybody", "m.chooseSuccessor(true); id", "m.chooseSuccessor(false); id"),
 	primary("unhealthy primary hands over to a process that has just started", " || m.now.Sub(p.since) < m.cfg.HealthSettles) {", ") {"),
 	follow("unhealthy primary hands over to a process that has just woken", "		if m.now.Sub(p.heard) <= p.within {\n			since", "		if true {\n			since"),
@@ -170,7 +172,7 @@ var mutants = []mutant{
 	candidate("claims while it leaves", "	if m.leave.begun {\n		m.becomeLeaving()\n		return\n	}\n	m.role = Looking", "	m.role = Looking"),
 	leave("leaves as primary", "	case Primary:\n		m.resign(why, \"\", true)\n	default:", "	default:"),
 	leave("does not wait for a successor", "		m.leave.leftAt = m.now.Add(m.cfg.successorWait())\n", ""),
-	grant("standby that leaves does not wait for a successor", "		m.leave.leftAt = max(m.leave.leftAt, min(m.leave.by, m.now.Add(m.cfg.successorWait())))\n", ""),
+	grant("standby that leaves does not wait for a successor", "		m.leave.awaitSuccessor(m.now, m.cfg)\n", ""),
 	config("waits no longer than the others hold back", "{ return c.HoldBack() + c.Resend() }", "{ return c.HoldBack() }"),
 	leave("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anybodyStays()", "m.now >= m.leave.leftAt"),
 	leave("waits though a part of it has failed", "	if l.urgent {\n		l.by = now\n	}\n", ""),
@@ -202,8 +204,8 @@ var mutants = []mutant{
 	leave("one that never counted is counted out", "	if gone.joined && 1+others", "	if 1+others"),
 	follow("one that leaves does not count", "		joined = joined || p.joined\n", ""),
 	follow("one that leaves before it has joined counts", "s.Role != Joining && s.Role != Leaving // one", "s.Role != Joining // one"),
-	follow("late message of one that has left counts it again", "	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) {", "	if s.Replica == m.cfg.Self {"),
-	leave("late claim of one that has left binds", "m.promise.hasEnded(c) || m.hasDeparted(c.Replica) }", "m.promise.hasEnded(c) }"),
+	follow("late message of one that has left counts it again", "	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) || ", "	if s.Replica == m.cfg.Self || "),
+	leave("late claim of one that has left binds", "m.promise.hasEnded(c) || m.hasDeparted(c.Replica) || ", "m.promise.hasEnded(c) || "),
 	leave("promise to one that has left stands", "	if m.promise.held.Replica == id {\n", "	if false {\n"),
 	leave("primary that has left is followed", "c.Replica == id && !m.last.over {", "c.Replica == id && false {"),
 	leave("refusal of one that has left stands", "	delete(m.refused, id)\n", ""),
@@ -213,6 +215,46 @@ var mutants = []mutant{
 		{"election/size.go", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.size\n	if n == 0 {\n		n = m.cfg.Replicas\n	}\n	if m.role == Candidate"},
 		{"election/size.go", "	if n <= m.cfg.Replicas {\n		n = 0\n	}\n", ""},
 	}},
+
+	// A death that was witnessed.
+	death("death of any replica frees the promise to the living", "	if p.held.Replica == id {\n", "	if true {\n"),
+	death("death of any replica ends the primary's term", "	if m.last.claim.Replica == id && m.following() {\n", "	if m.following() {\n"),
+	death("promise to the dead stays", "		p.held, p.until = Claim{}, 0\n", ""),
+	death("claim of the dead leaves no floor", "		p.raise(p.held)\n", ""),
+	leave("late claims of the dead bind", " || m.hasDied(c.Replica)\n}", "\n}"),
+	follow("late words of the dead are heard", " || m.hasDied(s.Replica) {\n", " {\n"),
+	grant("late end of the dead's claims is heard", "	if m.hasDied(c.Replica) {\n		return // all", "	if false {\n		return // all"),
+	death("the dead are not bounded", "	if len(m.dead) >= deadLength {\n", "	if false {\n"),
+	death("many deaths make ended claims of the living forgotten", "	delete(p.ended, id)\n", "	p.end(Claim{2, id}, false)\n"),
+	death("the dead are counted out at once", "	m.dead[id] = m.now\n", "	m.dead[id] = m.now\n	m.cfg.Replicas--\n"),
+	candidate("the dead count as granting", "	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}\n	m.sendClaim(", "	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}\n	for id := range m.dead {\n		m.acks[id] = m.now.Add(m.cfg.GrantedFor())\n	}\n	m.sendClaim("),
+	death("grants of the dead are taken from a primary", "	m.dead[id] = m.now\n", "	m.dead[id] = m.now\n	delete(m.acks, id)\n	m.count()\n"),
+	{"a death makes a primary without a quorum", []edit{
+		{"election/death.go", "	case Standby:\n		m.look()\n", "	case Standby:\n		m.look()\n		m.claim()\n	m.win(m.now.Add(m.cfg.GrantedFor()))\n"},
+	}},
+	death("all that witness a death claim at once", "		if id < m.cfg.Self && !m.hasDied(id) {\n", "		if id == m.cfg.Self {\n"),
+	death("others that died too are waited for", "		if id < m.cfg.Self && !m.hasDied(id) {\n", "		if id < m.cfg.Self {\n"),
+	candidate("one of many that witnesses a death waits for its place", "m.nominated || m.inTurn && m.health.OK {", "m.nominated {"),
+	candidate("unhealthy witness does not wait", "m.nominated || m.inTurn && m.health.OK {", "m.nominated || m.inTurn {"),
+	follow("turn outlives its term", "		m.last, m.inTurn = followed{claim: c}, false\n", "		m.last = followed{claim: c}\n"),
+	candidate("turn outlives its claim", "	m.role, m.nominated, m.inTurn = Candidate, false, false\n", "	m.role, m.nominated = Candidate, false\n"),
+	primary("hands over to the dead", "m.acks[id] <= m.now || m.hasDied(id) {", "m.acks[id] <= m.now {"),
+	leave("successor that has died stays the successor", "!m.hasDeparted(id) && !m.hasDied(id) && ", "!m.hasDeparted(id) && "),
+	death("a successor that has died is held back for", "	if m.holdFor == id {\n", "	if false {\n"),
+	death("one that leaves does not stay for those that inherit", "		m.leave.awaitSuccessor(m.now, m.cfg)\n", ""),
+	leave("one that leaves waits for the dead", "p.status.Role != Leaving && !m.hasDied(id) {", "p.status.Role != Leaving && id != m.cfg.Self {"),
+	leave("leaving of the dead is dismissed", " || m.hasDied(id) && !req.Departed:", ":"),
+	death("a death is told of one that has left", "	if !m.hasDeparted(id) {\n", "	if true {\n"),
+	size("the dead are reachable", " && !m.hasDied(p.status.Replica)\n", "\n"),
+	death("candidate does not ask again when the holder dies", "	if m.role == Candidate && m.heldFor(id) {\n", "	if false {\n"),
+	death("candidate asks as seldom as after a release", "	if m.hasDied(holder.Replica) {\n", "	if false {\n"),
+
+	// The evidence of a death.
+	in("lifeline/lifeline.go", "a process that has closed its connection counts as dead", "	if x.pid != nil {\n		return x.pid.wait()\n	}\n", ""),
+	in("lifeline/lifeline.go", "a connection that is refused counts as a death", "				l.failed(e.Name(), err)\n", "				l.failed(e.Name(), err)\n				l.cfg.Died(election.ReplicaID(id))\n"),
+	in("lifeline/lifeline.go", "a death is reported of another process", "		l.cfg.Died(id)\n", "		l.cfg.Died(l.cfg.Self)\n"),
+	in("lifeline/handshake.go", "a proof without the secret is taken", "		if !hmac.Equal(got[:], proof(key, side, dialer, listener, p)) || theirs.id == self {\n", "		if theirs.id == self {\n"),
+	in("lifeline/handshake.go", "a proof that was passed on is taken", "	if dialer.bound && listener.bound {\n", "	if false {\n"),
 
 	// The number of replicas.
 	size("larger number ignored", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.cfg.Replicas\n	if m.role == Candidate"),
