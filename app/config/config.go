@@ -131,7 +131,7 @@ func Demo(environ []string) bool {
 }
 
 // given is an environment without what is not set. Empty means not set: Compose hands on what .env leaves
-// out as an empty string. INSTANCES alone could be emptied by mistake, and nobody would be found.
+// out as an empty string. INSTANCES alone could be emptied by mistake, and no replica would be found.
 func given(environ []string) map[string]string {
 	set := map[string]string{}
 	for _, e := range environ {

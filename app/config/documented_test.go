@@ -167,7 +167,7 @@ func TestComposeHandsEveryVariableToTheBot(t *testing.T) {
 	}
 	for name := range got {
 		if want[name] == "" {
-			t.Errorf("docker-compose.yml: service bot gets %s, which nobody reads", name)
+			t.Errorf("docker-compose.yml: service bot gets %s, which no code reads", name)
 		}
 	}
 }
@@ -176,7 +176,7 @@ func TestComposeHandsTheSimulatorWhatIsItsOwn(t *testing.T) {
 	t.Parallel()
 	got := environmentOf(t, "telegram")
 	for _, v := range variables(t) {
-		// The address is fixed there: others are told to find it.
+		// The address is fixed there: the other services are configured with it.
 		if strings.HasPrefix(v.Name, "SIMULATOR_") && v.Name != "SIMULATOR_ADDR" && got[v.Name] != handed(v) {
 			t.Errorf("docker-compose.yml: service telegram gets %s: %s, want %s", v.Name, got[v.Name], handed(v))
 		}

@@ -72,8 +72,8 @@ func (m *Machine) leaveDue() Instant {
 	return min(m.promise.until, m.leave.by, m.forsaken(), m.leave.askAt)
 }
 
-// advanceLeaving leaves as soon as nobody counts this replica's grant any more, and says so: those that stay need
-// not count the replica. One that cannot wait so long leaves like one that crashed.
+// advanceLeaving leaves as soon as no claimant counts this replica's grant any more, and announces it: those that
+// stay need not count the replica. One that cannot wait so long leaves like one that crashed.
 func (m *Machine) advanceLeaving() {
 	switch {
 	case !m.bound() && (m.now >= m.leave.leftAt || !m.anybodyStays()):
@@ -155,7 +155,7 @@ func (m *Machine) dismiss(id ReplicaID) bool {
 
 // onLeaveAnswer takes in what a claimant says to this replica's leaving.
 func (m *Machine) onLeaveAnswer(a LeaveAnswer, sentAt Instant) {
-	m.hear(a.From, heardIn{answer: true, sentAt: sentAt})
+	m.receive(a.From, heardIn{answer: true, sentAt: sentAt})
 	if m.role != Leaving || a.Claim.IsZero() || a.Claim != m.promise.held || a.Claim.Replica != a.From.Replica {
 		return
 	}
@@ -165,8 +165,8 @@ func (m *Machine) onLeaveAnswer(a LeaveAnswer, sentAt Instant) {
 	}
 }
 
-// countOut takes in that a replica has left in order. It said so only when nobody counted its grant any more, and it
-// grants nothing more: one replica less may hold a promise. Its own claims are over.
+// countOut takes in that a replica has left in order. It announced that only when no claimant counted its grant any
+// more, and it grants nothing more: one replica less may hold a promise. Its own claims are over.
 func (m *Machine) countOut(id ReplicaID) {
 	gone := m.peers[id]
 	if len(m.departed) >= endedLength {

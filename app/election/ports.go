@@ -74,7 +74,7 @@ type (
 	// Reply answers the ClaimReceived of this step.
 	Reply struct{ Answer ClaimAnswer }
 	// SendQuery asks instances for their Status: the next share of them in turn, so that each is asked once in so many
-	// Rounds; every instance if that is 1. Missed, if not empty, is a primary that is not heard: it is asked in any case.
+	// Rounds; every instance if that is 1. Missed, if not empty, is a primary that is out of contact: it is asked in any case.
 	SendQuery struct {
 		Rounds int
 		Missed ReplicaID

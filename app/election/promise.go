@@ -12,11 +12,11 @@ type promise struct {
 	// base is the floor without held, so that a withdrawal can restore it.
 	base Claim
 	// ended has, per replica, the highest timestamp of its withdrawn and released claims: a late
-	// message of such a claim must not bind anybody.
+	// message of such a claim must not bind any replica.
 	ended map[ReplicaID]int64
 }
 
-// floor is the highest claim granted or heard that was not withdrawn.
+// floor is the highest claim granted or received that was not withdrawn.
 func (p *promise) floor() Claim {
 	if p.held.Compare(p.base) > 0 {
 		return p.held

@@ -18,8 +18,8 @@ import (
 // ErrWorkFailed says that the primary's work ended by itself. The lease was released.
 var ErrWorkFailed = errors.New("the primary's work failed")
 
-// errEndedEarly is work that returned without being told to.
-var errEndedEarly = errors.New("it ended without being told to")
+// errEndedEarly is work that returned without being asked to.
+var errEndedEarly = errors.New("it ended without being asked to")
 
 // ErrPartFailed is the cause with which the context of Run is to end when another part of the process
 // died or stalled: it becomes the reason of stepping down.
@@ -126,9 +126,9 @@ type Node struct {
 	logged  logged
 
 	mu       sync.Mutex
-	progress [2]election.Progress // of the last two terms heard of, the newer first
+	progress [2]election.Progress // of the last two terms known, the newer first
 	notes    notebook
-	telling  *teller // of the running work
+	reporter *reporter // of the running work
 	lastView election.View
 }
 

@@ -17,7 +17,7 @@ const (
 	// frozenAfter: a process whose next snapshot comes later was frozen, and knows nothing of the time between.
 	frozenAfter = 3 * Interval
 	// burst is how many messages may follow each other at once: a few takeovers, each with its own message, while
-	// somebody tries out what happens. Then there is one per refillEvery, with all that happened meanwhile: 17 in the
+	// a user tries out what happens. Then there is one per refillEvery, with all that happened meanwhile: 17 in the
 	// worst hour.
 	burst       = 5
 	refillEvery = 5 * time.Minute

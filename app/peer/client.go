@@ -140,7 +140,7 @@ func (c *Client) Addresses() []string { return c.discovery.addresses() }
 // leave replicas out.
 func (c *Client) Complete() bool { return c.discovery.complete() }
 
-// Status asks a replica who it is and whom it follows.
+// Status asks a replica for its identity and for the primary that it follows.
 func (c *Client) Status(ctx context.Context, addr string) (election.Status, error) {
 	s, err := call(ctx, c, requestStatus, http.MethodGet, addr, pathPrimary, nil, checkStatus)
 	if err != nil {

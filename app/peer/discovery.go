@@ -293,7 +293,7 @@ func ownName(ctx context.Context, resolver Resolver, instances, own []string, fa
 		return slices.Contains(own, host)
 	}
 	if len(hosts) == 0 || slices.ContainsFunc(instances, listed) {
-		return fallback // nobody gave this replica a name
+		return fallback // this replica was given no name
 	}
 	ctx, cancel := context.WithTimeout(ctx, nameTimeout)
 	defer cancel()

@@ -49,7 +49,7 @@ type Config struct {
 	// Promise promises the watchdog that a part, here a queue, calls it again within d; 0 ends the part's promise.
 	// It is called concurrently.
 	Promise func(part string, d time.Duration)
-	// Handled, if set, is told of each handled update how long it took since it got a slot, pauses included. It is
+	// Handled, if set, is called for each handled update with the time since it got a slot, pauses included. It is
 	// called concurrently, right before done.
 	Handled func(u update.Update, o update.Outcome, took time.Duration)
 	Logger  *slog.Logger

@@ -376,7 +376,7 @@ func (c *Cluster) Stop(i int) {
 		return
 	}
 	c.Coverage.Counts["fault leave"]++
-	c.trace("%s is told to stop (%s)", h.name, c.Role(i))
+	c.trace("%s is asked to stop (%s)", h.name, c.Role(i))
 	h.leaving, h.account.asked = true, true
 	c.step(h, election.Leave{Reason: election.ReasonShutdown})
 }
@@ -673,7 +673,7 @@ func (c *Cluster) stopWork(h *host, out election.StopWork) {
 		c.Coverage.Counts["stop bot, now"]++
 	}
 	c.trace("%s stops its bot: %s (drain %v)", h.name, out.Reason, out.Drain)
-	c.told(h, out)
+	c.stops(h, out)
 	h.account.stopping = out.Reason
 	c.queue.push(c.now+took, thing{what: aSilence, host: h, epoch: h.epoch})
 	c.moment(OnStop, h)

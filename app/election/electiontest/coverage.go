@@ -124,7 +124,7 @@ func (c *Cluster) reached(h *host) {
 }
 
 // moves are the changes of role that one step may bring: a step may pass through several roles. A replica
-// that has promised nothing has left as soon as it is told to.
+// that has promised nothing has left as soon as it is asked to.
 func moves() [][2]election.Role {
 	const (
 		joining, looking, candidate = election.Joining, election.Looking, election.Candidate
