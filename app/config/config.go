@@ -123,7 +123,7 @@ func Variables() ([]Variable, error) {
 	return all, nil
 }
 
-// Demo tells whether an environment names no token: then the bot runs against the simulator. It reads no
+// Demo reports whether an environment names no token: then the bot runs against the simulator. It reads no
 // file, and judges nothing else.
 func Demo(environ []string) bool {
 	set := given(environ)

@@ -57,7 +57,7 @@ func (l *leave) heldBy(now Instant, cfg Config) {
 	}
 }
 
-// bound tells whether a promise to another's claim stands.
+// bound reports whether a promise to another's claim stands.
 func (m *Machine) bound() bool { return m.now < m.promise.until }
 
 // forsaken is when a holder of the promise that answers no question counts as one that never will: it runs an older
@@ -76,7 +76,7 @@ func (m *Machine) leaveDue() Instant {
 // stay need not count the replica. One that cannot wait so long leaves like one that crashed.
 func (m *Machine) advanceLeaving() {
 	switch {
-	case !m.bound() && (m.now >= m.leave.leftAt || !m.anybodyStays()):
+	case !m.bound() && (m.now >= m.leave.leftAt || !m.anotherStays()):
 		m.leave.left = true
 		if m.now >= m.joinedAt { // until then a promise of its host's earlier process may be counted
 			m.emit(SendLeave{LeaveRequest{From: m.status(), Departed: true}})
@@ -93,23 +93,23 @@ func (m *Machine) advanceLeaving() {
 	}
 }
 
-// hasDeparted tells whether a replica has left in order.
+// hasDeparted reports whether a replica has left in order.
 func (m *Machine) hasDeparted(id ReplicaID) bool {
 	_, gone := m.departed[id]
 	return gone
 }
 
-// hasEnded tells whether a claim was withdrawn or released, or its replica has left in order.
+// hasEnded reports whether a claim was withdrawn or released, or its replica has left in order.
 func (m *Machine) hasEnded(c Claim) bool { return m.promise.hasEnded(c) || m.hasDeparted(c.Replica) }
 
-// stays tells whether nothing is known of a replica's leaving.
+// stays reports whether nothing is known of a replica's leaving.
 func (m *Machine) stays(id ReplicaID) bool {
 	p, known := m.peers[id]
 	return !m.hasDeparted(id) && (!known || p.status.Role != Leaving)
 }
 
-// anybodyStays tells whether another replica is known that does not leave.
-func (m *Machine) anybodyStays() bool {
+// anotherStays reports whether another replica is known that does not leave.
+func (m *Machine) anotherStays() bool {
 	for _, p := range m.peers {
 		if p.status.Role != Leaving {
 			return true

@@ -40,7 +40,7 @@ type Claim struct {
 	Replica   ReplicaID `json:"replica"`
 }
 
-// IsZero tells whether c stands for no claim.
+// IsZero reports whether c stands for no claim.
 func (c Claim) IsZero() bool { return c == Claim{} }
 
 // Compare orders claims by timestamp, then by replica: negative if c is the lower, that is the
@@ -157,7 +157,7 @@ func (c Change) Since() time.Time {
 	return c.WonAt
 }
 
-// GapMeasured tells whether Gap was measured. A primary that knows of none before it cannot tell how long there was
+// GapMeasured reports whether Gap was measured. A primary that knows of none before it cannot tell how long there was
 // none: all replicas may have restarted.
 func (c Change) GapMeasured() bool { return c.Reason != ReasonStart }
 
@@ -323,8 +323,8 @@ func (v View) Since(c Claim) time.Time {
 	return c.Time()
 }
 
-// Known tells whether this replica knows a primary now, itself included.
+// Known reports whether this replica knows a primary now, itself included.
 func (v View) Known() bool { return !v.Self.Primary.IsZero() }
 
-// IsPrimary tells whether this replica is primary.
+// IsPrimary reports whether this replica is primary.
 func (v View) IsPrimary() bool { return v.Self.Role == Primary }

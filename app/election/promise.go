@@ -67,5 +67,5 @@ func (p *promise) forgetLowest() {
 
 func (p *promise) hasEnded(c Claim) bool { return c.Timestamp <= p.ended[c.Replica] }
 
-// above tells whether c may be granted over the floor f: it is higher, or it is f itself, renewed.
+// above reports whether c may be granted over the floor f: it is higher, or it is f itself, renewed.
 func above(c, f Claim) bool { return c.Timestamp > f.Timestamp || c == f }

@@ -4,7 +4,7 @@ import (
 	"maps"
 )
 
-// safe tells whether the quorum is at least a majority: then any two quorums share a replica. A
+// safe reports whether the quorum is at least a majority: then any two quorums share a replica. A
 // cluster of one asks every address all the same, in case it is not alone.
 func (m *Machine) safe() bool {
 	n := m.expected()

@@ -39,7 +39,7 @@ func (m *Machine) status() Status {
 	return s
 }
 
-// following tells whether a primary is known now.
+// following reports whether a primary is known now.
 func (m *Machine) following() bool {
 	return !m.last.claim.IsZero() && !m.last.over && m.now < m.last.until
 }

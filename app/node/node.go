@@ -43,7 +43,7 @@ type Clock interface{ Read() election.Reading }
 type Transport interface {
 	// Addresses are where other replicas may be now; a copy.
 	Addresses() []string
-	// Complete tells whether every instance has been looked up, be it in vain.
+	// Complete reports whether every instance has been looked up, be it in vain.
 	Complete() bool
 	// Refresh asks for the addresses to be looked up again soon.
 	Refresh()
@@ -59,7 +59,7 @@ type Transport interface {
 type Term struct {
 	// Change says how the role came here.
 	Change election.Change
-	// Held tells whether the lease still allows a request to leave, or an answer to be handled.
+	// Held reports whether the lease still allows a request to leave, or an answer to be handled.
 	// It is cheap and safe for concurrent use.
 	Held func() bool
 	// Drain is closed when the work is to finish what it has in hand and return.
@@ -75,7 +75,7 @@ type Term struct {
 	Gather func(ctx context.Context)
 	Late   func(ctx context.Context) (notes []json.RawMessage, settle func(), ok bool)
 	// Note tells the standbys, from now on with each report, what else the successor is to know; it replaces what was noted
-	// before. It never blocks. Noted tells whether so many know the latest that the successor will: every replica that is
+	// before. It never blocks. Noted reports whether so many know the latest that the successor will: every replica that is
 	// reachable, and with this one a majority of all there are to be. It asks the loop, and so takes a moment.
 	Note  func(notes []json.RawMessage)
 	Noted func() bool
@@ -193,7 +193,7 @@ func (n *Node) Run(ctx context.Context) error {
 	return n.failure
 }
 
-// over tells whether the loop has nothing left to do: it has left, or it is a fail-stop.
+// over reports whether the loop has nothing left to do: it has left, or it is a fail-stop.
 func (n *Node) over() bool { return n.left || errors.Is(n.failure, ErrHalted) }
 
 // step gives the machine one input and does what it wants done. It MUST be called in the loop.

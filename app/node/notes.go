@@ -77,7 +77,7 @@ func (b *notebook) learn(now election.Instant, told election.Progress) {
 // open reports whether a page has notes that no later term has taken over.
 func (p *page) open() bool { return !p.over && len(p.progress.Notes) > 0 }
 
-// full tells whether there is no room for what a term told: it MUST NOT be learnt then, for what others noted comes first, and not
+// full reports whether there is no room for what a term sent: it MUST NOT be learnt then, for what others noted comes first, and not
 // be acknowledged.
 func (b *notebook) full(told election.Progress) bool {
 	open := 0
@@ -89,7 +89,7 @@ func (b *notebook) full(told election.Progress) bool {
 	return len(told.Notes) > 0 && open >= maxPages
 }
 
-// takenOver tells whether a term has taken over what another told.
+// takenOver reports whether a term has taken over what another noted.
 func takenOver(by, p election.Progress) bool {
 	return slices.ContainsFunc(by.Settled, func(s election.Settled) bool { return s.Claim == p.Claim && s.Sequence >= p.Sequence })
 }

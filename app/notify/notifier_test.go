@@ -15,7 +15,7 @@ import (
 // nasty is a name that Telegram would take for markup.
 const nasty = `<b>&"x"</i>`
 
-// wellFormed tells whether Telegram would take a text: markup is closed, and all else escaped.
+// wellFormed reports whether Telegram would take a text: markup is closed, and all else escaped.
 func wellFormed(text string) bool {
 	return xml.Unmarshal([]byte("<all>"+text+"</all>"), new(struct{})) == nil
 }

@@ -136,7 +136,7 @@ func (c *Client) Refresh() { c.discovery.refresh() }
 // Addresses are where other replicas may be now, sorted, this one's own left out once it is known.
 func (c *Client) Addresses() []string { return c.discovery.addresses() }
 
-// Complete tells whether every instance has been looked up, be it in vain: until then Addresses may
+// Complete reports whether every instance has been looked up, be it in vain: until then Addresses may
 // leave replicas out.
 func (c *Client) Complete() bool { return c.discovery.complete() }
 

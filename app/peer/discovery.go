@@ -232,7 +232,7 @@ func (d *discovery) report() {
 
 var errNoAnswer = errors.New("no name server has answered")
 
-// complete tells whether every instance was looked up, be it in vain.
+// complete reports whether every instance was looked up, be it in vain.
 func (d *discovery) complete() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -440,7 +440,7 @@ func (c *Cluster) Configure(i, replicas, quorum int) {
 	c.hosts[i].replicas, c.hosts[i].quorum = replicas, quorum
 }
 
-// Up tells whether a host's replica runs.
+// Up reports whether a host's replica runs.
 func (c *Cluster) Up(i int) bool { return c.hosts[i].machine != nil }
 
 // Role is a host's role, empty if it is down.
@@ -479,13 +479,13 @@ func (c *Cluster) Primaries() []int {
 	return acting
 }
 
-// acts tells whether a host may send to Telegram now: its bot runs, its lease has not ended on its
+// acts reports whether a host may send to Telegram now: its bot runs, its lease has not ended on its
 // own clock. A frozen host counts: it wakes without knowing that it slept, and only the clock stops it.
 func (c *Cluster) acts(h *host) bool {
 	return h.machine != nil && h.botRunning && h.local(c.now) < h.workUntil
 }
 
-// holds tells whether a host's bot runs under a lease that has not ended. It is more than acting:
+// holds reports whether a host's bot runs under a lease that has not ended. It is more than acting:
 // the stop margin between the two must never be what keeps two primaries apart.
 func (c *Cluster) holds(h *host) bool {
 	return h.machine != nil && h.botRunning && h.local(c.now) < h.leaseEnd

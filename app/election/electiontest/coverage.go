@@ -214,7 +214,7 @@ func (v *Coverage) Missing() []string {
 	return missing
 }
 
-// reachable tells whether a role can be had with a promise at all.
+// reachable reports whether a role can be had with a promise at all.
 func reachable(role election.Role, promise string) bool {
 	switch role {
 	case election.Joining:

@@ -158,12 +158,12 @@ func (a *account) supportedUntil(q int) election.Instant {
 	return ends[len(ends)-q]
 }
 
-// majority tells whether the quorum is a majority.
+// majority reports whether the quorum is a majority.
 func (c *Cluster) majority() bool {
 	return c.opt.Quorum == 0 || c.opt.Quorum > c.opt.Replicas/2
 }
 
-// takesPart tells whether two hosts can take part in the same election.
+// takesPart reports whether two hosts can take part in the same election.
 func takesPart(a, b *host) bool {
 	return a.incompatible == b.incompatible && a.incompatible == Compatible
 }

@@ -58,7 +58,7 @@ func (c *Cluster) broadcast(h *host, m message, r *round) {
 	c.queue.push(timeout, thing{what: aRoundsEnd, host: h, epoch: h.epoch, round: r})
 }
 
-// knows tells whether a host's INSTANCES has another one.
+// knows reports whether a host's INSTANCES has another one.
 func (h *host) knows(to *host) bool { return h.lists == nil || slices.Contains(h.lists, to.index) }
 
 // ask sends a question to the host's next share of the others, and to the primary that it misses.

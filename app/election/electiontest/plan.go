@@ -341,7 +341,7 @@ func (c *Cluster) callBack() {
 	}
 }
 
-// enough tells whether those that are present, and one less, are a quorum to each of them.
+// enough reports whether those that are present, and one less, are a quorum to each of them.
 func (c *Cluster) enough() bool {
 	all := c.present()
 	if len(all) < min(c.members, c.opt.Replicas) {
@@ -418,7 +418,7 @@ func (c *Cluster) stays(p int) error {
 	return nil
 }
 
-// spares tells whether one host can be missed: the others are a quorum to each of them.
+// spares reports whether one host can be missed: the others are a quorum to each of them.
 func (c *Cluster) spares(p int) bool {
 	all := c.present()
 	for _, i := range all {

@@ -400,7 +400,7 @@ func (w *world) excuse(rec simulator.Record, first, again *request) {
 	}
 }
 
-// disturbedIn tells whether something got lost at the end of a term.
+// disturbedIn reports whether something got lost at the end of a term.
 func (w *world) disturbedIn(t *term) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

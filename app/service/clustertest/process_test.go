@@ -252,7 +252,7 @@ func (p *process) wake() {
 	}
 }
 
-// disturbed tells whether the process was frozen within d.
+// disturbed reports whether the process was frozen within d.
 func (p *process) disturbed(d time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

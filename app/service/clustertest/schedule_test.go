@@ -180,7 +180,7 @@ func (w *world) flood(chat int64, lasting time.Duration) {
 	}
 }
 
-// complete tells whether all processes run and have joined: one may go without taking the majority away.
+// complete reports whether all processes run and have joined: one may go without taking the majority away.
 func (w *world) complete() bool {
 	for _, h := range w.hosts {
 		if p := w.at(h); p == nil || p.taking.Err() != nil || time.Since(p.born) < 3*w.opt.lease {
@@ -340,7 +340,7 @@ func (w *world) answered() {
 	}
 }
 
-// polling tells whether a poll that left since then was answered.
+// polling reports whether a poll that left since then was answered.
 func (w *world) polling(since time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

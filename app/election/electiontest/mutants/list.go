@@ -172,7 +172,7 @@ var mutants = []mutant{
 	leave("does not wait for a successor", "		m.leave.leftAt = m.now.Add(m.cfg.successorWait())\n", ""),
 	grant("standby that leaves does not wait for a successor", "		m.leave.leftAt = max(m.leave.leftAt, min(m.leave.by, m.now.Add(m.cfg.successorWait())))\n", ""),
 	config("waits no longer than the others hold back", "{ return c.HoldBack() + c.Resend() }", "{ return c.HoldBack() }"),
-	leave("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anybodyStays()", "m.now >= m.leave.leftAt"),
+	leave("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anotherStays()", "m.now >= m.leave.leftAt"),
 	leave("waits though a part of it has failed", "	if l.urgent {\n		l.by = now\n	}\n", ""),
 	leave("standby leaves though the primary needs it", "by: m.now.Add(m.cfg.LeaveWithin)}", "by: m.now}"),
 	leave("stays for as long as it is needed", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.forsaken():"),
