@@ -138,7 +138,7 @@ func (c *checker) apiURL(value string, demo bool) string {
 	return strings.TrimRight(value, "/")
 }
 
-// isNear tells whether what is sent to a host stays on this machine, as far as its name tells: the loopback, or a
+// isNear reports whether what is sent to a host stays on this machine, as far as its name tells: the loopback, or a
 // container's name, which has no dot.
 func isNear(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -259,7 +259,7 @@ func (c *checker) addr(name, value string) string {
 	return value
 }
 
-// samePort tells whether two addresses cannot both be listened on.
+// samePort reports whether two addresses cannot both be listened on.
 func samePort(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)

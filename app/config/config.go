@@ -147,7 +147,7 @@ func Variables() ([]Variable, error) {
 	return all, nil
 }
 
-// Demo tells whether an environment names no token: then the bot runs against the simulator. It reads no
+// Demo reports whether an environment names no token: then the bot runs against the simulator. It reads no
 // file, and judges nothing else.
 func Demo(environ []string) bool {
 	set := given(environ)
@@ -155,7 +155,7 @@ func Demo(environ []string) bool {
 }
 
 // given is an environment without what is not set. Empty means not set: Compose hands on what .env leaves
-// out as an empty string. INSTANCES could be emptied by mistake, and nobody would be found; LIFELINE_DIR is emptied to do
+// out as an empty string. INSTANCES could be emptied by mistake, and no replica would be found; LIFELINE_DIR is emptied to do
 // without lifelines.
 func given(environ []string) map[string]string {
 	set := map[string]string{}

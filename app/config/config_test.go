@@ -135,7 +135,7 @@ func TestAcceptedValues(t *testing.T) {
 	}
 }
 
-// Each refused value is told in one line, with the variable first and what is accepted.
+// Each refused value is reported in one line, with the variable first and what is accepted.
 func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 	t.Parallel()
 	const (
@@ -361,7 +361,7 @@ func TestARealFileSaysWhyItCannotBeRead(t *testing.T) {
 	}
 }
 
-// Nobody reads a log to find secrets in it: not those that are wrong, nor those in the wrong place.
+// No line has a secret: not one that is wrong, nor one in the wrong place.
 func TestNoSecretIsInAnyLine(t *testing.T) {
 	t.Parallel()
 	const bad = "987654321:ZZbbCCddEEffGGhhIIjjKKllMMnnOOppQQ" // one letter short: mistyped ones count too
@@ -412,7 +412,7 @@ func TestTheOperatorKeyFollowsFromTheClusterSecretAlone(t *testing.T) {
 	}
 }
 
-// A mistyped name must not give the demo to somebody who has a bot.
+// A mistyped name must not start the demo where a bot was meant.
 func TestAMistypedTokenIsNoDemo(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"BOT_TOEKN", "BOT_TOKEN_FLIE", "TELEGRAM_BOT_TOKEN", "bot_token", "BOTTOKEN", "TELEGRAM_TOKEN", "MY_TOKEN"} {

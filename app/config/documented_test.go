@@ -167,7 +167,7 @@ func TestComposeHandsEveryVariableToTheBot(t *testing.T) {
 	}
 	for name := range got {
 		if want[name] == "" {
-			t.Errorf("docker-compose.yml: service bot gets %s, which nobody reads", name)
+			t.Errorf("docker-compose.yml: service bot gets %s, which no code reads", name)
 		}
 	}
 }
@@ -179,7 +179,7 @@ func TestComposeHandsTheSimulatorWhatIsItsOwn(t *testing.T) {
 	t.Parallel()
 	got := environmentOf(t, "telegram")
 	for _, v := range variables(t) {
-		// The address is fixed there: others are told to find it.
+		// The address is fixed there: the other services are configured with it.
 		want := handed(v)
 		if v.Name == "SIMULATOR_PROJECT" {
 			want = composeProject // Compose knows it

@@ -29,7 +29,7 @@ func view(change func(v *election.View)) election.View {
 	return v
 }
 
-// alone has r1 in contact with nobody, and following nobody.
+// alone has r1 in contact with no other replica, and following none.
 func alone(v *election.View) {
 	v.Self.Role, v.Self.Primary, v.Self.PrimaryName, v.Reachable = election.Looking, election.Claim{}, "", 1
 	for i := range v.Peers {

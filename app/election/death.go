@@ -57,7 +57,7 @@ func (m *Machine) inherit(witnesses []ReplicaID) {
 		m.look()
 	case Leaving:
 		m.leave.awaitSuccessor(m.now, m.cfg)
-	default: // it follows nobody that could have died
+	default: // it follows no replica that could have died
 	}
 }
 

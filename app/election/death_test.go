@@ -399,7 +399,7 @@ func TestReplicaThatLeavesStaysForThoseThatWitnessADeath(t *testing.T) {
 		1530 claim b/6000
 		  > grant b/6000
 	`)
-	// There is nobody left to need it.
+	// No replica is left that needs it.
 	story(t, replica{}, `
 		1000 status b,p primary=p/5000
 		  > primary is p/5000, start

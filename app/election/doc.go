@@ -23,7 +23,7 @@
 //     round trips.
 //   - LEAVING. A replica that leaves in order is counted out once no claimant counts its grant: those that
 //     stay need no larger quorum on its account.
-//   - LOWEST WINS. Of candidates that can hear each other the lowest claim wins; nothing is random.
+//   - LOWEST WINS. Of candidates that receive each other's claims the lowest wins; nothing is random.
 //
 // The protocol is a diskless lease in the family of PaxosLease (Trencséni, Gazsó, Reinhardt,
 // arXiv:1209.4187) with the lowest timestamp in place of ballots.

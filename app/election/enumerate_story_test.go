@@ -67,7 +67,7 @@ func (w *worker) tell(from state, n next) string {
 	default:
 		text = name + map[act]string{
 			crash: " crashes", start: " starts", freeze: " freezes", wake: " wakes", botStops: "'s bot stops", botDies: "'s bot dies",
-			resigns: " is told to resign", leaves: " is told to leave", healthFlips: "'s health changes",
+			resigns: " is asked to resign", leaves: " is asked to leave", healthFlips: "'s health changes",
 		}[n.act]
 		happens = []int{n.host}
 	}

@@ -43,9 +43,9 @@ type scope struct {
 	late int
 	// asked is how many answers to questions may be under way; questions are asked at any time.
 	asked int
-	// handovers is how often a primary is told to resign, or loses its bot.
+	// handovers is how often a primary is asked to resign, or loses its bot.
 	handovers int
-	// leaves is how many replicas are told to leave, patience for how long one goes on granting at most, in hundredths
+	// leaves is how many replicas are asked to leave, patience for how long one goes on granting at most, in hundredths
 	// of a lease.
 	leaves, patience int
 	// deaths is how often, in all, a replica learns that the process of another has ended, at any time after it has.
@@ -402,7 +402,7 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 	switch in := in.(type) {
 	case ProcessDied:
 		if in.Replica == promised.Replica {
-			promised = Claim{} // it is nobody's lease any more
+			promised = Claim{} // no host has that lease any more
 		}
 	case EndReceived:
 		if in.Request.Claim == promised {
@@ -784,7 +784,7 @@ func (w *worker) ask(s state, hosts []facts, network []uint32, h int, yield func
 	}
 }
 
-// after is the network after a host has taken a step. Nobody waits for answers to a process that ended.
+// after is the network after a host has taken a step. No replica waits for answers to a process that ended.
 func (w *worker) after(was uint32, network []uint32, before, after facts, sent []uint32) uint32 {
 	ended := before.up && !after.up
 	if len(sent) == 0 && !ended {
@@ -797,7 +797,7 @@ func (w *worker) after(was uint32, network []uint32, before, after facts, sent [
 	return w.carrying(w.ids)
 }
 
-// pass lets a step of time pass: every machine that is awake is told, and the network forgets.
+// pass lets a step of time pass: every machine that is awake gets a tick, and the network forgets.
 func (w *worker) pass(s state, hosts []facts, acc account, network []uint32, yield func(next)) {
 	aged := make([]uint32, 0, len(network))
 	for _, id := range network {
@@ -885,7 +885,7 @@ func (w *worker) settle(n *next, hosts []facts, acc *account, h int, o outcome) 
 			case o.support&acc.grantedLast != 0:
 				n.broken = fmt.Sprintf("ORDER: the term %s follows %s, and one of those that support it granted both", tag(o.started), tag(acc.last))
 			case acc.restarts == w.restarts:
-				n.broken = fmt.Sprintf("ORDER: the term %s follows %s, and nobody has restarted", tag(o.started), tag(acc.last))
+				n.broken = fmt.Sprintf("ORDER: the term %s follows %s, and no replica has restarted", tag(o.started), tag(acc.last))
 			}
 		}
 	}
@@ -965,9 +965,9 @@ func (s *system) peaceWithin() time.Duration {
 	return s.codec.cfg.JoinSilence() + s.codec.cfg.Lease + 3*s.step
 }
 
-// peace lets all faults end: who is frozen wakes, who is down or about to leave starts again, every
-// message arrives once and at once, bots stop when told to. It returns the state in which a primary is
-// followed by all the others and has been primary for two leases, or what is broken: nobody becomes primary
+// peace lets all faults end: a frozen process wakes, one that is down or about to leave starts again, every
+// message arrives once and at once, bots stop when asked to. It returns the state in which a primary is
+// followed by all the others and has been primary for two leases, or what is broken: no replica becomes primary
 // in time, messages never cease, or the primary changes more than twice (one may be on its way out when peace
 // begins) or after peaceWithin.
 func (w *worker) peace(s state, told func(string)) (state, string) {
@@ -1028,7 +1028,7 @@ func (w *worker) peace(s state, told func(string)) (state, string) {
 		}
 		switch {
 		case primary < 0 && at > w.peaceWithin():
-			return s, fmt.Sprintf("LIVENESS: %v after the last fault nobody is primary", at)
+			return s, fmt.Sprintf("LIVENESS: %v after the last fault there is no primary", at)
 		case primary >= 0 && acting != primary && at > w.peaceWithin(), changes > 2:
 			return s, fmt.Sprintf("NO PREEMPTION: in peace %s was displaced", hostName(primary))
 		case primary >= 0 && at-since > 2*w.codec.cfg.Lease && standbys == w.replicas-1:

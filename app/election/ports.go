@@ -81,7 +81,7 @@ type (
 	// Reply answers the ClaimReceived of this step.
 	Reply struct{ Answer ClaimAnswer }
 	// SendQuery asks instances for their Status: the next share of them in turn, so that each is asked once in so many
-	// Rounds; every instance if that is 1. Missed, if not empty, is a primary that is not heard: it is asked in any case.
+	// Rounds; every instance if that is 1. Missed, if not empty, is a primary that is out of contact: it is asked in any case.
 	SendQuery struct {
 		Rounds int
 		Missed ReplicaID
@@ -115,7 +115,7 @@ type (
 	SendLeave struct{ Request LeaveRequest }
 	// Left ends a Leave: the process may exit, and grants nothing any more.
 	Left struct{}
-	// Died tells, once, that another replica's process has ended without leaving. Name is empty if it was never heard.
+	// Died tells, once, that another replica's process has ended without leaving. Name is empty if no message of it ever came.
 	Died struct {
 		Name    string
 		Replica ReplicaID

@@ -13,7 +13,7 @@ import (
 	"habot/app/election"
 )
 
-// replica is the one a story is told of: its id and name are m. The lease is 1000 ms, so it is silent
+// replica is the subject of a story: its id and name are m. The lease is 1000 ms, so it is silent
 // for 1010, an acknowledgement counts for 990, it renews every 400 and again after 100 without a quorum's
 // grants, asks again after 50, holds back for 250, waits 350 for a successor's claim when it leaves, and its bot stops 100 before the end of the lease.
 type replica struct {
@@ -21,7 +21,7 @@ type replica struct {
 	HealthSettles    time.Duration
 	// Hurried: it goes on granting for no time when it leaves; otherwise for 5000 ms at most.
 	Hurried bool
-	// Queries shows the questions to everybody too; most stories are easier to read without.
+	// Queries shows the questions to all others too; most stories are easier to read without.
 	Queries bool
 }
 

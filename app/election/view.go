@@ -26,7 +26,7 @@ func (m *Machine) status() Status {
 		Quorum:   m.quorum(),
 	}
 	if m.last.claim.Replica == m.cfg.Self && m.role != Primary {
-		// A role that has ended is nobody's to follow.
+		// No replica is to follow a role that has ended.
 		s.Primary = Claim{}
 	} else if m.following() {
 		s.Primary = m.last.claim
@@ -40,7 +40,7 @@ func (m *Machine) status() Status {
 	return s
 }
 
-// following tells whether a primary is known now.
+// following reports whether a primary is known now.
 func (m *Machine) following() bool {
 	return !m.last.claim.IsZero() && !m.last.over && m.now < m.last.until
 }

@@ -20,7 +20,7 @@ func (n *Node) post(f func(election.Reading)) {
 
 // ask has f run in the loop and returns what f does.
 func ask[A any](ctx context.Context, n *Node, f func(election.Reading) A) (answer A, err error) {
-	ran := make(chan A, 1) // f may run after nobody waits any more
+	ran := make(chan A, 1) // f may run after the caller has given up
 	select {
 	case n.events <- event{func(r election.Reading) { ran <- f(r) }}:
 	case <-ctx.Done():
@@ -162,7 +162,7 @@ func (n *Node) View() election.View {
 	switch {
 	case err == nil:
 		n.lastView = seen
-	case errors.Is(err, errLeft): // nobody else uses the machine any more
+	case errors.Is(err, errLeft): // the loop no longer uses the machine
 		n.lastView = look(n.cfg.Clock.Read())
 	}
 	return n.lastView

@@ -17,7 +17,7 @@ func TestWitnessedDeathOfThePrimary(t *testing.T) {
 		lines := &journal{}
 		c, p := three(t, into(lines))
 		time.Sleep(5 * lease)
-		c.sever(p, true) // what it sends from now on reaches nobody
+		c.sever(p, true) // what it sends from now on reaches no replica
 		p.leave(nil)
 		c.await(lease/4, "the end of its work", func() bool { return c.primary() == nil })
 		others := c.others(p)

@@ -382,7 +382,7 @@ func (c *Cluster) Stop(i int) {
 		return
 	}
 	c.Coverage.Counts["fault leave"]++
-	c.trace("%s is told to stop (%s)", h.name, c.Role(i))
+	c.trace("%s is asked to stop (%s)", h.name, c.Role(i))
 	h.leaving, h.account.asked = true, true
 	c.step(h, election.Leave{Reason: election.ReasonShutdown})
 }
@@ -446,7 +446,7 @@ func (c *Cluster) Configure(i, replicas, quorum int) {
 	c.hosts[i].replicas, c.hosts[i].quorum = replicas, quorum
 }
 
-// Up tells whether a host's replica runs.
+// Up reports whether a host's replica runs.
 func (c *Cluster) Up(i int) bool { return c.hosts[i].machine != nil }
 
 // Role is a host's role, empty if it is down.
@@ -485,13 +485,13 @@ func (c *Cluster) Primaries() []int {
 	return acting
 }
 
-// acts tells whether a host may send to Telegram now: its bot runs, its lease has not ended on its
+// acts reports whether a host may send to Telegram now: its bot runs, its lease has not ended on its
 // own clock. A frozen host counts: it wakes without knowing that it slept, and only the clock stops it.
 func (c *Cluster) acts(h *host) bool {
 	return h.machine != nil && h.botRunning && h.local(c.now) < h.workUntil
 }
 
-// holds tells whether a host's bot runs under a lease that has not ended. It is more than acting:
+// holds reports whether a host's bot runs under a lease that has not ended. It is more than acting:
 // the stop margin between the two must never be what keeps two primaries apart.
 func (c *Cluster) holds(h *host) bool {
 	return h.machine != nil && h.botRunning && h.local(c.now) < h.leaseEnd
@@ -686,7 +686,7 @@ func (c *Cluster) stopWork(h *host, out election.StopWork) {
 		c.Coverage.Counts["stop bot, now"]++
 	}
 	c.trace("%s stops its bot: %s (drain %v)", h.name, out.Reason, out.Drain)
-	c.told(h, out)
+	c.stops(h, out)
 	h.account.stopping = out.Reason
 	c.queue.push(c.now+took, thing{what: aSilence, host: h, epoch: h.epoch})
 	c.moment(OnStop, h)

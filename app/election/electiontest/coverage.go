@@ -124,7 +124,7 @@ func (c *Cluster) reached(h *host) {
 }
 
 // moves are the changes of role that one step may bring: a step may pass through several roles. A replica
-// that has promised nothing has left as soon as it is told to.
+// that has promised nothing has left as soon as it is asked to.
 func moves() [][2]election.Role {
 	const (
 		joining, looking, candidate = election.Joining, election.Looking, election.Candidate
@@ -214,7 +214,7 @@ func (v *Coverage) Missing() []string {
 	return missing
 }
 
-// reachable tells whether a role can be had with a promise at all.
+// reachable reports whether a role can be had with a promise at all.
 func reachable(role election.Role, promise string) bool {
 	switch role {
 	case election.Joining:

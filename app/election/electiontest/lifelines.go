@@ -7,7 +7,7 @@ import (
 	"habot/app/election"
 )
 
-// Lifelines says which replicas learn of the death of another's process, and when. Nobody learns of a death that did not
+// Lifelines says which replicas learn of the death of another's process, and when. No host learns of a death that did not
 // happen: that is the assumption under test elsewhere.
 type Lifelines string
 
@@ -60,7 +60,7 @@ func (c *Cluster) mourn(h *host) {
 }
 
 // witnesses has a host learn of a death. What it promised to the dead binds it no longer: the lease of a process that has
-// ended counts for nobody.
+// ended counts for no claimant.
 func (c *Cluster) witnesses(h *host, d *death) {
 	c.Coverage.Counts["death witnessed"]++
 	c.trace("%s learns that %s has died", h.name, d.of)

@@ -114,7 +114,7 @@ func (s *shrinker) calm() (progress bool) {
 	return progress
 }
 
-// touches tells whether a fault names a host.
+// touches reports whether a fault names a host.
 func (p *Plan) touches(i int) bool {
 	return slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Who == Target(i) || f.Whom == Target(i) })
 }

@@ -92,7 +92,7 @@ func (f Fault) String() string {
 	return strings.Join(words, " ")
 }
 
-// needs is what a kind of fault is told.
+// needs is which arguments a kind of fault takes.
 type needs struct{ who, whom, length, n, q bool }
 
 func (k FaultKind) needs() needs {

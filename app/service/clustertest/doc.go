@@ -17,14 +17,14 @@
 // just before the freeze, and what it says is said after it. Its timers fire for nothing meanwhile: one
 // wake-up of the loop stands for them.
 //
-// It judges by the simulator's account and by its own, which asks nobody: who granted what by which clock,
-// what left whom when, what was heard. A request of a term may leave only while the promises of a majority
-// stand, by the clocks of those who gave them; while nobody else holds a lease; and never after one of a
+// It judges by the simulator's account and by its own, which asks no replica: who granted what by which clock,
+// what left which process when, what arrived. A request of a term may leave only while the promises of a majority
+// stand, by the clocks of those who gave them; while no other replica holds a lease; and never after one of a
 // newer term. Timestamps of terms increase. Every update is answered, those of a chat in order, and twice
-// only where a crash, a lost lease or something lost on its way explains it. What a replica was told is
+// only where a crash, a lost lease or something lost on its way explains it. What a replica knows to be
 // handled it does not answer. No live part goes without a sign of life for longer than it promised its
-// watcher, nobody halts without cause, and a stop ends in time. No process counts fewer replicas than run and have
-// not said that they have left, and one that has said so grants nothing. Once all is mended a poll is answered
+// watcher, no process halts without cause, and a stop ends in time. No process counts fewer replicas than run and
+// have not announced that they have left, and one that has announced it grants nothing. Once all is mended a poll is answered
 // within a bound, and then everything that waits.
 //
 // What is drawn from the seed is the schedule and the fate of every message, by its way and number. The

@@ -52,7 +52,7 @@ type process struct {
 	node *node.Node
 	bot  *bot.Bot
 	reg  *prometheus.Registry
-	// life ends with the process; taking, with which it takes part, when it is told to stop; ended is closed when all its
+	// life ends with the process; taking, with which it takes part, when it is asked to stop; ended is closed when all its
 	// goroutines are.
 	life   context.Context
 	kill   context.CancelFunc
@@ -164,7 +164,7 @@ const (
 
 // stop tells the process to end in order, as SIGTERM does.
 func (p *process) stop() {
-	p.w.tell("%s is told to stop", p.host.name)
+	p.w.tell("%s is asked to stop", p.host.name)
 	p.leave()
 	late := time.AfterFunc(shutdownBound, func() {
 		if !p.disturbed(shutdownBound) {
@@ -274,7 +274,7 @@ func (p *process) wake() {
 	}
 }
 
-// disturbed tells whether the process was frozen within d.
+// disturbed reports whether the process was frozen within d.
 func (p *process) disturbed(d time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -339,17 +339,17 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 	defer stop()
 	defer context.AfterFunc(p.life, stop)()
 	t0 := p.w.termBegins(p, t)
-	p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: t.Handled}) // it tells so, and knows it itself
+	p.w.learns(p, election.Progress{Claim: t.Change.Claim, Handled: t.Handled}) // it tells so, and knows it itself
 	defer p.excuse("poller")
 	report, late, note := t.Report, t.Late, t.Note
 	t.Report = func(handled []int64) {
 		report(handled)
-		p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
+		p.w.learns(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
 	}
 	t.Late = func(ctx context.Context) ([]json.RawMessage, func(), bool) {
 		notes, settle, ok := late(ctx)
 		if ok && ctx.Err() == nil { // not while it gathers
-			p.w.hearsLate(notes)
+			p.w.learnsLate(notes)
 		}
 		return notes, settle, ok
 	}

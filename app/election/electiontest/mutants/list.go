@@ -84,7 +84,7 @@ var mutants = []mutant{
 	}},
 	promise("floor not raised by a grant", "		p.raise(p.held)\n		p.held = c", "		p.held = c"),
 	promise("floor not raised by a release", "	if released {\n		p.raise(c)", "	if false {\n		p.raise(c)"),
-	follow("floor not raised by a primary that is heard", "		m.promise.raise(s.Primary)\n", ""),
+	follow("floor not raised by a primary that is in contact", "		m.promise.raise(s.Primary)\n", ""),
 	follow("floor raised by hearsay", "	if direct {\n		m.promise.raise", "	if true {\n		m.promise.raise"),
 	promise("floor not restored by a withdrawal", "	if released {\n		p.raise(c)", "	if true {\n		p.raise(c)"),
 	promise("floor lowered by a grant", "	if c.Compare(p.base) > 0 {\n		p.base = c", "	if true {\n		p.base = c"),
@@ -99,8 +99,8 @@ var mutants = []mutant{
 	promise("ended claims forgotten", "return c.Timestamp <= p.ended[c.Replica] }", "return false }"),
 	promise("only the very claim that ended is remembered", "return c.Timestamp <= p.ended[c.Replica] }", "return c.Timestamp == p.ended[c.Replica] }"),
 	promise("withdrawal leaves the promise", "		p.held, p.until = Claim{}, 0", "		p.held = c"),
-	candidate("withdrawal not told", "	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c}})\n", ""),
-	grant("anybody may end a claim", "|| c.Replica != req.From.Replica {", "{"),
+	candidate("withdrawal not sent", "	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c}})\n", ""),
+	grant("any replica may end a claim", "|| c.Replica != req.From.Replica {", "{"),
 
 	// Claiming.
 	candidate("timestamp reused after a withdrawal", "max(m.wall, m.floorSeen+1, m.lastOwn+1)", "max(m.wall, m.floorSeen+1)"),
@@ -124,7 +124,7 @@ var mutants = []mutant{
 	candidate("many claim at once", "	return at.Add(m.spread())\n", "	return at\n"),
 	many("few claim one after the other", "	if m.expected() <= few {\n		return 0\n	}\n", ""),
 	many("one of many waits for more than can be gone", "min(before, m.expected()-m.quorum())", "before"),
-	many("one of many does not guess at those it has not heard", "	before += int(float64(max(0, unheard)) * own)\n", ""),
+	many("one of many does not guess at those it has not met", "	before += int(float64(max(0, unheard)) * own)\n", ""),
 	many("one of many waits for those that do not claim", "first && id != m.last.claim.Replica && p.status.Role != Leaving && m.reachable(p) {", "first {"),
 	in("node/sender.go", "answer that comes late is given up", "return max(patience, s.n.cfg.Election.QueryTimeout())", "return s.n.cfg.Election.QueryTimeout()"),
 	in("node/sender.go", "below a majority one that hangs is waited for", "time.AfterFunc(s.n.cfg.Election.QueryTimeout(), done)", "time.AfterFunc(s.bound(), done)"),
@@ -158,12 +158,12 @@ var mutants = []mutant{
 		"ctx.Err() != nil || !q.cfg.Held() {\n		return false\n", "ctx.Err() != nil {\n		return false\n"),
 	primary("lease not checked after a freeze, by the machine", "	case m.now >= m.workUntil():\n		m.resign(ReasonLeaseLost, \"\", false)\n		return\n	}\n", "	}\n"),
 	primary("draining bot outlives its lease", "(m.stopping && drain)", "m.stopping"),
-	primary("hands over to nobody in particular", "		m.successor = m.chooseSuccessor(false)\n", ""),
+	primary("hands over to no named successor", "		m.successor = m.chooseSuccessor(false)\n", ""),
 	primary("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now || ", "p.status.Role != Standby || m.acks[id] < 0 || "),
-	primary("unhealthy primary hands over to anybody", "m.chooseSuccessor(true); id", "m.chooseSuccessor(false); id"),
+	primary("unhealthy primary hands over to any standby", "m.chooseSuccessor(true); id", "m.chooseSuccessor(false); id"),
 	primary("unhealthy primary hands over to a process that has just started", " || m.now.Sub(p.since) < m.cfg.HealthSettles) {", ") {"),
 	follow("unhealthy primary hands over to a process that has just woken", "		if m.now.Sub(p.heard) <= p.within {\n			since", "		if true {\n			since"),
-	follow("unhealthy primary hands over to nobody that it goes on hearing", "		since = p.since\n", "		_ = p.since\n"),
+	follow("unhealthy primary does not hand over to a standby in steady contact", "		since = p.since\n", "		_ = p.since\n"),
 	in("reach/tracker.go", "new primary is judged by what probes said", "func (t *tracker) roleBegan() { t.polling = true }", "func (t *tracker) roleBegan() {}"),
 	primary("unhealthy primary stays", "if !m.health.OK && !m.stopping {", "if false {"),
 	primary("healthy heir not preferred", "		return a.Health.OK\n", "		return !a.Health.OK\n"),
@@ -174,7 +174,7 @@ var mutants = []mutant{
 	leave("does not wait for a successor", "		m.leave.leftAt = m.now.Add(m.cfg.successorWait())\n", ""),
 	grant("standby that leaves does not wait for a successor", "		m.leave.awaitSuccessor(m.now, m.cfg)\n", ""),
 	config("waits no longer than the others hold back", "{ return c.HoldBack() + c.Resend() }", "{ return c.HoldBack() }"),
-	leave("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anybodyStays()", "m.now >= m.leave.leftAt"),
+	leave("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anotherStays()", "m.now >= m.leave.leftAt"),
 	leave("waits though a part of it has failed", "	if l.urgent {\n		l.by = now\n	}\n", ""),
 	leave("standby leaves though the primary needs it", "by: m.now.Add(m.cfg.LeaveWithin)}", "by: m.now}"),
 	leave("stays for as long as it is needed", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.forsaken():"),
@@ -274,7 +274,7 @@ var mutants = []mutant{
 	candidate("standby asks only when its primary's lease is over", "	if m.role != Standby {\n		return m.queryAt", "	if true {\n		return m.queryAt"),
 	follow("primary ignores a later one", "		m.rival = c\n		m.resign(ReasonLeaseLost, \"\", false)\n", "		m.rival = c\n"),
 	follow("primary steps down for a message that may be late", "	case !fresh:\n", "	case false:\n"),
-	follow("primary asks nobody whether another is there", "			m.sendAt = m.now // a late", "			_ = m.now // a late"),
+	follow("primary does not ask whether another is there", "			m.sendAt = m.now // a late", "			_ = m.now // a late"),
 	follow("later primary leaves an earlier one no time", "	case c != m.rival:\n		m.rival, m.rivalAt = c, m.now\n", ""),
 	follow("later primary stays beside an earlier one", "	case in.sentAt.Sub(m.rivalAt) >= m.cfg.Lease/2:", "	case false:"),
 	primary("primary names a successor beside another primary", " && m.rival.IsZero() {", " {"),
@@ -282,7 +282,7 @@ var mutants = []mutant{
 	// Below a majority.
 	candidate("below a majority not all are asked", "return m.roundWas && len(m.refused) == 0 }", "return len(m.refused) == 0 }"),
 	candidate("below a majority refusals do not count", "return m.roundWas && len(m.refused) == 0 }", "return m.roundWas }"),
-	machine("round not told from the current one", "if in.Round == m.round {", "{"),
+	machine("round not distinguished from the current one", "if in.Round == m.round {", "{"),
 	follow("lower primary steps down", "		if fresh && earlier {", "		if fresh && !earlier {"),
 	follow("no primary steps down", "			m.resign(ReasonLowerPrimary, \"\", false)\n", ""),
 	follow("steps down on an answer older than its term", "in.answer && in.sentAt > m.ownSince, c.", "in.answer, c."),
@@ -290,8 +290,8 @@ var mutants = []mutant{
 
 	follow("primary under another lease is not spared", "		m.claimAt = max(m.claimAt, m.now.Add(min(s.Remaining, sparing)))\n", ""),
 
-	// What is told.
-	follow("mismatch told again and again", "			m.mismatchTold[s.Name] = why\n", ""),
+	// What is reported.
+	follow("mismatch reported again and again", "			m.mismatchTold[s.Name] = why\n", ""),
 	size("former primary shown beside its successor", "within && !followed", "within || followed"),
 	candidate("crash and lost lease confused", "return ok && p.heard >= at", "return ok && p.heard < at"),
 }
