@@ -266,11 +266,7 @@ func TestDeath(t *testing.T) {
 func BenchmarkDeath(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
-		d, err := os.MkdirTemp("", "life")
-		if err != nil {
-			b.Fatal(err)
-		}
-		cmd, died := victim(b, d)
+		cmd, died := victim(b, b.TempDir())
 		b.StartTimer()
 		if err := cmd.Process.Kill(); err != nil {
 			b.Fatal(err)
@@ -278,7 +274,6 @@ func BenchmarkDeath(b *testing.B) {
 		<-died
 		b.StopTimer()
 		_ = cmd.Wait()
-		_ = os.RemoveAll(d)
 		b.StartTimer()
 	}
 }
