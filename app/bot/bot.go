@@ -119,7 +119,7 @@ func New(cfg Config) *Bot {
 // queues make a consumer of a handler.
 func (b *Bot) queues(t *intake.Task, h queues.Handler, slots int, patience time.Duration) intake.Consumer {
 	return queues.New(queues.Config{
-		Handler: h, Slots: slots, Patience: patience, Held: t.Held, Promise: t.Within, Handled: t.Took, Logger: b.cfg.Logger,
+		Handler: h, Slots: slots, Patience: patience, Held: t.Held, Promise: t.Expect, Handled: t.Took, Logger: b.cfg.Logger,
 	})
 }
 

@@ -501,7 +501,7 @@ func BenchmarkUpdates(b *testing.B) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- api.RunAsPrimary(b.Context(), term.Term{
-			Held: func() bool { return true }, Drain: drain, Within: func(string, time.Duration) {}, Note: func([]json.RawMessage) {}, Gather: func(context.Context) {}, Late: neverLate, Noted: func() bool { return false },
+			Held: func() bool { return true }, Drain: drain, Expect: func(string, time.Duration) {}, Note: func([]json.RawMessage) {}, Gather: func(context.Context) {}, Late: neverLate, Noted: func() bool { return false },
 			Report: func([]int64) {
 				if answered++; answered == b.N {
 					close(all)

@@ -82,7 +82,7 @@ func relayed(b *testing.B) *contender {
 		go func() { ended <- bot.RunBackends(watching) }()
 		go func() {
 			ended <- bot.RunAsPrimary(ctx, term.Term{
-				Held: func() bool { return true }, Drain: drain, Within: func(string, time.Duration) {}, Report: func([]int64) {},
+				Held: func() bool { return true }, Drain: drain, Expect: func(string, time.Duration) {}, Report: func([]int64) {},
 				Note: func([]json.RawMessage) {}, Gather: func(context.Context) {}, Late: neverLate, Noted: func() bool { return false },
 			})
 		}()

@@ -628,7 +628,7 @@ func (f *fixture) role(change election.Change, handled ...int64) *role {
 			defer r.mu.Unlock()
 			return r.noted
 		},
-		Within: r.within,
+		Expect: r.within,
 	}
 	return r
 }

@@ -269,6 +269,6 @@ func (s *service) facts() diagnosis.Facts {
 // work is what only the primary does.
 func (s *service) work(ctx context.Context, t node.Term) error {
 	defer s.supervisor.Clear("poller")
-	t.Within = s.supervisor.Expect
+	t.Expect = s.supervisor.Expect
 	return s.bot.RunAsPrimary(ctx, t) //nolint:wrapcheck // the node says what it was
 }

@@ -357,7 +357,7 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 		note(notes)
 		p.w.remembers(p, notes)
 	}
-	t.Within = p.within
+	t.Expect = p.within
 	err := p.bot.RunAsPrimary(ctx, t)
 	p.w.termEnds(t0, ctx.Err() != nil)
 	return err
