@@ -358,7 +358,7 @@ type wrongChats struct {
 	texts    map[int]string       // by update
 	answered map[string]time.Time // the first time
 	early    map[int]bool         // confirmed before they were answered
-	moved    time.Time            // when the role moved last: nobody polls while the bot drains
+	moved    time.Time            // when the role moved last: no replica polls while the bot drains
 	full     time.Time            // when a poll brought as many updates last as Telegram gives: there may be more
 	longest  time.Duration        // that a chat waited that does not go wrong, but for a move and a hundred in hand
 }

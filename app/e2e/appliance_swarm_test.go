@@ -88,7 +88,7 @@ func tasks(t *testing.T) []task {
 	return all
 }
 
-// knownToOthers tells whether another task hears this one.
+// knownToOthers tells whether another task receives this one's messages.
 func knownToOthers(all []task, one task) bool {
 	return slices.ContainsFunc(all, func(other task) bool {
 		return slices.ContainsFunc(other.view.Peers, func(p election.Peer) bool { return p.Reachable && p.Status.Replica == one.view.Self.Replica })

@@ -18,7 +18,7 @@ import (
 	"habot/app/simulator"
 )
 
-// webhookBot is what the README calls the image of somebody's bot.
+// webhookBot is what the README calls the image of a user's own bot.
 const webhookBot = "my-webhook-bot"
 
 // overrideOfReadme is the docker-compose.override.yml that the README shows, written to a file.

@@ -53,7 +53,7 @@ func keepLifelines(ctx context.Context, run func(context.Context) error, log *sl
 	return nil
 }
 
-// watched is a replica that has lifelines, and shows to whom.
+// watched is a replica that has lifelines, and shows to which peers.
 type watched struct {
 	replica
 	lines interface{ Connected() []election.ReplicaID }
