@@ -36,7 +36,7 @@ func (f forwarder) Forward(ctx context.Context, c relay.Call) (relay.Verdict, ti
 	case telegram.Over:
 		return relay.Over, 0, err //nolint:wrapcheck // the relay logs it
 	case telegram.Limited:
-		return relay.Again, telegram.RetryAfter(err), err //nolint:wrapcheck // the relay logs it
+		return relay.Again, telegram.RetryAfter(err), err
 	case telegram.Permanent:
 		return relay.Refused, 0, err //nolint:wrapcheck // the relay logs it
 	case telegram.Transient:

@@ -393,7 +393,7 @@ func (r *run) getUpdates(ctx context.Context, p poll) ([]update.Update, time.Dur
 		bound := r.reach.AnswerBound(reach.ProbeBound)
 		r.term.Within(pollLoop, bound+slack)
 		if err := r.reach.GetMe(ctx, bound); err != nil {
-			return nil, 0, err
+			return nil, 0, err //nolint:wrapcheck // judged by the caller
 		}
 	}
 	r.term.Within(pollLoop, p.bound+slack)
@@ -403,10 +403,10 @@ func (r *run) getUpdates(ctx context.Context, p poll) ([]update.Update, time.Dur
 	var raw json.RawMessage
 	err := r.in.cfg.Caller.Call(ctx, "getUpdates", pollParams{Offset: p.offset, Limit: p.limit, Timeout: p.timeout, Allowed: r.in.cfg.Allowed}, &raw)
 	if err != nil {
-		return nil, time.Since(start), err //nolint:wrapcheck // it names the method
+		return nil, time.Since(start), err
 	}
 	updates, err := update.Split(raw)
-	return updates, time.Since(start), err //nolint:wrapcheck // judged by the caller
+	return updates, time.Since(start), err
 }
 
 // pollParams are getUpdates' parameters. The kinds are always named: Telegram remembers what a former program asked for.
