@@ -268,3 +268,36 @@ func TestJudgeExcusesWhatWasOnTheWire(t *testing.T) {
 		t.Errorf("without: %d excused, not so %v", excused, inexcusable)
 	}
 }
+
+// With lifelines a successor may be primary milliseconds after a kill; two at one instant are no less two.
+func TestJudgeKnowsTakeoversWithinMilliseconds(t *testing.T) {
+	t.Parallel()
+	at := func(claim int64, name string, ms ...float64) term {
+		x := term{claim: claim, name: name}
+		for _, m := range ms {
+			x.words = append(x.words, testimony{second(m / 1000), second((m + 1) / 1000)})
+		}
+		return x
+	}
+	kill := inForce{"kill", true, false, []string{"a"}, second(0.1002), time.Time{}}
+	fast := []term{at(1, "a", 60, 80, 99), at(2, "b", 104, 120)}
+	if got := changes(fast, []inForce{kill}, 2, 3, time.Second); len(got) != 1 || got[0].cause != "kill" {
+		t.Errorf("a takeover after 4 ms: %+v", got)
+	}
+	if got := changes(fast, nil, 2, 3, time.Second); len(got) != 1 || got[0].cause != "" {
+		t.Errorf("a takeover after 4 ms of nothing: %+v", got)
+	}
+	if proofs := bothAtOnce(fast); len(proofs) != 0 {
+		t.Errorf("one after the other: %q", proofs)
+	}
+	if proofs := bothAtOnce([]term{at(1, "a", 60, 80, 110), at(2, "b", 104, 120)}); len(proofs) != 2 {
+		t.Errorf("a lease for 6 ms more: %q", proofs)
+	}
+	arrivals := []arrival{{"a", second(0.106)}} // it was on the wire when its sender died
+	if excused, inexcusable := late(arrivals, fast, []inForce{kill}, time.Second); excused != 1 || len(inexcusable) != 0 {
+		t.Errorf("on the wire: %d excused, not so %v", excused, inexcusable)
+	}
+	if excused, inexcusable := late(arrivals, fast, nil, time.Second); excused != 0 || len(inexcusable) != 1 {
+		t.Errorf("of one that lives: %d excused, not so %v", excused, inexcusable)
+	}
+}

@@ -24,6 +24,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"habot/app/simulator"
 )
 
 var screenshots = flag.String("screenshots", "", "TestPlayground: the folder to which pictures of the pages are written; empty: none")
@@ -250,6 +252,7 @@ func TestPlayground(t *testing.T) {
 	b.poses(p, r)
 	b.zooms()
 	b.faults()
+	b.marksTwice(judge)
 	b.loads()
 	crowd(t, browser, p)
 	b.survives(p)
@@ -318,6 +321,7 @@ func (b *tab) poses(p *pack, r *tab) {
 	if *screenshots == "" {
 		return
 	}
+	r.isAway(true) // the one that it shows may be among those that are killed
 	for range 2 {
 		b.do(chromedp.Sleep(9 * time.Second))
 		primary, _ := p.settled()
@@ -327,6 +331,8 @@ func (b *tab) poses(p *pack, r *tab) {
 		b.do(chromedp.Sleep(2 * time.Second))
 	}
 	p.settled()
+	r.shows("state", "the bot answers", 10*time.Second)
+	r.isAway(false)
 	b.do(chromedp.SetValue(chromedp.ID("fault-seconds"), "3"))
 	b.click(`#faults button[value="html502"]`)
 	b.do(chromedp.Sleep(14*time.Second), chromedp.SetValue(chromedp.ID("fault-seconds"), "10"))
@@ -362,6 +368,16 @@ func (b *tab) faults() {
 	if got := b.text("faulty"); got != "" {
 		b.Errorf("faults that last after all were ended: %q", got)
 	}
+}
+
+// marksTwice has an answer come twice: the bot cannot know that the first one arrived.
+func (b *tab) marksTwice(judge stack) {
+	b.Helper()
+	judge.control(b.T, simulator.Control{Faults: []simulator.Fault{
+		{Kind: simulator.FaultTakenDrop, Seconds: 0.5, Methods: []string{"sendMessage"}, Chats: []int64{9001}},
+	}})
+	b.write("once or twice?")
+	b.shows("messages", "answered again", 20*time.Second)
 }
 
 // loads has the simulated users write more: that ends by itself.
@@ -403,16 +419,16 @@ func crowd(t *testing.T, browser context.Context, p *pack) {
 func (b *tab) survives(p *pack) {
 	b.Helper()
 	b.isAway(true)
-	simulator := p.simulator.process()
-	if err := simulator.Signal(syscall.SIGSTOP); err != nil {
+	process := p.simulator.process()
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
 		b.Fatal(err)
 	}
 	b.shows("lost", "lost", 8*time.Second)
-	if err := simulator.Signal(syscall.SIGCONT); err != nil {
+	if err := process.Signal(syscall.SIGCONT); err != nil {
 		b.Fatal(err)
 	}
 	b.shows("restarted", "Connected again", 8*time.Second)
-	if err := simulator.Kill(); err != nil {
+	if err := process.Kill(); err != nil {
 		b.Fatal(err)
 	}
 	b.shows("restarted", "The simulator was restarted", 15*time.Second)

@@ -170,14 +170,14 @@ func (in *Intake) Run(ctx context.Context, t term.Term) {
 		}
 	}()
 
-	gathered := false
+	gathered, first := false, traced(polling, in.cfg.Logger)
 	for polling.Err() == nil {
-		updates, ok := r.poll(polling)
+		updates, ok := r.poll(first)
 		if !ok {
 			continue
 		}
 		if !gathered {
-			gathered = true
+			gathered, first = true, polling
 			if in.cfg.Greet != nil {
 				r.besides.Go(func() { in.cfg.Greet(polling) })
 			}
@@ -279,7 +279,7 @@ func idsOf(updates []update.Update) []int {
 }
 
 // await returns when another poll is worth it: when nothing is in hand any more, so that the poll confirms it all
-// and waits for more; otherwise after a while, so that those chats whose updates take long hold up no other.
+// and waits for more; otherwise after a while, so that those chats whose updates take long do not delay others.
 func (r *run) await(ctx context.Context) {
 	r.term.Within(pollLoop, pollStuck+slack)
 	start := time.Now()
@@ -362,7 +362,7 @@ func (r *run) poll(ctx context.Context) (updates []update.Update, ok bool) {
 		r.book.cutOff(p.offset)
 		r.mu.Unlock()
 	default:
-		// The lease has ended; whoever started the term ends it. Work that ends by itself counts as failed.
+		// The lease has ended; the caller that started the term ends it. Work that ends by itself counts as failed.
 		r.wait(ctx, leaseWait)
 	}
 	return nil, false

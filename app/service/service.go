@@ -204,6 +204,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		return fmt.Errorf("open PEER_ADDR: %w", err)
 	}
 	s.replica = n
+	s.buildLifelines(voter.Self, n, registry)
 	lately := max(incompatibleFor+time.Duration(voter.Replicas)*time.Second, 3*voter.Lease)
 	s.incompatible = func() []string { return client.IncompatiblePeers(lately) }
 	s.close = append(s.close, client.Close)

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"habot/app/diagnosis"
@@ -177,6 +178,34 @@ func TestThePageIsToldWhatTheStatusShows(t *testing.T) {
 			t.Errorf("%+v, want %s", r, want)
 		}
 	}
+}
+
+// While the page is watched, it is known when the last primary was lost.
+func TestThePageShowsSinceWhenThereIsNoPrimary(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := healthy(election.Standby)
+		v.History = []election.Change{turn("b", "", election.ReasonStart, 0, 0)}
+		v.Self.Primary = v.History[0].Claim
+		s := NewServer(configure(func(cfg *Config) { cfg.Replica = replica{view: func() election.View { return v }} }))
+		f := &frames{server: s}
+		f.Frame(0)
+		lost := time.Now()
+		v.Self.Primary = election.Claim{}
+		time.Sleep(3 * time.Second)
+		raw, _ := f.Frame(0)
+		var got frame
+		if err := json.Unmarshal(raw, &got); err != nil {
+			t.Fatal(err)
+		}
+		// The bubble's clock stands before the claim: the bar has no length, and the gap begins where it ends.
+		if len(got.Gaps) != 1 || got.Gaps[0].To != 0 || got.Gaps[0].From != got.Spans[0].To || got.Gaps[0].From < page.At(lost) {
+			t.Errorf("gaps %+v, spans %+v; lost at %d", got.Gaps, got.Spans, page.At(lost))
+		}
+		if f.known != lost {
+			t.Errorf("a primary was known until %v, not %v", f.known, lost)
+		}
+	})
 }
 
 // One who watches must not have a replica's stop wait.

@@ -230,7 +230,7 @@ func TestAnotherPageMayNotWatch(t *testing.T) {
 	}
 }
 
-// A client that stops reading is let go; a server's ReadTimeout does not end one that reads.
+// A server's timeouts do not end the watching of one that reads.
 func TestOverARealConnection(t *testing.T) {
 	t.Parallel()
 	s := NewStream(Config{Source: &counter{}, Every: 5 * time.Millisecond, Most: 10, Behind: behind})

@@ -309,8 +309,7 @@ func (m *Model) answer(now time.Time, w *item[Message], who, text string) {
 	w.version = m.next()
 	w.value.Times++
 	if len(w.value.Answers) < maxAnswers {
-		// Frames that were made share the old slice.
-		w.value.Answers = append(slices.Clip(w.value.Answers), Answer{Who: who, At: page.At(now), Text: cut(text)})
+		w.value.Answers = append(w.value.Answers, Answer{Who: who, At: page.At(now), Text: cut(text)})
 	}
 }
 

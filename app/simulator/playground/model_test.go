@@ -53,6 +53,19 @@ func TestPollsOfOneReplicaAreOneSpanWithExactEnds(t *testing.T) {
 	}
 }
 
+// After a poll that was cut off, the replica is another process, or has been refused: what follows is another span.
+func TestASpanEndsWithAPollThatDid(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{0, 409} {
+		m := New(nil)
+		m.poll(alice, 0, 10, code)
+		m.poll(alice, 12, 20, 200)
+		if spans := m.Frame(at(30), 0).Spans; len(spans) != 2 || spans[0].To != us(10) || spans[1].From != us(12) {
+			t.Errorf("code %d: spans %+v", code, spans)
+		}
+	}
+}
+
 func TestAChangeShowsItsGapHoweverShort(t *testing.T) {
 	t.Parallel()
 	for _, gap := range []float64{1.5, 431} {
