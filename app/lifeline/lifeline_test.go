@@ -266,7 +266,7 @@ func TestDeath(t *testing.T) {
 func BenchmarkDeath(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
-		d, err := os.MkdirTemp("", "life")
+		d, err := os.MkdirTemp("", "life") //nolint:usetesting // b.TempDir is too long
 		if err != nil {
 			b.Fatal(err)
 		}
