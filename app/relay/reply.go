@@ -199,7 +199,7 @@ func forbidden(method string) string {
 	case lower == "setwebhook", lower == "deletewebhook", lower == "close", lower == "logout":
 		return "it would take the bot away from habot"
 	case strings.HasPrefix(lower, "get"):
-		return "nobody would get what it returns"
+		return "its result would go nowhere"
 	}
 	return ""
 }
