@@ -28,7 +28,7 @@ ARG TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     commit=${COMMIT:-$(mkdir -p .git/objects .git/refs 2>/dev/null && git rev-parse --verify --quiet HEAD || true)} && \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
-      -ldflags "-s -w -X main.version=$VERSION -X main.commit=$commit" -o /habot ./app
+      -ldflags "-s -w -X main.version=$VERSION -X main.commit=$commit" -o /habot ./app && mkdir /lifelines
 
 FROM gcr.io/distroless/static-debian12:nonroot
 ARG VERSION
@@ -39,6 +39,8 @@ LABEL org.opencontainers.image.title="habot" \
       org.opencontainers.image.revision="$COMMIT" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /habot /habot
+# A new volume that is mounted here gets its owner from the image.
+COPY --from=build --chown=65532:65532 /lifelines /run/habot
 # A replica mostly waits: on one processor it wakes up cheaper. The memory limit lies below the 30 MiB
 # that it is meant to use; the collector works harder before it grows.
 ENV GOMAXPROCS=1 GOMEMLIMIT=20MiB

@@ -185,7 +185,7 @@ func TestTheHistoryIsATable(t *testing.T) {
 	}
 }
 
-// ends is a terminal that somebody leaves once it has shown something.
+// ends is a terminal that its user leaves once it has shown something.
 type ends struct {
 	bytes.Buffer
 	leave context.CancelFunc

@@ -46,7 +46,7 @@ type written struct {
 // Handle implements queues.Handler.
 func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (update.Outcome, bool) {
 	if u.Kind != "message" || len(h.cfg.Chats) == 0 {
-		return h.next.Handle(ctx, u, t) //nolint:wrapcheck // no error
+		return h.next.Handle(ctx, u, t)
 	}
 	var w written
 	_ = json.Unmarshal(u.Raw, &w) // a field of another type stays unset

@@ -117,7 +117,7 @@ func TestAMessageThatDidNotLeaveIsTriedAgainAtWill(t *testing.T) {
 	})
 }
 
-// While Telegram is down for everybody nothing is sent again and again, and however long that lasts no answer is given up.
+// While Telegram is down for all chats nothing is sent again and again, and however long that lasts no answer is given up.
 func TestAnOutageOfAnyLengthLosesNoAnswer(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{simulator.FaultHTML502, simulator.FaultError500, simulator.FaultDrop, simulator.FaultHang, simulator.FaultLoggedOut, simulator.FaultToken, "dial"} {

@@ -36,7 +36,7 @@ func (f forwarder) Forward(ctx context.Context, c relay.Call) (relay.Verdict, ti
 	case telegram.Over:
 		return relay.Over, 0, err //nolint:wrapcheck // the relay logs it
 	case telegram.Limited:
-		return relay.Again, telegram.RetryAfter(err), err //nolint:wrapcheck // the relay logs it
+		return relay.Again, telegram.RetryAfter(err), err
 	case telegram.Permanent:
 		return relay.Refused, 0, err //nolint:wrapcheck // the relay logs it
 	case telegram.Transient:
@@ -52,8 +52,8 @@ func (f forwarder) Forward(ctx context.Context, c relay.Call) (relay.Verdict, ti
 // locateBound bounds a look for a chat.
 const locateBound = 2 * time.Second
 
-// locate looks for an admin chat that may have moved. The commands of somebody's bot are its own, so with webhook backends
-// another request shows it, one that nobody sees.
+// locate looks for an admin chat that may have moved. A bot behind webhook backends sets its own commands, so with backends
+// another request shows it, one that leaves no message in the chat.
 func (b *Bot) locate(ctx context.Context, chat int64) {
 	if b.relay == nil {
 		b.builtin.SetAdminCommands(ctx, chat)

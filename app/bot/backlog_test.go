@@ -108,7 +108,7 @@ func TestWhatNobodyElseKnowsIsNotConfirmedBeforeItIsHandled(t *testing.T) {
 		r.run()
 		after(30 * time.Second)
 		if rep := sim.Report(); rep.Confirmed != 0 {
-			t.Errorf("%d updates are confirmed, and nobody else knows them", rep.Confirmed)
+			t.Errorf("%d updates are confirmed, and no other replica knows them", rep.Confirmed)
 		}
 		r.mu.Lock()
 		r.noted = true
@@ -272,7 +272,7 @@ func TestOnlyWhatWaitsForALimitIsKept(t *testing.T) {
 	})
 }
 
-// What a term takes over may be known to nobody else, and not be confirmed yet: it is not before others know.
+// What a term takes over may be known to no other replica, and not be confirmed yet: it is confirmed once others know it.
 func TestWhatWasTakenOverIsNotConfirmedBeforeOthersKnow(t *testing.T) {
 	t.Parallel()
 	for _, late := range []bool{false, true} {
@@ -302,7 +302,7 @@ func TestWhatWasTakenOverIsNotConfirmedBeforeOthersKnow(t *testing.T) {
 				s.run()
 				after(20 * time.Second)
 				if rep := sim.Report(); rep.Confirmed != 0 {
-					t.Errorf("%d updates are confirmed, and nobody else knows them", rep.Confirmed)
+					t.Errorf("%d updates are confirmed, and no other replica knows them", rep.Confirmed)
 				}
 				s.mu.Lock()
 				s.noted = true

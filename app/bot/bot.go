@@ -1,8 +1,8 @@
 // Package bot puts a replica's side towards Telegram together: the way out, its health, the intake of updates, who handles
-// them, and what admins are told.
+// them, and what is sent to admins.
 //
 // It owns no rule of its own: which room is given what stands here, so that the product and the tests of whole replicas
-// have the same. It never decides who is primary: it is told when to run, and stops when told.
+// have the same. It never decides who is primary: its caller starts it and stops it.
 //
 // It may import admins, builtin, diagnosis, election, intake, message, queues, reach, relay, telegram, term and client_golang.
 package bot
@@ -31,7 +31,7 @@ import (
 	"habot/app/term"
 )
 
-// HealthSettles is how long a replica must have been heard before its word that it reaches Telegram moves a role.
+// HealthSettles is how long a replica must have been in contact before its report that it reaches Telegram moves a role.
 const HealthSettles = reach.HealthSettles
 
 // Cluster is what the commands show and move.
@@ -119,7 +119,7 @@ func New(cfg Config) *Bot {
 // queues make a consumer of a handler.
 func (b *Bot) queues(t *intake.Task, h queues.Handler, slots int, patience time.Duration) intake.Consumer {
 	return queues.New(queues.Config{
-		Handler: h, Slots: slots, Patience: patience, Held: t.Held, Promise: t.Within, Handled: t.Took, Logger: b.cfg.Logger,
+		Handler: h, Slots: slots, Patience: patience, Held: t.Held, Promise: t.Expect, Handled: t.Took, Logger: b.cfg.Logger,
 	})
 }
 

@@ -137,7 +137,7 @@ func TestEchoIsPlainTextSplitAtTelegramsBound(t *testing.T) {
 	})
 }
 
-// What an operator asked for happens once, even if Telegram cannot be told: handled again by the
+// What an operator asked for happens once, even if Telegram does not accept the answer: handled again by the
 // successor it would move the role again, and so on.
 func TestSwitchoverIsNotRepeatedForWantOfAnAnswer(t *testing.T) {
 	t.Parallel()

@@ -20,7 +20,7 @@ import (
 	"habot/app/update"
 )
 
-// saying is a bot that hears one answer of Telegram, whatever it asks, and its log.
+// saying is a bot that receives the same answer of Telegram to every request, and its log.
 func saying(t *testing.T, resp func() (*http.Response, error)) (*Bot, *logBuffer) {
 	t.Helper()
 	log := &logBuffer{}

@@ -215,7 +215,7 @@ func TestTheFirstCommandFromAnAdminChatThatMovedCounts(t *testing.T) {
 		f := newFixture(t, group)
 		f.tg.answerWith(func(c call) (*http.Response, error) {
 			if c.method == "setMyCommands" && strings.Contains(string(c.params.Scope), "default") {
-				return hang(c) // the commands for everybody: those of admins' chats come after
+				return hang(c) // the commands for all chats: those of admins' chats come after
 			}
 			return migrated(c)
 		})
@@ -362,7 +362,7 @@ func TestForumsAndMigrationsAgainstTheSimulator(t *testing.T) {
 	})
 }
 
-// In a group the bot says nothing unless it is meant: commands are other bots' too, and talk is nobody's business.
+// In a group the bot says nothing unless it is meant: commands may be other bots', and conversation is not for it.
 func TestInGroupsOnlyWhatIsMeantForTheBotIsAnswered(t *testing.T) {
 	t.Parallel()
 	const byBot = `"reply_to_message":{"message_id":3,"date":1,"chat":{"id":-1001234567890,"type":"supergroup"},"from":{"id":123456789,"is_bot":true,"first_name":"habot"}}`

@@ -347,7 +347,7 @@ func TestReplicaThatHandedOverStaysUnhealthyForAWhile(t *testing.T) {
 	})
 }
 
-// What was seen before a term may be old: the role goes back to nobody before a poll has failed.
+// What was seen before a term may be old: a new primary does not lose the role for it before a poll of its own has failed.
 func TestANewPrimaryIsJudgedByItsPolls(t *testing.T) {
 	t.Parallel()
 	for _, before := range []string{"probes", "polls"} {
@@ -592,7 +592,7 @@ func TestWebhookIsRemovedOnceATermAndWhatWaitsIsKept(t *testing.T) {
 		if f.bot.Trouble().Text() != "" {
 			t.Errorf("a webhook that was removed is trouble: %s", f.bot.Trouble().Text())
 		}
-		set.Store(true) // somebody sets it again
+		set.Store(true) // another program sets it again
 		after(time.Minute)
 		if n := len(f.tg.all("deleteWebhook")); n != 1 {
 			t.Errorf("the webhook was removed %d times in one term", n)
@@ -780,7 +780,7 @@ func TestARefusedTokenLosesNothing(t *testing.T) {
 	}
 }
 
-// Nobody is better off with the role when getMe and getUpdates are refused for a reason that is not known.
+// No replica is a better primary when getMe and getUpdates are refused for a reason that is not known.
 func TestRefusalsOfNoKnownKindMakeEverybodyUnhealthy(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{400, 403, 418} {
@@ -877,7 +877,7 @@ func TestHealthIsToldWhenOnlyItsDetailChanges(t *testing.T) {
 	}
 }
 
-// Errors name ports and times, and so differ each time: what is told of them is bounded.
+// Errors name ports and times, and so differ each time: the rate of reports about them is bounded.
 func TestDetailsOfHealthAreToldAtTheirOwnPace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

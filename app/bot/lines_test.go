@@ -358,7 +358,7 @@ type wrongChats struct {
 	texts    map[int]string       // by update
 	answered map[string]time.Time // the first time
 	early    map[int]bool         // confirmed before they were answered
-	moved    time.Time            // when the role moved last: nobody polls while the bot drains
+	moved    time.Time            // when the role moved last: no replica polls while the bot drains
 	full     time.Time            // when a poll brought as many updates last as Telegram gives: there may be more
 	longest  time.Duration        // that a chat waited that does not go wrong, but for a move and a hundred in hand
 }
@@ -501,7 +501,7 @@ func BenchmarkUpdates(b *testing.B) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- api.RunAsPrimary(b.Context(), term.Term{
-			Held: func() bool { return true }, Drain: drain, Within: func(string, time.Duration) {}, Note: func([]json.RawMessage) {}, Gather: func(context.Context) {}, Late: neverLate, Noted: func() bool { return false },
+			Held: func() bool { return true }, Drain: drain, Expect: func(string, time.Duration) {}, Note: func([]json.RawMessage) {}, Gather: func(context.Context) {}, Late: neverLate, Noted: func() bool { return false },
 			Report: func([]int64) {
 				if answered++; answered == b.N {
 					close(all)

@@ -12,7 +12,7 @@ import (
 	"habot/app/election"
 )
 
-// refillEvery is how often one more message may be told.
+// refillEvery is how often one more message may be sent.
 const refillEvery = 5 * time.Minute
 
 func (f *fixture) expectMessages(outcome string, want int) {
@@ -22,7 +22,7 @@ func (f *fixture) expectMessages(outcome string, want int) {
 	}
 }
 
-// Who took over, from whom, why, and how long nobody was primary.
+// The new primary, the previous one, the reason, and how long no replica was primary.
 func TestAdminsHearOfEveryChangeOfPrimary(t *testing.T) {
 	t.Parallel()
 	reasons := map[election.Reason]string{

@@ -12,7 +12,7 @@ import (
 	"habot/app/message/messagetest"
 )
 
-// The parts of an answer that have been sent are remembered: whoever takes over in the middle sends the rest, and nothing is
+// The parts of an answer that have been sent are remembered: a successor in the middle sends the rest, and nothing is
 // missing at the seam, though the parts begin with another replica's name.
 func TestTheSuccessorSendsOnlyTheRestOfAnAnswer(t *testing.T) {
 	t.Parallel()
@@ -67,7 +67,7 @@ func TestTheSuccessorSendsOnlyTheRestOfAnAnswer(t *testing.T) {
 	}
 }
 
-// A part that Telegram refuses for good ends the answer; the first is not sent again by anybody.
+// A part that Telegram refuses for good ends the answer; no replica sends the first again.
 func TestAnAnswerWhosePartIsRefusedIsOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -189,13 +189,13 @@ func TestABackendGetsUpdatesByteForByte(t *testing.T) {
 			t.Errorf("asked for %q", allowed)
 		}
 		if len(f.tg.all("setMyCommands")) != 0 {
-			t.Error("the commands of somebody's bot were changed")
+			t.Error("the commands of the backend's bot were changed")
 		}
 		r.drained()
 	})
 }
 
-// An update is confirmed once a backend has answered 2xx, not before; the standbys are told, and a stop waits and confirms.
+// An update is confirmed once a backend has answered 2xx, not before; the standbys receive its id; a stop waits and confirms.
 func TestABackendsUpdateIsConfirmedOnceItIsHandled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -317,7 +317,7 @@ func TestAStandbyWithoutABackendIsUnhealthy(t *testing.T) {
 	})
 }
 
-// habot's own commands are for admin chats; all else is the backend's, whoever writes it.
+// habot's own commands are for admin chats; all else is the backend's, from any chat.
 func TestOwnCommandsOfAdmins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

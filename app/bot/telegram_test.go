@@ -426,7 +426,7 @@ func (f *fixture) expectNoToken() {
 	}
 }
 
-// lastTold is the health that was told last; zero if none was.
+// lastTold is the health that was reported last; zero if none was.
 func (f *fixture) lastTold() election.Health {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -501,7 +501,7 @@ func (f *fixture) expectLogged(text string, times int) {
 	}
 }
 
-// sent is all that was sent to anybody.
+// sent is all that was sent, to any chat.
 func (f *fixture) sent() []string {
 	var all []string
 	if f.tg == nil {
@@ -585,7 +585,7 @@ type role struct {
 	margins  map[string]time.Duration // the least that was left of a part's promise when it came round
 }
 
-// start runs the bot as primary until the test ends or it is told to stop.
+// start runs the bot as primary until the test ends or stops it.
 func (f *fixture) start(change election.Change, handled ...int64) *role {
 	f.t.Helper()
 	r := f.role(change, handled...)
@@ -628,12 +628,12 @@ func (f *fixture) role(change election.Change, handled ...int64) *role {
 			defer r.mu.Unlock()
 			return r.noted
 		},
-		Within: r.within,
+		Expect: r.within,
 	}
 	return r
 }
 
-// succeeded is the term of whoever takes over from this one, on another replica with the same way to Telegram.
+// succeeded is the term that follows this one, on another replica with the same way to Telegram.
 func (r *role) succeeded(name string) *role {
 	r.f.t.Helper()
 	next := newFixtureNamed(r.f.t, name, r.f.tg)
@@ -675,7 +675,7 @@ func (r *role) run() {
 	})
 }
 
-// within is the watcher: whoever breaks a promise would have the process ended.
+// within is the watcher: a part that breaks a promise would have the process ended.
 func (r *role) within(part string, d time.Duration) {
 	r.keepPromises()
 	r.mu.Lock()

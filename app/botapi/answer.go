@@ -49,7 +49,7 @@ func List[T ~[]byte](updates []T) Answer {
 	return Answer{Status: success, Body: append(body, `]}`...)}
 }
 
-// Failure is an error. The description says what went wrong to whom reads the bot's log.
+// Failure is an error. The description says what went wrong, for readers of the bot's log.
 func Failure(status int, description string) Answer {
 	return Answer{Status: status, Body: failure(status, description, "}")}
 }

@@ -44,7 +44,7 @@ func ClassOf(method string) Class {
 	return Write
 }
 
-// StartsUp tells whether frameworks begin with this method, and rarely call it later.
+// StartsUp reports whether frameworks begin with this method, and rarely call it later.
 func StartsUp(method string) bool { return method == "getme" || method == "deletewebhook" }
 
 // Wanted are the parameters that a gateway has to know of a method's call.
@@ -74,7 +74,7 @@ type Names struct {
 	Query string
 }
 
-// IsZero tells whether nothing is named.
+// IsZero reports whether nothing is named.
 func (n Names) IsZero() bool { return len(n.Chats) == 0 && n.Query == "" }
 
 // NamesIn reads what the call of a method names. Only a write names something.

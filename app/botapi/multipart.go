@@ -69,7 +69,7 @@ func (m *parts) write(p []byte) (parameters int, err error) {
 	return parameters, err
 }
 
-// take consumes bytes, of which some belong to parameters, and tells whether to call it again at once.
+// take consumes bytes, of which some belong to parameters, and reports whether to call it again at once.
 func (m *parts) take(p []byte) (taken, parameters int, more bool, err error) {
 	switch m.at {
 	case inPreamble: // a line break before the first delimiter is not needed

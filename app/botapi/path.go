@@ -104,7 +104,7 @@ func isLetterOrDigit(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// isFilePath tells whether a path stays below the folder that it is relative to.
+// isFilePath reports whether a path stays below the folder that it is relative to.
 func isFilePath(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == 0x7f || c == '\\' {

@@ -7,7 +7,7 @@ import (
 	"github.com/mymmrac/telego"
 )
 
-// fromABot tells whether a bot wrote a message, or nobody did: what a linked channel posts is forwarded to its group by Telegram.
+// fromABot tells whether a bot wrote a message, or no person did: what a linked channel posts is forwarded to its group by Telegram.
 // Anonymous admins, and channels that write in a group, are shown as bots of Telegram's own, and as the chat they write for.
 func fromABot(m *telego.Message) bool {
 	return m.IsAutomaticForward || m.From != nil && m.From.IsBot && m.SenderChat == nil

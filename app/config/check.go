@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 const (
 	acceptedURL       = "http://host[:port] or https://host[:port], a path allowed, no user, query or fragment"
 	acceptedMode      = ModePrimaryBackup + " or " + ModeBotOnly
+	acceptedDir       = "an absolute path of at most 80 bytes, or empty for no lifelines"
 	acceptedInstances = "a comma-separated list of host or host:port, at most 64"
 	acceptedAddr      = "host:port or :port, port 1..65535"
 	acceptedName      = "1 to 64 of A-Z a-z 0-9 . _ -"
@@ -62,6 +64,7 @@ func (c *checker) config(raw environment) Config {
 		Replicas:     c.whole("REPLICAS", raw.Replicas, 1, MaxReplicas),
 		Lease:        c.lease(raw.Lease),
 		PeerAddr:     c.addr("PEER_ADDR", raw.PeerAddr),
+		LifelineDir:  c.lifelineDir(raw.LifelineDir),
 		HTTPAddr:     c.addr("HTTP_ADDR", raw.HTTPAddr),
 		ReplicaName:  c.name(raw.ReplicaName),
 		AdminChatIDs: c.chats(raw.AdminChatIDs),
@@ -135,7 +138,7 @@ func (c *checker) apiURL(value string, demo bool) string {
 	return strings.TrimRight(value, "/")
 }
 
-// isNear tells whether what is sent to a host stays on this machine, as far as its name tells: the loopback, or a
+// isNear reports whether what is sent to a host stays on this machine, as far as its name tells: the loopback, or a
 // container's name, which has no dot.
 func isNear(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -256,7 +259,7 @@ func (c *checker) addr(name, value string) string {
 	return value
 }
 
-// samePort tells whether two addresses cannot both be listened on.
+// samePort reports whether two addresses cannot both be listened on.
 func samePort(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
@@ -264,6 +267,14 @@ func samePort(a, b string) bool {
 }
 
 var nameShape = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// lifelineDir is a folder in which a socket's path is short enough for the kernel: 107 bytes.
+func (c *checker) lifelineDir(value string) string {
+	if value != "" && (!path.IsAbs(value) || len(value) > maxLifelineDir) {
+		c.problem("LIFELINE_DIR", value, acceptedDir)
+	}
+	return value
+}
 
 func (c *checker) name(value string) string {
 	if value != "" && !nameShape.MatchString(value) {

@@ -35,6 +35,8 @@ const (
 	maxAdmins    = 20
 	maxRate      = 1000
 	maxChats     = 1000
+	// maxLifelineDir leaves room for the name of a socket: 21 bytes.
+	maxLifelineDir = 80
 )
 
 // Config is the whole configuration, checked.
@@ -56,6 +58,8 @@ type Config struct {
 	ClusterSecrets [][]byte
 	PeerAddr       string
 	HTTPAddr       string
+	// LifelineDir is the folder that the replicas of one machine share; empty for no lifelines.
+	LifelineDir string
 	// ReplicaName is empty if it is to be found out.
 	ReplicaName string
 	// Stack is true in a Swarm stack.
@@ -108,6 +112,7 @@ type environment struct {
 	ClusterSecret     string `env:"CLUSTER_SECRET"`
 	ClusterSecretFile string `env:"CLUSTER_SECRET_FILE"`
 	PeerAddr          string `env:"PEER_ADDR" envDefault:":7175"`
+	LifelineDir       string `env:"LIFELINE_DIR" envDefault:"/run/habot"`
 	HTTPAddr          string `env:"HTTP_ADDR" envDefault:":8080"`
 	ReplicaName       string `env:"REPLICA_NAME"`
 	SwarmTask         string `env:"SWARM_TASK"`
@@ -142,7 +147,7 @@ func Variables() ([]Variable, error) {
 	return all, nil
 }
 
-// Demo tells whether an environment names no token: then the bot runs against the simulator. It reads no
+// Demo reports whether an environment names no token: then the bot runs against the simulator. It reads no
 // file, and judges nothing else.
 func Demo(environ []string) bool {
 	set := given(environ)
@@ -150,12 +155,13 @@ func Demo(environ []string) bool {
 }
 
 // given is an environment without what is not set. Empty means not set: Compose hands on what .env leaves
-// out as an empty string. INSTANCES alone could be emptied by mistake, and nobody would be found.
+// out as an empty string. INSTANCES could be emptied by mistake, and no replica would be found; LIFELINE_DIR is emptied to do
+// without lifelines.
 func given(environ []string) map[string]string {
 	set := map[string]string{}
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		if value = clean(value); value != "" || name == "INSTANCES" {
+		if value = clean(value); value != "" || name == "INSTANCES" || name == "LIFELINE_DIR" {
 			set[name] = value
 		}
 	}
@@ -178,6 +184,9 @@ func Load(environ []string, readFile func(name string) ([]byte, error)) (Config,
 		return Config{}, Problems{err.Error()}
 	}
 	c := checker{readFile: readFile}
+	if dir, ok := set["LIFELINE_DIR"]; ok {
+		raw.LifelineDir = dir // empty as well
+	}
 	cfg := c.config(raw)
 	if v, ok := set["INSTANCES"]; ok && v == "" {
 		c.problem("INSTANCES", v, acceptedInstances)

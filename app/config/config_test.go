@@ -65,7 +65,7 @@ func TestNothingSetIsTheDemoOfThree(t *testing.T) {
 		want := config.Config{
 			Token: config.DemoToken, Demo: true, APIURL: "http://telegram:8081", Mode: config.ModePrimaryBackup,
 			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: 550 * time.Millisecond,
-			ClusterSecrets: got.ClusterSecrets, OperatorKey: got.OperatorKey, PeerAddr: ":7175", HTTPAddr: ":8080", LogLevel: slog.LevelInfo,
+			ClusterSecrets: got.ClusterSecrets, OperatorKey: got.OperatorKey, PeerAddr: ":7175", HTTPAddr: ":8080", LifelineDir: "/run/habot", LogLevel: slog.LevelInfo,
 			SimulatorAddr: ":8081", SimulatorRate: 2, SimulatorChats: 5, BackendParallel: 40, BackendTimeout: time.Minute,
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -79,7 +79,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	got := mustLoad(t, nil,
 		"BOT_TOKEN="+token, "TELEGRAM_API_URL=http://api.local:8081/telegram/", "MODE=primary-backup", "REPLICAS=5",
 		"INSTANCES=bot, 10.0.0.7:7175,,[fd00::7]:7175,fd00::8,other.example.org", "QUORUM=4", "LEASE=1500ms",
-		"CLUSTER_SECRET="+secret, "PEER_ADDR=127.0.0.1:1", "HTTP_ADDR=[::1]:65535", "REPLICA_NAME=habot-bot_2.example",
+		"CLUSTER_SECRET="+secret, "PEER_ADDR=127.0.0.1:1", "HTTP_ADDR=[::1]:65535", "LIFELINE_DIR=/run/other", "REPLICA_NAME=habot-bot_2.example",
 		"ADMIN_CHAT_IDS=5, -1001234567890,5,", "ADMIN_TOKEN="+phrase, "LOG_LEVEL=DEBUG", "LOG_FORMAT=json",
 		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000", "SIMULATOR_PROJECT=my_bot-2", "BACKEND=http://mybot:8000/hook, https://other/h",
 		"BACKEND_SECRET=s-3_cret", "BACKEND_UPDATES=message, message_reaction,message", "BACKEND_PARALLEL=7", "BACKEND_TIMEOUT=1500ms")
@@ -90,7 +90,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	want := config.Config{
 		Token: token, APIURL: "http://api.local:8081/telegram", Mode: config.ModePrimaryBackup, Replicas: 5,
 		Instances: []string{"bot", "10.0.0.7:7175", "[fd00::7]:7175", "fd00::8", "other.example.org"}, Quorum: 4,
-		Lease: 1500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535",
+		Lease: 1500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535", LifelineDir: "/run/other",
 		Warnings:    []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https"},
 		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase, OperatorKey: got.OperatorKey,
 		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000, SimulatorProject: "my_bot-2",
@@ -99,6 +99,13 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestAnEmptyLifelineDirMeansNoLifelines(t *testing.T) {
+	t.Parallel()
+	if got := mustLoad(t, nil, "LIFELINE_DIR="); got.LifelineDir != "" {
+		t.Errorf("LIFELINE_DIR= is %q", got.LifelineDir)
 	}
 }
 
@@ -128,7 +135,7 @@ func TestAcceptedValues(t *testing.T) {
 	}
 }
 
-// Each refused value is told in one line, with the variable first and what is accepted.
+// Each refused value is reported in one line, with the variable first and what is accepted.
 func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 	t.Parallel()
 	const (
@@ -155,6 +162,7 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"INSTANCES=bot other", instances}, {"INSTANCES=-bot", instances}, {"INSTANCES=[[::1", instances}, {"INSTANCES=[bot]", instances},
 		{"INSTANCES=" + strings.Repeat("bot,", 65), instances},
 		{"PEER_ADDR=7175", address}, {"PEER_ADDR=:0", address}, {"PEER_ADDR=bot:", address}, {"PEER_ADDR=:65536", address},
+		{"LIFELINE_DIR=run/habot", "an absolute path of at most 80 bytes"}, {"LIFELINE_DIR=/" + strings.Repeat("x", 80), "an absolute path of at most 80 bytes"},
 		{"PEER_ADDR=:http", address}, {"HTTP_ADDR=::1:80", address}, {"HTTP_ADDR=:+80", address}, {"HTTP_ADDR=a b:80", address},
 		{"HTTP_ADDR=http://x:80", address}, {"SIMULATOR_ADDR=8081", address}, {"HTTP_ADDR=:7175", "another port than PEER_ADDR's"},
 		{"REPLICA_NAME=a b", name}, {"REPLICA_NAME=" + strings.Repeat("n", 65), name}, {"REPLICA_NAME=ä", name},
@@ -353,7 +361,7 @@ func TestARealFileSaysWhyItCannotBeRead(t *testing.T) {
 	}
 }
 
-// Nobody reads a log to find secrets in it: not those that are wrong, nor those in the wrong place.
+// No line has a secret: not one that is wrong, nor one in the wrong place.
 func TestNoSecretIsInAnyLine(t *testing.T) {
 	t.Parallel()
 	const bad = "987654321:ZZbbCCddEEffGGhhIIjjKKllMMnnOOppQQ" // one letter short: mistyped ones count too
@@ -404,7 +412,7 @@ func TestTheOperatorKeyFollowsFromTheClusterSecretAlone(t *testing.T) {
 	}
 }
 
-// A mistyped name must not give the demo to somebody who has a bot.
+// A mistyped name must not start the demo where a bot was meant.
 func TestAMistypedTokenIsNoDemo(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"BOT_TOEKN", "BOT_TOKEN_FLIE", "TELEGRAM_BOT_TOKEN", "bot_token", "BOTTOKEN", "TELEGRAM_TOKEN", "MY_TOKEN"} {
@@ -498,7 +506,7 @@ func TestEveryVariableIsListedOnceWithItsDefault(t *testing.T) {
 			environ = append(environ, v.Name+"="+v.Default)
 		}
 	}
-	if len(all) != 32 {
+	if len(all) != 33 {
 		t.Errorf("%d variables: a new one needs its tests here", len(all))
 	}
 	if got, want := mustLoad(t, nil, environ...), mustLoad(t, nil); !reflect.DeepEqual(got, want) {

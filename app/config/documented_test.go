@@ -142,10 +142,10 @@ func environmentOf(t *testing.T, service string) map[string]string {
 	return got
 }
 
-// handed is how Compose hands a variable on. INSTANCES alone may be empty on the way: that is refused,
-// where a default would hide it.
+// handed is how Compose hands a variable on. INSTANCES may be empty on the way: that is refused, where a default would
+// hide it. So may LIFELINE_DIR: it means no lifelines.
 func handed(v config.Variable) string {
-	if v.Default == "" || v.Name == "INSTANCES" {
+	if v.Default == "" || v.Name == "INSTANCES" || v.Name == "LIFELINE_DIR" {
 		return "${" + v.Name + "-" + v.Default + "}"
 	}
 	return "${" + v.Name + ":-" + v.Default + "}"
@@ -167,7 +167,7 @@ func TestComposeHandsEveryVariableToTheBot(t *testing.T) {
 	}
 	for name := range got {
 		if want[name] == "" {
-			t.Errorf("docker-compose.yml: service bot gets %s, which nobody reads", name)
+			t.Errorf("docker-compose.yml: service bot gets %s, which no code reads", name)
 		}
 	}
 }
@@ -179,7 +179,7 @@ func TestComposeHandsTheSimulatorWhatIsItsOwn(t *testing.T) {
 	t.Parallel()
 	got := environmentOf(t, "telegram")
 	for _, v := range variables(t) {
-		// The address is fixed there: others are told to find it.
+		// The address is fixed there: the other services are configured with it.
 		want := handed(v)
 		if v.Name == "SIMULATOR_PROJECT" {
 			want = composeProject // Compose knows it

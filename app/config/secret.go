@@ -137,7 +137,7 @@ func (c *checker) operatorKey(secrets [][]byte) string {
 	return hex.EncodeToString(key)
 }
 
-// generated tells whether a text looks like what a generator of random bytes writes: long enough, and not words or a
+// generated reports whether a text looks like what a generator of random bytes writes: long enough, and not words or a
 // pattern. It cannot tell for sure.
 func generated(text string) bool {
 	raw, err := hex.DecodeString(text)

@@ -17,6 +17,9 @@ func Cause(c election.Change) string {
 	case election.ReasonStart:
 		return "no previous primary was known (first start, or all replicas restarted)"
 	case election.ReasonCrash:
+		if c.Witnessed {
+			return "the process of " + previous + " ended"
+		}
 		return previous + " stopped responding (crash, freeze or partition)"
 	case election.ReasonLeaseLost:
 		return previous + " could not renew its lease in time"

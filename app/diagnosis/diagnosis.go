@@ -45,7 +45,7 @@ type Verdict struct {
 	Problems []string `json:"problems,omitempty"`
 }
 
-// OK tells whether the bot answers.
+// OK reports whether the bot answers.
 func (v Verdict) OK() bool { return v.State == Answers }
 
 // Of judges the bot as a whole, as far as one replica can see it.

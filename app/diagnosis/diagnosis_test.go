@@ -29,7 +29,7 @@ func view(change func(v *election.View)) election.View {
 	return v
 }
 
-// alone has r1 in contact with nobody, and following nobody.
+// alone has r1 in contact with no other replica, and following none.
 func alone(v *election.View) {
 	v.Self.Role, v.Self.Primary, v.Self.PrimaryName, v.Reachable = election.Looking, election.Claim{}, "", 1
 	for i := range v.Peers {
@@ -223,6 +223,9 @@ func TestEveryReasonHasACause(t *testing.T) {
 			}
 			seen[got] = true
 		}
+	}
+	if got := Cause(election.Change{Previous: "r1", Reason: election.ReasonCrash, Witnessed: true}); got != "the process of r1 ended" {
+		t.Errorf("witnessed: %q", got)
 	}
 	if got := Cause(election.Change{Previous: "r1", Reason: election.ReasonCrash}); got != "r1 stopped responding (crash, freeze or partition)" {
 		t.Errorf("%q", got)

@@ -35,7 +35,7 @@ func swarmFile(t *testing.T) string {
 	before, telegram, _ := strings.Cut(text, "\n  telegram:\n")
 	telegram = strings.Replace(telegram, "    deploy:\n", "    deploy:\n      endpoint_mode: dnsrr\n", 1)
 	file := filepath.Join(t.TempDir(), "stack.yml")
-	if err := os.WriteFile(file, []byte(before+"\n  telegram:\n"+telegram), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(before+"\n  telegram:\n"+telegram+"\nvolumes:\n  lifelines:\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -88,7 +88,7 @@ func tasks(t *testing.T) []task {
 	return all
 }
 
-// knownToOthers tells whether another task hears this one.
+// knownToOthers tells whether another task receives this one's messages.
 func knownToOthers(all []task, one task) bool {
 	return slices.ContainsFunc(all, func(other task) bool {
 		return slices.ContainsFunc(other.view.Peers, func(p election.Peer) bool { return p.Reachable && p.Status.Replica == one.view.Self.Replica })
@@ -108,8 +108,9 @@ func TestAStackFormsAndUpdatesInSeconds(t *testing.T) {
 	file := swarmFile(t)
 	t.Cleanup(func() {
 		_ = exec.CommandContext(context.Background(), "docker", "stack", "rm", swarmStack).Run()
-		for range 300 { // its network is in use until the last task has ended
-			if exec.CommandContext(context.Background(), "docker", "network", "inspect", swarmStack+"_default").Run() != nil {
+		for range 300 { // its network is in use until the last task has ended, and its volume for a moment longer
+			if exec.CommandContext(context.Background(), "docker", "network", "inspect", swarmStack+"_default").Run() != nil &&
+				exec.CommandContext(context.Background(), "docker", "volume", "rm", "--force", swarmStack+"_lifelines").Run() == nil {
 				return
 			}
 			time.Sleep(100 * time.Millisecond)

@@ -188,7 +188,7 @@ func TestANewTokenInAFileIsReadAtARestart(t *testing.T) {
 	})
 }
 
-// RUNBOOK.md, Being told.
+// RUNBOOK.md, Notifications.
 func TestAChangedRuleIsSeenAfterARestart(t *testing.T) {
 	s := plannedStack(t, "habote2e-rules")
 	raw, err := os.ReadFile(filepath.Join(root(), "prometheus", "rules.yml"))

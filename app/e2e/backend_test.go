@@ -4,19 +4,21 @@ package e2e
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"habot/app/simulator"
 )
 
-// webhookBot is what the README calls the image of somebody's bot.
+// webhookBot is what the README calls the image of a user's own bot.
 const webhookBot = "my-webhook-bot"
 
 // overrideOfReadme is the docker-compose.override.yml that the README shows, written to a file.
@@ -65,7 +67,7 @@ func relayed(t *testing.T, project string) *stack {
 	t.Helper()
 	buildWebhookBot(t)
 	override := overrideOfReadme(t)
-	s := plannedStack(t, project)
+	s := plannedStack(t, project, "SIMULATOR_CHATS=20")
 	s.files = append(s.files, override)
 	s.carryOut(t, "up", "--detach", "telegram", "bot", "mybot")
 	s.telegram = "http://" + s.address(t, "telegram") + ":8081"
@@ -87,53 +89,89 @@ func (s *stack) copies(t *testing.T) []string {
 
 var errFew = errors.New("not all copies of the webhook bot run")
 
-// TestBackends puts two copies of a webhook bot behind habot, and takes away a copy, the primary, both at once, and all copies.
-// Nothing is lost, and each chat is answered in order.
+// longestWait is how long the update waited for its answer that waited longest after a fault, of those sent from shortly before it
+// until soon after.
+func (s *stack) longestWait(t *testing.T, from int64, fault time.Time) (longest time.Duration) {
+	t.Helper()
+	for _, u := range askAt[[]simulator.Record](t, s, fmt.Sprintf("/report/updates?from=%d", from)) {
+		if len(u.Answered) == 0 || u.Answered[0].At.Before(fault) || u.Sent.After(fault.Add(2*time.Second)) {
+			continue
+		}
+		began := u.Sent
+		if began.Before(fault) {
+			began = fault
+		}
+		longest = max(longest, u.Answered[0].At.Sub(began))
+	}
+	return longest
+}
+
+// TestBackends puts two copies of a webhook bot behind habot, and takes away a copy, the primary, both at once, and all copies,
+// at fifty updates a second over twenty chats. Nothing is lost, and each chat is answered in order. What it measures is how long the
+// update waits that waits longest:
+//
+//	go test -tags e2e -count=1 -v ./app/e2e -run 'TestBackends$' -repetitions 20
 func TestBackends(t *testing.T) {
 	s := relayed(t, "habote2e-backends")
-	kill := func(containers ...string) { docker(t, append([]string{"kill"}, containers...)...) }
+	kill := func(containers ...string) {
+		for _, c := range containers {
+			pid, err := pidOf(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signal(syscall.SIGKILL)(t, replica{pid: pid})
+		}
+	}
 	for _, f := range []struct {
 		what string
 		do   func(primary replica, copies []string)
+		wait time.Duration
+		// Bounds with -strict.
+		median, most time.Duration
 	}{
-		{"a copy", func(_ replica, copies []string) { kill(copies[0]) }},
-		{"the primary", func(p replica, _ []string) { kill(p.container) }},
-		{"a copy and the primary", func(p replica, copies []string) { kill(copies[1], p.container) }},
-		{"all copies", func(_ replica, copies []string) {
-			kill(copies...)
-			time.Sleep(20 * time.Second)
-		}},
+		{"a copy", func(_ replica, copies []string) { kill(copies[0]) }, 5 * time.Second, 100 * time.Millisecond, time.Second},
+		{"the primary", func(p replica, _ []string) { kill(p.container) }, 5 * time.Second, time.Second, 2 * time.Second},
+		{"a copy and the primary", func(p replica, copies []string) { kill(copies[1], p.container) }, 5 * time.Second, time.Second, 2 * time.Second},
+		{"all copies", func(_ replica, copies []string) { docker(t, append([]string{"kill"}, copies...)...) }, *backendsGone, *backendsGone + 15*time.Second, *backendsGone + 20*time.Second},
 	} {
 		t.Run(f.what, func(t *testing.T) {
-			primary, _ := s.settled(t, size)
-			var copies []string
-			eventually(t, 30*time.Second, func() error {
-				if copies = s.copies(t); len(copies) != 2 {
-					return errFew
+			var waits figures
+			for range *repetitions {
+				primary, _ := s.settled(t, size)
+				var copies []string
+				eventually(t, 30*time.Second, func() error {
+					if copies = s.copies(t); len(copies) != 2 {
+						return errFew
+					}
+					return nil
+				})
+				time.Sleep(8 * time.Second) // a copy that came back is known by its name
+				before := s.report(t)
+				fault := time.Now()
+				f.do(primary, copies)
+				time.Sleep(f.wait)
+				s.carryOut(t, "up", "--detach", "--no-recreate", "bot", "mybot") // Docker leaves what docker kill has ended
+				s.settled(t, size)
+				after := s.answered(t, 2*time.Minute, load)
+				waits = append(waits, s.longestWait(t, max(0, before.Sent-2*load), fault))
+				if n := after.OutOfOrder - before.OutOfOrder; n > 0 {
+					t.Errorf("%d updates were answered out of order", n)
 				}
-				return nil
-			})
-			time.Sleep(8 * time.Second) // a copy that came back is known by its name
-			before := s.report(t)
-			f.do(primary, copies)
-			time.Sleep(5 * time.Second)
-			// Docker does not start again what docker kill has ended.
-			s.carryOut(t, "up", "--detach", "--no-recreate", "bot", "mybot")
-			s.settled(t, size)
-			after := s.answered(t, 90*time.Second, load)
-			if n := after.OutOfOrder - before.OutOfOrder; n > 0 {
-				t.Errorf("%d updates were answered out of order", n)
+				if n := after.AnsweredTwice - before.AnsweredTwice; n > 40 {
+					t.Errorf("%d updates were answered twice", n)
+				}
+				if after.Answered-before.Answered < 100 {
+					t.Errorf("only %d updates were answered meanwhile", after.Answered-before.Answered)
+				}
+				t.Logf("%d updates answered, %d twice", after.Answered-before.Answered, after.AnsweredTwice-before.AnsweredTwice)
 			}
-			if n := after.AnsweredTwice - before.AnsweredTwice; n > 40 {
-				t.Errorf("%d updates were answered twice", n)
-			}
-			if after.Answered-before.Answered < 100 {
-				t.Errorf("only %d updates were answered meanwhile", after.Answered-before.Answered)
-			}
-			t.Logf("%d updates answered, %d twice", after.Answered-before.Answered, after.AnsweredTwice-before.AnsweredTwice)
+			waits.tell(t, "kill -9 of "+f.what+" to the answer that came last", f.median, f.most)
 		})
 	}
 	if out, err := s.compose(t.Context(), "exec", "bot", "/habot", "status"); err != nil || strings.Count(out, "backend http://mybot:8000 at ") != 2 {
 		t.Errorf("status: %v\n%s", err, out)
 	}
 }
+
+// backendsGone is how long all backends are away.
+var backendsGone = flag.Duration("backends-gone", 20*time.Second, "how long all webhook backends are away")

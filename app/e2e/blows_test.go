@@ -18,7 +18,7 @@ import (
 	"habot/app/simulator"
 )
 
-// blow is one thing done to replicas for a while, as the seed has it. Whom it hits, and how it went, is known
+// blow is one thing done to replicas for a while, as the seed has it. Which replicas it hits, and how it went, is known
 // when it is struck.
 type blow struct {
 	kind   kind
@@ -29,7 +29,7 @@ type blow struct {
 	size, choice float64
 }
 
-// victim is whom a blow hits.
+// victim selects the replicas that a blow hits.
 type victim string
 
 const (
@@ -226,7 +226,7 @@ func rules(ctx context.Context, r replica, detail string, commands func(verb str
 	}}, nil
 }
 
-// oneWay drops what comes in, or what goes out: of the other replicas, or of everybody.
+// oneWay drops what comes in, or what goes out: of the other replicas, or of all hosts.
 func oneWay(ctx context.Context, _ *stack, b blow, r replica) (struck, error) {
 	chain := []string{"INPUT", "!", "-i", "lo"}
 	detail := "nothing comes in"

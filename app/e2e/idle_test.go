@@ -62,7 +62,7 @@ func residentMiB(t *testing.T, r replica) float64 {
 	return 0
 }
 
-// usage is what a replica used while nobody wrote.
+// usage is what a replica used while no chat wrote.
 type usage struct {
 	name    string
 	percent float64 // of a core
@@ -94,7 +94,7 @@ func idle(t *testing.T, all []replica) (uses []usage) {
 	return uses
 }
 
-// TestIdle measures what a replica costs while nobody writes, Prometheus and health checks included.
+// TestIdle measures what a replica costs while no chat writes, Prometheus and health checks included.
 func TestIdle(t *testing.T) {
 	settled(t, size)
 	setRate(t, 0)

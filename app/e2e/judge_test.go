@@ -16,13 +16,13 @@ import (
 // testimony is a replica's word, given between asked and told, that it holds the lease of a term.
 type testimony struct{ asked, told time.Time }
 
-// term is what was heard of one role as primary. It is held without interruption from its first testimony to
+// term is what was observed of one role as primary. It is held without interruption from its first testimony to
 // its last: it cannot be had twice.
 type term struct {
 	// claim is its timestamp: no two terms have the same.
 	claim  int64
 	name   string
-	reason election.Reason // empty if it was not heard
+	reason election.Reason // empty if it was not observed
 	words  []testimony     // in order
 }
 
@@ -65,15 +65,15 @@ func outOfOrder(terms []term) (proofs []string) {
 	return proofs
 }
 
-// clock is how instants are told.
+// clock is how instants are written.
 const clock = "15:04:05.000"
 
-// inForce is one blow: whom it hit, and when.
+// inForce is one blow: which replicas it hit, and when.
 type inForce struct {
 	what string
 	// deposes: it may cost a primary its role. Others (no processor, no names, no Telegram) must not.
 	deposes bool
-	// asks: it is an operator's request for a handover by whoever is primary.
+	// asks: it is an operator's request for a handover by the current primary.
 	asks     bool
 	victims  []string
 	from, to time.Time // to is zero while it lasts
@@ -96,8 +96,8 @@ type change struct {
 const handOver = 8 * time.Second
 
 // changes finds the causes of all changes of primary. A blow explains one if it hit the old primary, or so
-// many that no quorum was left, and lasted until a while (aftermath) before the old primary was heard last. A request for
-// a handover, of whomever it was asked, explains one that was made by request.
+// many that no quorum was left, and lasted until a while (aftermath) before the old primary's last report. A request for
+// a handover, sent to any replica, explains one that was made by request.
 func changes(terms []term, blows []inForce, quorum, replicas int, aftermath time.Duration) (all []change) {
 	for i := 1; i < len(terms); i++ {
 		c := change{from: terms[i-1], to: terms[i]}
@@ -131,7 +131,7 @@ func changes(terms []term, blows []inForce, quorum, replicas int, aftermath time
 	return all
 }
 
-// nobody is how long no replica is known to have held a lease: in all, and at most.
+// How long no replica is known to have held a lease: in all, and at most.
 func nobody(terms []term) (total, longest time.Duration) {
 	var until time.Time
 	for _, t := range terms {
@@ -153,7 +153,7 @@ type arrival struct {
 }
 
 // late are the requests that reached Telegram while another replica surely held the lease: they were on
-// the wire when their sender's ended. A sender whom nothing delayed or froze for a while has no such excuse.
+// the wire when their sender's ended. A sender that nothing delayed or froze for a while has no such excuse.
 func late(arrivals []arrival, terms []term, blows []inForce, excuse time.Duration) (excused int, inexcusable []arrival) {
 	for _, a := range arrivals {
 		if !slices.ContainsFunc(terms, func(t term) bool { return t.name != a.from && t.surely(a.at, a.at) }) {
@@ -266,5 +266,38 @@ func TestJudgeExcusesWhatWasOnTheWire(t *testing.T) {
 	excused, inexcusable = late(arrivals, terms, nil, 5*time.Second)
 	if excused != 0 || len(inexcusable) != 1 || inexcusable[0].at != second(6) {
 		t.Errorf("without: %d excused, not so %v", excused, inexcusable)
+	}
+}
+
+// With lifelines a successor may be primary milliseconds after a kill; two at one instant are no less two.
+func TestJudgeKnowsTakeoversWithinMilliseconds(t *testing.T) {
+	t.Parallel()
+	at := func(claim int64, name string, ms ...float64) term {
+		x := term{claim: claim, name: name}
+		for _, m := range ms {
+			x.words = append(x.words, testimony{second(m / 1000), second((m + 1) / 1000)})
+		}
+		return x
+	}
+	kill := inForce{"kill", true, false, []string{"a"}, second(0.1002), time.Time{}}
+	fast := []term{at(1, "a", 60, 80, 99), at(2, "b", 104, 120)}
+	if got := changes(fast, []inForce{kill}, 2, 3, time.Second); len(got) != 1 || got[0].cause != "kill" {
+		t.Errorf("a takeover after 4 ms: %+v", got)
+	}
+	if got := changes(fast, nil, 2, 3, time.Second); len(got) != 1 || got[0].cause != "" {
+		t.Errorf("a takeover after 4 ms of nothing: %+v", got)
+	}
+	if proofs := bothAtOnce(fast); len(proofs) != 0 {
+		t.Errorf("one after the other: %q", proofs)
+	}
+	if proofs := bothAtOnce([]term{at(1, "a", 60, 80, 110), at(2, "b", 104, 120)}); len(proofs) != 2 {
+		t.Errorf("a lease for 6 ms more: %q", proofs)
+	}
+	arrivals := []arrival{{"a", second(0.106)}} // it was on the wire when its sender died
+	if excused, inexcusable := late(arrivals, fast, []inForce{kill}, time.Second); excused != 1 || len(inexcusable) != 0 {
+		t.Errorf("on the wire: %d excused, not so %v", excused, inexcusable)
+	}
+	if excused, inexcusable := late(arrivals, fast, nil, time.Second); excused != 0 || len(inexcusable) != 1 {
+		t.Errorf("of one that lives: %d excused, not so %v", excused, inexcusable)
 	}
 }

@@ -117,7 +117,7 @@ func packetID(m netlink.Message) ([]byte, bool) {
 func deliver(conn *netlink.Conn, id []byte) {
 	m, err := nfqMessage(nfqVerdict, 0, nfqaVerdictHeader, append(binary.BigEndian.AppendUint32(nil, nfAccept), id...))
 	if err == nil {
-		_, _ = conn.Send(m) // after Close nobody waits for the packet any more
+		_, _ = conn.Send(m) // after Close no process waits for the packet any more
 	}
 }
 

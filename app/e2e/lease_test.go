@@ -63,7 +63,7 @@ func TestLease(t *testing.T) {
 	for _, r := range rows {
 		r.s.up(t)
 	}
-	var limited = map[*row]replica{} // whom each stack's limit binds now
+	var limited = map[*row]replica{} // the replica that each stack's limit binds now
 	limit := func(t *testing.T, r *row, to replica) {
 		if was, ok := limited[r]; ok {
 			if was.container == to.container {
@@ -177,7 +177,7 @@ func measureTogether(t *testing.T, rows []*row, w starving) {
 				if !known[r][c.Claim] {
 					known[r][c.Claim] = true
 					r.changes[w.name] = append(r.changes[w.name], c.Reason)
-					t.Logf("LEASE %v, %s: %s is primary after %s: %s, nobody was for %.0f ms", r.lease, w.name, c.Name, c.Previous, c.Reason, ms(c.Gap))
+					t.Logf("LEASE %v, %s: %s is primary after %s: %s, no primary for %.0f ms", r.lease, w.name, c.Name, c.Previous, c.Reason, ms(c.Gap))
 				}
 			})
 		}

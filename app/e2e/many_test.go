@@ -217,19 +217,19 @@ func (p *pack) polled(old string, since time.Time, within time.Duration) (first 
 				return nil
 			}
 		}
-		return errors.New("nobody else polls")
+		return errors.New("no other replica polls")
 	})
 	return first
 }
 
-// settled waits until the primary knows everybody else as a standby, and returns it and them.
+// settled waits until the primary knows every other replica as a standby, and returns it and them.
 func (p *pack) settled() (primary *packed, standbys []*packed) {
 	p.t.Helper()
 	eventually(p.t, 90*time.Second, func() error {
 		poller := (&stack{telegram: p.telegram}).report(p.t).Poller
 		i := slices.IndexFunc(p.members, func(m *packed) bool { return m.name == poller })
 		if i < 0 {
-			return errors.New("nobody polls")
+			return errors.New("no replica polls")
 		}
 		v, err := get[election.View](p.t.Context(), "http://"+p.members[i].http+"/cluster")
 		if err != nil {
@@ -279,7 +279,7 @@ type manyFigures struct {
 	restarts int
 }
 
-// measureMany starts n replicas together, measures what they use while nobody writes, and kills the primary.
+// measureMany starts n replicas together, measures what they use while no chat writes, and kills the primary.
 func measureMany(t *testing.T, n int) (f manyFigures) {
 	t.Helper()
 	p := newPack(t, n)

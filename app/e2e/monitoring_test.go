@@ -107,7 +107,7 @@ func (w *watched) shows(t *testing.T, within time.Duration, expr string, by mode
 	})
 }
 
-// change has something change the primary and expects Prometheus to tell of it: to whom, from whom, why.
+// change has something change the primary and expects Prometheus to report it: the new primary, the previous one, the reason.
 func (w *watched) change(t *testing.T, reason string, cause, heal func(*testing.T, replica)) {
 	t.Helper()
 	old, _ := settled(t, size)
@@ -169,7 +169,7 @@ func TestMonitoring(t *testing.T) {
 	w.alerts(t, end)
 }
 
-// telegramFails: nothing moves, and the dashboard says why nobody is answered.
+// telegramFails: nothing moves, and the dashboard says why no chat is answered.
 func (w *watched) telegramFails(t *testing.T) {
 	t.Helper()
 	primary, _ := settled(t, size)
@@ -397,7 +397,7 @@ func (w *watched) answers(t *testing.T, end time.Time, shown time.Duration) {
 	}
 }
 
-// annotations: one for each change, at its time, that says who and from whom.
+// annotations: one for each change, at its time, that names the new primary and the previous one.
 func (w *watched) annotations(t *testing.T, end time.Time) {
 	t.Helper()
 	shown := end.Sub(w.begun).Round(time.Second)

@@ -156,7 +156,7 @@ func (b *tab) write(words string) {
 	b.do(chromedp.SendKeys(chromedp.ID("text"), words+"\r"))
 }
 
-// person picks whom the chat is with.
+// person picks the simulated person whose chat is shown.
 func (b *tab) person(name string) {
 	b.Helper()
 	evaluate[bool](b, fmt.Sprintf(`[...document.querySelectorAll("#people label")].some((l) => l.textContent === %q && !l.click())`, name))
@@ -389,7 +389,7 @@ func (b *tab) loads() {
 	b.shows("load-now", "Now 2 per second", 6*time.Second)
 }
 
-// crowd has more watch than may, none of whom reads: a page that comes then shows so, and tries again.
+// crowd opens more event streams than are allowed, and reads none: a page that comes then shows so, and tries again.
 func crowd(t *testing.T, browser context.Context, p *pack) {
 	t.Helper()
 	ctx, leave := context.WithCancel(t.Context())

@@ -375,7 +375,7 @@ func (s *stack) takeover(t *testing.T, old string, from int64, since time.Time) 
 				return nil
 			}
 		}
-		return errors.New("nobody else polls")
+		return errors.New("no other replica polls")
 	})
 	return first
 }

@@ -129,7 +129,7 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
-// TestHandover stops the primary on purpose: nobody notices.
+// TestHandover stops the primary on purpose: no user notices.
 func TestHandover(t *testing.T) {
 	handover := func(t *testing.T, name string, hand func(t *testing.T, primary replica, others []replica), heal func(*testing.T, replica)) {
 		t.Helper()

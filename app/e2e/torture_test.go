@@ -46,7 +46,7 @@ func (b *battle) say(format string, args ...any) {
 
 // TestTorture strikes blow upon blow, several at once, all drawn from a seed, and heals them; the simulator's
 // account, and what replicas say of their leases, are the judges. An update lost, two primaries, a request
-// without a lease, and a stack that does not recover are failures; all else is told in figures.
+// without a lease, and a stack that does not recover are failures; all else is reported in figures.
 func TestTorture(t *testing.T) {
 	if *torture == 0 {
 		t.Skip("-torture 0")
@@ -151,7 +151,7 @@ func (b *battle) strike(w blow, taken map[string]bool, schedule func(time.Time, 
 	}
 	if len(names) == 0 && len(victims) == 0 {
 		b.missed++
-		b.say("    nobody is there for: %s", w.kind.name)
+		b.say("    no replica is left for: %s", w.kind.name)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"habot/app/election"
 )
 
-// witness hears, all the time, which replicas of a stack say that they hold the lease. Its methods are safe
+// witness observes, all the time, which replicas of a stack report that they hold the lease. Its methods are safe
 // for concurrent use.
 type witness struct {
 	lease time.Duration
@@ -109,7 +109,7 @@ func (w *witness) introduce(ctx context.Context, client *http.Client, name strin
 		return
 	}
 	c := v.History[i]
-	w.say("%s is primary after %s: %s, nobody was for %.0f ms", name, c.Previous, c.Reason, ms(c.Gap))
+	w.say("%s is primary after %s: %s, no primary for %.0f ms", name, c.Previous, c.Reason, ms(c.Gap))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range w.terms {
@@ -119,7 +119,7 @@ func (w *witness) introduce(ctx context.Context, client *http.Client, name strin
 	}
 }
 
-// heard are the terms so far, in the order in which they were first heard of.
+// The terms so far, in the order in which they were first reported.
 func (w *witness) heard() []term {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -128,7 +128,7 @@ func (w *witness) heard() []term {
 	return all
 }
 
-// primary is who was heard last.
+// primary is the replica that reported last that it holds the lease.
 func (w *witness) primary() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

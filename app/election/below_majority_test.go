@@ -177,7 +177,7 @@ func TestBelowAMajorityThePrimaryThatStayedIsGrantedUnderTheHigherOnesFloor(t *t
 		  > primary is c/900, start
 		1050 claim c/900 role=primary
 		  > grant c/900
-		# but nobody else's below the floor
+		# but no other replica's below the floor
 		1100 claim d/4000
 		  > refuse d/4000 floor floor=b/5000
 	`)

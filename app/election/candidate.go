@@ -30,7 +30,7 @@ func (m *Machine) mayClaimAt() Instant {
 	if !m.last.over {
 		at = max(at, m.last.until)
 	}
-	if m.nominated {
+	if m.nominated || m.inTurn && m.health.OK {
 		return at
 	}
 	at = max(at, m.lookingSince)
@@ -42,7 +42,7 @@ func (m *Machine) mayClaimAt() Instant {
 }
 
 // query asks the others, a few at a time: often while no primary shows itself, seldom otherwise. A primary needs no
-// questions: its renewals are answered by everybody.
+// questions: every replica answers its renewals.
 func (m *Machine) query() {
 	every := m.cfg.seekInterval()
 	ask, missed := SendQuery{Rounds: m.rounds()}, m.now.Sub(m.last.sign) > m.cfg.Lease/2
@@ -72,17 +72,17 @@ func (m *Machine) claim() {
 	m.floorSeen = max(m.floorSeen, m.promise.floor().Timestamp)
 	ts := max(m.wall, m.floorSeen+1, m.lastOwn+1)
 	m.lastOwn = ts
-	m.role, m.nominated = Candidate, false
+	m.role, m.nominated, m.inTurn = Candidate, false, false
 	m.own = Claim{ts, m.cfg.Self}
 	m.ownSince = m.now
 	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}
 	m.sendClaim(m.cfg.Retry())
 }
 
-// maySendAgain: below a majority a round must be complete before the next, since everybody is asked.
+// maySendAgain: below a majority a round must be complete before the next, since every replica is asked.
 func (m *Machine) maySendAgain() bool { return m.roundWas || m.safe() }
 
-// sendClaim renews the own grant and asks everybody for theirs.
+// sendClaim renews the own grant and asks every other replica for theirs.
 func (m *Machine) sendClaim(again time.Duration) {
 	m.promise.give(m.own, m.now.Add(m.cfg.Lease))
 	m.acks[m.cfg.Self] = m.now.Add(m.cfg.GrantedFor())
@@ -117,7 +117,7 @@ func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
 			m.onRefusal(a)
 		}
 	}
-	m.hear(a.From, heardIn{answer: true, sentAt: sentAt})
+	m.receive(a.From, heardIn{answer: true, sentAt: sentAt})
 }
 
 func (m *Machine) onRefusal(a ClaimAnswer) {
@@ -131,17 +131,17 @@ func (m *Machine) onRefusal(a ClaimAnswer) {
 	case RefusedHeld:
 		switch {
 		case m.hasEnded(a.Holder):
-			// It has not heard yet what is known here.
-			m.sendAt = min(m.sendAt, m.now.Add(m.cfg.Retry()/4))
+			// It does not know yet what is known here.
+			m.sendAt = min(m.sendAt, m.now.Add(m.again(a.Holder)))
 		case a.Holder.Compare(m.own) > 0:
-			// A higher candidate, which withdraws when it hears this claim; or one that died, whose
+			// A higher candidate, which withdraws when it receives this claim; or one that died, whose
 			// promise runs out.
 			m.refused[a.From.Replica] = refusal{holder: a.Holder, until: m.now}
 		default:
 			m.refused[a.From.Replica] = refusal{holder: a.Holder, until: m.now.Add(min(a.Remaining, m.cfg.Lease))}
 			m.yieldIfHopeless()
 		}
-	default: // a configuration that differs was reported when it was heard
+	default: // a configuration that differs was reported when it was received
 	}
 }
 
@@ -230,7 +230,7 @@ func (m *Machine) supportedWithout(id ReplicaID) (Instant, bool) {
 	return ends[len(ends)-q], true
 }
 
-// unopposed: below a majority everybody is asked, and all that answer must have granted.
+// unopposed: below a majority every replica is asked, and all that answer must have granted.
 func (m *Machine) unopposed() bool { return m.roundWas && len(m.refused) == 0 }
 
 func (m *Machine) win(end Instant) {
@@ -249,11 +249,11 @@ func (m *Machine) win(end Instant) {
 	m.remember(m.change)
 	m.emit(ExtendLease{WorkUntil: m.workUntil(), LeaseEnd: m.leaseEnd})
 	m.emit(StartWork{m.change})
-	// Tell the others at once whom to follow.
+	// Inform the others at once of the replica to follow.
 	m.sendClaim(m.cfg.Resend())
 }
 
-// changeToSelf says from whom the role came, why, and how long nobody had it.
+// changeToSelf is the change to this replica: the primary before, the reason, and how long there was none.
 func (m *Machine) changeToSelf() Change {
 	c := Change{Claim: m.own, Name: m.cfg.Name, Reason: ReasonStart}
 	if m.last.claim.IsZero() {
@@ -263,7 +263,7 @@ func (m *Machine) changeToSelf() Change {
 	c.Gap = m.now.Sub(m.last.sign)
 	switch {
 	case m.last.over:
-		c.Reason = m.last.reason
+		c.Reason, c.Witnessed = m.last.reason, m.last.witnessed
 	case m.heardSince(m.last.claim.Replica, m.last.until):
 		c.Reason = ReasonLeaseLost
 	default:

@@ -287,7 +287,7 @@ func TestCandidateWaitsForPromisesToLowerClaims(t *testing.T) {
 	`)
 }
 
-// A higher candidate withdraws when it hears this claim; there is nothing to wait for.
+// A higher candidate withdraws when it receives this claim; there is nothing to wait for.
 func TestCandidateStaysWhenHigherClaimsAreInTheWay(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
@@ -395,7 +395,7 @@ func TestQuestionsAreFrequentWhileNoPrimaryShowsItself(t *testing.T) {
 		1700 claim p/5000 role=primary
 		  > grant p/5000
 		2200 tick
-		# one that has not heard it for half a lease asks often
+		# one that has received nothing from it for half a lease asks often
 		2201 tick
 		  > ask all
 		2400 tick
@@ -503,7 +503,7 @@ func TestSuccessorKnowsWhyAndForHowLongNobodyWasPrimary(t *testing.T) {
 			  > claim m/5001 as primary, round 2
 		`)
 	})
-	t.Run("lease lost: it is heard after its lease has run out", func(t *testing.T) {
+	t.Run("lease lost: it is in contact after its lease has run out", func(t *testing.T) {
 		t.Parallel()
 		story(t, replica{}, `
 			100 status p role=primary primary=p/5000
@@ -540,7 +540,7 @@ func TestSuccessorKnowsWhyAndForHowLongNobodyWasPrimary(t *testing.T) {
 	})
 }
 
-// With a majority quorum there is one primary: of two that are heard of the newer claim is the later.
+// With a majority quorum there is one primary: of two that are reported the one with the newer claim is the later.
 func TestStandbyFollowsTheNewerPrimary(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `

@@ -50,7 +50,7 @@ func TestLowestTimestampWinsWhenAllStartTogether(t *testing.T) {
 		run(t, c, 5*lease)
 		only(t, c, lowest)
 		if len(c.Terms) != 1 {
-			t.Errorf("%d terms, want one: nobody may become primary and be displaced", len(c.Terms))
+			t.Errorf("%d terms, want one: no replica may become primary and be displaced", len(c.Terms))
 		}
 	}
 }
@@ -129,7 +129,7 @@ func TestQuorumOfOneKeepsAPrimaryInEveryPartitionAndTheHigherStepsDown(t *testin
 	c.Partition(0)
 	run(t, c, 6*lease)
 	if p := c.Primaries(); len(p) != 2 {
-		t.Fatalf("while they cannot hear each other the primaries are %v, want both", p)
+		t.Fatalf("while they cannot reach each other the primaries are %v, want both", p)
 	}
 	c.Heal()
 	run(t, c, 9*lease)
@@ -156,7 +156,7 @@ func TestLowerPrimaryKeepsItsQuorumWhenPartitionsMeet(t *testing.T) {
 	c.Partition(first, (first+1)%4)
 	run(t, c, 7*lease)
 	if p := c.Primaries(); len(p) != 2 {
-		t.Fatalf("while they cannot hear each other the primaries are %v, want two", p)
+		t.Fatalf("while they cannot reach each other the primaries are %v, want two", p)
 	}
 	c.Heal()
 	run(t, c, 12*lease)
@@ -202,7 +202,7 @@ func TestHandOverTakesAFewRoundTrips(t *testing.T) {
 		t.Fatalf("%d terms, want two", len(c.Terms))
 	}
 	if gap := c.Terms[1].From - c.Terms[0].To; gap > lease/20 {
-		t.Errorf("nobody was primary for %v", gap)
+		t.Errorf("there was no primary for %v", gap)
 	}
 	if c.Terms[0].Host == c.Terms[1].Host {
 		t.Error("it handed over to itself")

@@ -17,8 +17,8 @@ type Config struct {
 	Replicas int
 	// Quorum is how many grants make a primary; 0 stands for a majority of the replicas.
 	Quorum int
-	// HealthSettles is how long a standby must have been heard without a break before an unhealthy primary takes its
-	// word that it is healthy and hands over to it: a process that has just started, or woken, may not know yet.
+	// HealthSettles is how long a standby must have been in contact without a break before an unhealthy primary relies
+	// on its report that it is healthy and hands over to it: a process that has just started, or woken, may not know yet.
 	HealthSettles time.Duration
 	// LeaveWithin bounds how long a replica that leaves goes on granting because a primary needs it for a quorum.
 	LeaveWithin time.Duration
@@ -31,7 +31,7 @@ func (c Config) Heartbeat() time.Duration { return 2 * c.Lease / 5 }
 // Resend is how long a renewal may stay without a quorum's grants before it is sent again.
 func (c Config) Resend() time.Duration { return c.Lease / 10 }
 
-// StopMargin is how long before the end of its lease the bot is told to stop, and so how long it has
+// StopMargin is how long before the end of its lease the bot receives the order to stop, and so how long it has
 // to fall silent.
 func (c Config) StopMargin() time.Duration { return c.Lease / 10 }
 
@@ -53,13 +53,16 @@ func (c Config) HoldBack() time.Duration { return c.Lease / 4 }
 // successor that was named is gone, until one that held back for it has claimed.
 func (c Config) successorWait() time.Duration { return c.HoldBack() + c.Resend() }
 
+// TurnAfterDeath is how long one of those that witness a primary's death leaves each of those before it alone.
+func (c Config) TurnAfterDeath() time.Duration { return c.Lease / 40 }
+
 // QueryTimeout bounds a request to another replica: an answer that took longer is of no use.
 func (c Config) QueryTimeout() time.Duration { return c.Lease / 2 }
 
-// pollInterval is how often a replica that knows no primary, or has not heard it lately, asks everybody.
+// pollInterval is how often a replica that knows no primary, or is out of contact with it, asks every other.
 func (c Config) pollInterval() time.Duration { return c.Lease / 5 }
 
-// seekInterval is how often standbys ask everybody, to know who is there.
+// seekInterval is how often standbys ask every other replica, to know which are there.
 func (c Config) seekInterval() time.Duration { return min(2*c.Lease, time.Second) }
 
 // sparing bounds how long a primary under another lease is left alone at a time: no lease is longer.

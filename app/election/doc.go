@@ -23,7 +23,7 @@
 //     round trips.
 //   - LEAVING. A replica that leaves in order is counted out once no claimant counts its grant: those that
 //     stay need no larger quorum on its account.
-//   - LOWEST WINS. Of candidates that can hear each other the lowest claim wins; nothing is random.
+//   - LOWEST WINS. Of candidates that receive each other's claims the lowest wins; nothing is random.
 //
 // The protocol is a diskless lease in the family of PaxosLease (Trencséni, Gazsó, Reinhardt,
 // arXiv:1209.4187) with the lowest timestamp in place of ballots.
@@ -35,6 +35,7 @@
 //   - The bot MUST NOT start before StartWork, MUST send nothing once a lease's WorkUntil has passed
 //     on the local clock, and MUST be stopped on StopWork; WorkStopped MUST be given only after its last
 //     request has ended.
+//   - ProcessDied MUST be given only when it is certain that the process has ended: a quiet replica is not a dead one.
 //   - SentAt of an answer MUST be read before the request left.
 //   - Outputs MUST be carried out in order: a LeaveReply that dismisses is sent only after the lease was
 //     shortened.

@@ -74,7 +74,7 @@ func (c *codec) decode(p process, text string) *Machine {
 	return m
 }
 
-// Up to what an age is told apart. Nothing asks by how much a request, or a claim, is older than a lease,
+// Up to what ages are distinguished. Nothing asks by how much a request, or a claim, is older than a lease,
 // but one thing asks which of the two is older (a primary that meets a lower one). An answer that old
 // counts as older than the claim. It makes no difference: it would have to come from a replica that was
 // primary with a lower claim after this one had become primary, and SAFETY is checked in every state.
@@ -109,6 +109,7 @@ func (c *coder) machine(m *Machine) {
 	c.ahead(&m.promise.until)
 	c.claim(&m.promise.base)
 	each(c, &m.promise.ended, func(ts *int64) { c.number(ts) })
+	each(c, &m.dead, func(*Instant) {})
 	c.ahead(&m.last.until)
 	if m.last.until > c.now {
 		c.claim(&m.last.claim)
@@ -125,7 +126,7 @@ func (c *coder) machine(m *Machine) {
 	} else {
 		c.ahead(&m.holdUntil)
 		if c.reading && m.holdUntil > c.now {
-			m.holdFor = nobody
+			m.holdFor = noSuccessor
 		}
 	}
 	c.number(&m.floorSeen)
@@ -170,8 +171,8 @@ func (c *coder) machine(m *Machine) {
 	}
 }
 
-// nobody is a successor of which nothing is ever heard: where nobody leaves, nothing ends the holding back for one.
-const nobody = "?"
+// noSuccessor is a successor that never claims: where no replica leaves, nothing ends the holding back for one.
+const noSuccessor = "?"
 
 func (c *coder) leaving(m *Machine) {
 	l := &m.leave
@@ -389,7 +390,7 @@ type message struct {
 type says struct {
 	// role is Primary, Standby or, standing for all others, Looking; where replicas leave Joining and Leaving too.
 	role Role
-	// primary and remaining are zero if the one who is told would not listen.
+	// primary and remaining are zero if the receiver would ignore them.
 	primary   Claim
 	remaining time.Duration
 	floor     int64
@@ -462,6 +463,15 @@ func (c *codec) statusAnswer(from, to process, s Status) message {
 	return message{kind: statusAnswer, from: from, host: c.host(to), to: to, says: c.says(s, true)}
 }
 
+// death is that of a process, in the upper bits; the lowest tells whether another that learns of it is before this one.
+func (c *codec) death(msg uint32) ProcessDied {
+	d := ProcessDied{Replica: c.ids[msg>>1]}
+	if msg&1 != 0 {
+		d.Witnesses = []ReplicaID{"0"}
+	}
+	return d
+}
+
 // input is what a machine is given when a message arrives, at a reading of its clock.
 func (c *codec) input(m message, now Instant) Input {
 	from := c.status(m.from, m.says)
@@ -497,13 +507,13 @@ var kept = map[string]string{
 	"leave.holderHeard":     "while Leaving, up to a lease, as forsaken asks",
 	"leave.left":            "while Leaving",
 	"Machine.departed":      "which they are. Here none is forgotten after a minute: no message is under way for longer",
-	"Machine.holdFor":       "while holdUntil has not come; where nobody leaves nothing ends the holding back, whomever it is for",
+	"Machine.holdFor":       "while holdUntil has not come; where no replica leaves nothing ends the holding back, whichever successor it is for",
 	"Machine.holdUntil":     "until it has come",
 	"Machine.dismissed":     "",
-	"Machine.size":          "where replicas leave. It only shrinks here: no more than size are heard together for as long as growth",
+	"Machine.size":          "where replicas leave. It only shrinks here: no more than size are in contact together for as long as growth",
 	"peer.joined":           "where replicas leave",
 	"peer.heard":            "where replicas leave: and start again, whether it was in this instant, as meet asks of an earlier process of a host",
-	"LeaveRequest.From":     "its id: onLeave notes that it was heard, and no more",
+	"LeaveRequest.From":     "its id: onLeave notes that it is in contact, and no more",
 	"LeaveRequest.Departed": "",
 	"LeaveAnswer.From":      "",
 	"LeaveAnswer.Claim":     "",
@@ -514,11 +524,12 @@ var kept = map[string]string{
 	"promise.until":         "until it has come",
 	"promise.base":          "",
 	"promise.ended":         "",
+	"Machine.dead":          "who: since when decides which of 256 is forgotten, and is not kept",
 	"Machine.last":          "",
-	"followed.claim":        "until its lease has run out: after that it is followed by any other as by itself, and told to nobody",
+	"followed.claim":        "until its lease has run out: after that it is followed by any other as by itself, and reported to no replica",
 	"followed.until":        "until it has come",
 	"followed.over":         "as claim: a term that is over has run out",
-	"Machine.peers":         "where replicas leave all; else the standbys among those whose grants count: the heirs. A replica whose grant begins to count is heard in the same step",
+	"Machine.peers":         "where replicas leave all; else the standbys among those whose grants count: the heirs. A replica whose grant begins to count is in contact in the same step",
 	"Machine.floorSeen":     "",
 	"Machine.lastOwn":       "while it is above floorSeen: the two are only asked which is higher, and never fall",
 	"Machine.claimAt":       "until it has come",
@@ -540,8 +551,8 @@ var kept = map[string]string{
 	"Machine.successor":     "while stopping: resign sets it",
 	"peer.status":           "id, whether it leaves, health, and of those whose grants count whether it is standby",
 	"Status.Role":           "Primary, Standby, or another; where replicas leave Joining and Leaving too",
-	"Status.Primary":        "if hear listens to it",
-	"Status.Remaining":      "if hear listens to it",
+	"Status.Primary":        "if receive accepts it",
+	"Status.Remaining":      "if receive accepts it",
 	"Status.Floor":          "its timestamp",
 	"Status.Health":         "OK",
 	"Status.Replica":        "",
@@ -552,8 +563,8 @@ var kept = map[string]string{
 	"ClaimAnswer.Granted":   "",
 	"ClaimAnswer.Refusal":   "",
 	"ClaimAnswer.Holder":    "if another claim stands in the way",
-	"ClaimAnswer.Remaining": "if another claim stands in the way: above half the replicas nobody waits for those that join",
-	"EndRequest.From":       "its id, and its role where replicas leave: onEnd notes that it was heard, and no more",
+	"ClaimAnswer.Remaining": "if another claim stands in the way: above half the replicas no candidate waits for those that join",
+	"EndRequest.From":       "its id, and its role where replicas leave: onEnd notes that it is in contact, and no more",
 	"EndRequest.Claim":      "",
 	"EndRequest.Released":   "",
 	"EndRequest.Successor":  "",
@@ -571,6 +582,8 @@ var leftOut = map[string]string{
 	"followed.name":        "for people",
 	"followed.sign":        "for people, and when to ask again: here questions are asked at any time",
 	"followed.reason":      "for people",
+	"followed.witnessed":   "for people",
+	"Machine.inTurn":       "lifts the wait of one of many for its place; and that until lookingSince, which is past",
 	"Machine.queryAt":      "here questions are asked at any time, or get lost",
 	"Machine.askedAt":      "as queryAt",
 	"Machine.rival":        "two leases at once, which the explorer sees that there never are; it sees that it stays zero too",
@@ -578,7 +591,7 @@ var leftOut = map[string]string{
 	"Machine.round":        "tells rounds apart, which only counts below a majority; here the quorum is one",
 	"Machine.roundWas":     "as round",
 	"Machine.halted":       "a process that halts exits",
-	"Machine.since":        "of N hosts no more than N are heard together for as long as growth, and a candidate counts each host once",
+	"Machine.since":        "of N hosts no more than N are in contact together for as long as growth, and a candidate counts each host once",
 	"Machine.growing":      "as since",
 	"Machine.sizeSeen":     "as since",
 	"Machine.incompatible": "all have one configuration",
@@ -596,7 +609,7 @@ var leftOut = map[string]string{
 	"EndRequest.Reason":    "for people",
 }
 
-// A new field is a new difference between machines, until somebody has thought about it.
+// A new field is a new difference between machines, until it has been thought about.
 func TestEnumerationKnowsEveryField(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}

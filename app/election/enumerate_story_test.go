@@ -59,12 +59,15 @@ func (w *worker) tell(from state, n next) string {
 		for h := range w.replicas {
 			happens = append(happens, h)
 		}
+	case learns:
+		text = fmt.Sprintf("%s learns that %s has died", name, w.codec.death(n.msg).Replica)
+		happens = []int{n.host}
 	case asks:
 		text = fmt.Sprintf("%s asks; %s is under way", name, w.tellMessage(n.msg))
 	default:
 		text = name + map[act]string{
 			crash: " crashes", start: " starts", freeze: " freezes", wake: " wakes", botStops: "'s bot stops", botDies: "'s bot dies",
-			resigns: " is told to resign", leaves: " is told to leave", healthFlips: "'s health changes",
+			resigns: " is asked to resign", leaves: " is asked to leave", healthFlips: "'s health changes",
 		}[n.act]
 		happens = []int{n.host}
 	}

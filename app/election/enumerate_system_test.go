@@ -3,6 +3,7 @@ package election
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -42,11 +43,13 @@ type scope struct {
 	late int
 	// asked is how many answers to questions may be under way; questions are asked at any time.
 	asked int
-	// handovers is how often a primary is told to resign, or loses its bot.
+	// handovers is how often a primary is asked to resign, or loses its bot.
 	handovers int
-	// leaves is how many replicas are told to leave, patience for how long one goes on granting at most, in hundredths
+	// leaves is how many replicas are asked to leave, patience for how long one goes on granting at most, in hundredths
 	// of a lease.
 	leaves, patience int
+	// deaths is how often, in all, a replica learns that the process of another has ended, at any time after it has.
+	deaths int
 	// sick is how often a replica's health changes.
 	sick int
 	// walls are what any wall clock may read at any time. All timestamps are small here: 0 is behind all.
@@ -90,6 +93,8 @@ type facts struct {
 	told             bool // StopWork was given
 	leaving          bool
 	acts, holds      bool
+	// mourns are the processes whose end it has learned of.
+	mourns processes
 	// counts are the processes whose grants count for own, and expects how many replicas it counts, if it has joined.
 	counts  processes
 	expects int
@@ -102,7 +107,7 @@ func (p process) bit() processes { return 1 << p }
 
 // account is what is counted and remembered beside the hosts and the network.
 type account struct {
-	claims, restarts, handovers, leaves, sick int
+	claims, restarts, handovers, leaves, sick, deaths int
 	// last is the claim of the last term.
 	last Claim
 	// grantedLast are the hosts whose process granted it, as bits; granted those that granted the
@@ -236,6 +241,7 @@ const (
 	resigns
 	leaves
 	healthFlips
+	learns
 	asks
 )
 
@@ -270,6 +276,9 @@ func (w *worker) number(l local) uint32 {
 		f.joinsIn = m.joinedAt.Sub(origin)
 		f.told = m.role == Primary && m.stopping
 		f.leaving = m.leave.begun
+		for id := range m.dead {
+			f.mourns |= w.codec.numbers[id].bit()
+		}
 		for id, until := range m.acks {
 			if until > origin {
 				f.counts |= w.codec.numbers[id].bit()
@@ -343,6 +352,8 @@ func (w *worker) consider(f facts, a act, msg uint32, covered coverage, story bo
 		in = Resign{Reason: ReasonSwitchover}
 	case leaves:
 		in = Leave{ReasonShutdown}
+	case learns:
+		in = w.codec.death(msg)
 	case asks:
 		s := w.codec.decode(l.process, l.machine).Status(origin)
 		return []outcome{{sent: []uint32{w.messages.number(w.codec.statusAnswer(l.process, process(msg), s))}}}
@@ -389,6 +400,10 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 		promised, until = c, now.Add(m.cfg.Lease)
 	}
 	switch in := in.(type) {
+	case ProcessDied:
+		if in.Replica == promised.Replica {
+			promised = Claim{} // no host has that lease any more
+		}
 	case EndReceived:
 		if in.Request.Claim == promised {
 			promised = Claim{}
@@ -719,11 +734,41 @@ func (w *worker) expand(s state, yield func(next)) {
 			after.sick--
 			one(healthFlips, h, 0, after)
 		}
+		for dead := range w.ended(hosts, h) {
+			if acc.deaths == 0 || f.mourns&dead.bit() != 0 {
+				continue
+			}
+			after := acc
+			after.deaths--
+			one(learns, h, uint32(dead)<<1, after)
+			one(learns, h, uint32(dead)<<1|1, after)
+		}
 		if answers < w.asked {
 			w.ask(s, hosts, network, h, yield)
 		}
 	}
 	w.pass(s, hosts, acc, network, yield)
+}
+
+// ended are the processes on other hosts that have ended. What a replica learns of the death of a process that ended before it
+// started is more than it can: whatever is found may still happen to another that started earlier.
+func (w *worker) ended(hosts []facts, h int) iter.Seq[process] {
+	return func(yield func(process) bool) {
+		for i, f := range hosts {
+			if i == h || f.process == 0 {
+				continue
+			}
+			last := f.process
+			if f.up {
+				last -= process(w.replicas)
+			}
+			for p := process(1 + i); p <= last && last < process(len(w.codec.ids)); p += process(w.replicas) {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // ask has a host ask each other one, which answers at once; the answer is under way.
@@ -739,7 +784,7 @@ func (w *worker) ask(s state, hosts []facts, network []uint32, h int, yield func
 	}
 }
 
-// after is the network after a host has taken a step. Nobody waits for answers to a process that ended.
+// after is the network after a host has taken a step. No replica waits for answers to a process that ended.
 func (w *worker) after(was uint32, network []uint32, before, after facts, sent []uint32) uint32 {
 	ended := before.up && !after.up
 	if len(sent) == 0 && !ended {
@@ -752,7 +797,7 @@ func (w *worker) after(was uint32, network []uint32, before, after facts, sent [
 	return w.carrying(w.ids)
 }
 
-// pass lets a step of time pass: every machine that is awake is told, and the network forgets.
+// pass lets a step of time pass: every machine that is awake gets a tick, and the network forgets.
 func (w *worker) pass(s state, hosts []facts, acc account, network []uint32, yield func(next)) {
 	aged := make([]uint32, 0, len(network))
 	for _, id := range network {
@@ -840,7 +885,7 @@ func (w *worker) settle(n *next, hosts []facts, acc *account, h int, o outcome) 
 			case o.support&acc.grantedLast != 0:
 				n.broken = fmt.Sprintf("ORDER: the term %s follows %s, and one of those that support it granted both", tag(o.started), tag(acc.last))
 			case acc.restarts == w.restarts:
-				n.broken = fmt.Sprintf("ORDER: the term %s follows %s, and nobody has restarted", tag(o.started), tag(acc.last))
+				n.broken = fmt.Sprintf("ORDER: the term %s follows %s, and no replica has restarted", tag(o.started), tag(acc.last))
 			}
 		}
 	}
@@ -920,9 +965,9 @@ func (s *system) peaceWithin() time.Duration {
 	return s.codec.cfg.JoinSilence() + s.codec.cfg.Lease + 3*s.step
 }
 
-// peace lets all faults end: who is frozen wakes, who is down or about to leave starts again, every
-// message arrives once and at once, bots stop when told to. It returns the state in which a primary is
-// followed by all the others and has been primary for two leases, or what is broken: nobody becomes primary
+// peace lets all faults end: a frozen process wakes, one that is down or about to leave starts again, every
+// message arrives once and at once, bots stop when asked to. It returns the state in which a primary is
+// followed by all the others and has been primary for two leases, or what is broken: no replica becomes primary
 // in time, messages never cease, or the primary changes more than twice (one may be on its way out when peace
 // begins) or after peaceWithin.
 func (w *worker) peace(s state, told func(string)) (state, string) {
@@ -983,7 +1028,7 @@ func (w *worker) peace(s state, told func(string)) (state, string) {
 		}
 		switch {
 		case primary < 0 && at > w.peaceWithin():
-			return s, fmt.Sprintf("LIVENESS: %v after the last fault nobody is primary", at)
+			return s, fmt.Sprintf("LIVENESS: %v after the last fault there is no primary", at)
 		case primary >= 0 && acting != primary && at > w.peaceWithin(), changes > 2:
 			return s, fmt.Sprintf("NO PREEMPTION: in peace %s was displaced", hostName(primary))
 		case primary >= 0 && at-since > 2*w.codec.cfg.Lease && standbys == w.replicas-1:

@@ -32,6 +32,8 @@ var scopes = map[string][]scope{
 		{name: "three-leave", replicas: 3, step: 50, leaves: 2, patience: 100, settled: true, walls: behind, limit: 200_000},
 		{name: "three-scale-in", replicas: 3, configured: 2, step: 50, leaves: 1, patience: 150, late: 1, settled: true, walls: behind, limit: 200_000},
 		{name: "four-scale-in", replicas: 4, configured: 3, step: 50, leaves: 1, patience: 100, settled: true, walls: behind, limit: 200_000},
+		{name: "two-deaths", replicas: 2, step: 50, claims: 2, restarts: 1, deaths: 1, walls: behind, peace: true, limit: 200_000},
+		{name: "three-deaths", replicas: 3, step: 50, claims: 1, restarts: 1, deaths: 2, settled: true, walls: behind, limit: 500_000},
 	},
 	"large": {
 		{name: "two-late-asked", replicas: 2, step: 50, claims: 2, restarts: 1, late: 1, asked: 1, settled: true, walls: behind, limit: 5_000_000},
@@ -249,7 +251,7 @@ func (w *worker) first() (state, error) {
 		s.hosts[h] = w.number(local{host: h})
 	}
 	s.network = w.carrying(nil)
-	a := account{claims: w.claims, restarts: w.restarts, handovers: w.handovers, leaves: w.leaves, sick: w.sick}
+	a := account{claims: w.claims, restarts: w.restarts, handovers: w.handovers, leaves: w.leaves, sick: w.sick, deaths: w.deaths}
 	if w.settled {
 		// The first starts a step before the others, so that it is the only candidate.
 		s.hosts[0] = w.happens(w.happens(s.hosts[0], start, 0)[0].host, pass, 0)[0].host
@@ -310,7 +312,7 @@ func TestEveryReachableStateOfASmallScope(t *testing.T) {
 // of another configuration.
 var mustOccur = []string{
 	"role joining", "role looking", "role candidate", "role primary", "role standby", "role leaving",
-	"SendClaim", "SendEnd", "Reply", "StartWork", "ExtendLease", "StopWork", "Halt", "Left", "PrimaryChanged", "SteppedDown",
+	"SendClaim", "SendEnd", "Reply", "StartWork", "ExtendLease", "StopWork", "Halt", "Left", "Died", "PrimaryChanged", "SteppedDown",
 	"reply granted", "reply refused, joining", "reply refused, floor", "reply refused, held", "reply refused, ended",
 	"election won", "election yielded", "election refused", "election timed_out", "election abandoned",
 	"stop bot, lease_lost", "stop bot, switchover", "stop bot, shutdown",

@@ -27,7 +27,7 @@ func TestEnumerationForgetsNothingThatMatters(t *testing.T) {
 	t.Parallel()
 	s := scope{
 		replicas: 3, step: 25, drift: []int64{4900, -4900, 0}, claims: 60, restarts: 3, frozen: 1, late: 2, asked: 2,
-		handovers: 6, leaves: 2, patience: 150, sick: 8, walls: behind,
+		handovers: 6, leaves: 2, patience: 150, sick: 8, deaths: 4, walls: behind,
 	}
 	for seed := range uint64(40) {
 		w := newSystem(s).worker()
@@ -169,6 +169,8 @@ func (tw *twins) follow(n next) (sent []uint32) {
 		do(n.host, Resign{Reason: ReasonSwitchover}, message{}, 0)
 	case leaves:
 		do(n.host, Leave{ReasonShutdown}, message{}, 0)
+	case learns:
+		do(n.host, tw.codec.death(n.msg), message{}, 0)
 	case healthFlips:
 		do(n.host, HealthChanged{Health{OK: !tw.machines[n.host].health.OK}}, message{}, 0)
 	case asks:

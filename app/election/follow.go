@@ -15,6 +15,8 @@ type followed struct {
 	// over: it has released its lease, for the reason given.
 	over   bool
 	reason Reason
+	// witnessed: it is over because its process was seen to end.
+	witnessed bool
 }
 
 // incompatiblePeer is a replica that cannot take part with this one.
@@ -30,9 +32,9 @@ type heardIn struct {
 	sentAt Instant
 }
 
-// hear takes in what another replica says of itself.
-func (m *Machine) hear(s Status, in heardIn) {
-	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) {
+// receive takes in the status that another replica reports.
+func (m *Machine) receive(s Status, in heardIn) {
+	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) || m.hasDied(s.Replica) {
 		return
 	}
 	if m.mismatched(s) {
@@ -98,7 +100,7 @@ func (m *Machine) deferTo(s Status) {
 	}
 }
 
-// observe keeps what was heard last of each replica. One that starts again has the same name and
+// observe keeps the latest status of each replica. One that starts again has the same name and
 // another id: the old one is gone.
 func (m *Machine) observe(s Status) {
 	for id, p := range m.peers {
@@ -157,8 +159,10 @@ func (m *Machine) follow(s Status, remaining time.Duration) {
 		if !m.last.over && m.now < m.last.until && m.prefers(m.last.claim, c) {
 			return
 		}
-		m.last = followed{claim: c}
-		m.remember(changeOf(s))
+		ch := changeOf(s)
+		ch.Witnessed = m.last.witnessed && ch.Reason == ReasonCrash
+		m.last, m.inTurn = followed{claim: c}, false
+		m.remember(ch)
 	}
 	if s.PrimaryName != "" {
 		m.last.name = s.PrimaryName
@@ -174,7 +178,7 @@ func (m *Machine) follow(s Status, remaining time.Duration) {
 	}
 }
 
-// prefers tells whether a replica that follows a stays with it when it hears of b. With a majority
+// prefers reports whether a replica that follows a goes on doing so when it learns of b. With a majority
 // quorum there is one primary, and the newer claim is the later one. Below a majority two partitions
 // may have met, and the lowest wins.
 func (m *Machine) prefers(a, b Claim) bool {

@@ -5,7 +5,7 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 	c := req.Claim
 	a := ClaimAnswer{Claim: c}
 	if held := m.promise.held; held.Replica == c.Replica && held.Timestamp < c.Timestamp && req.From.Lease == m.cfg.Lease && req.From.Protocol == Protocol {
-		// Whoever claims again has withdrawn or released what it claimed before: that was lost on its way.
+		// A replica that claims again has withdrawn or released its earlier claim: that message was lost.
 		m.promise.end(held, true)
 	}
 	// A primary renews under a higher floor too, where it is followed or has a promise: a withdrawal that
@@ -43,13 +43,13 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 			m.leave.heldBy(m.now, m.cfg)
 		}
 		if m.leave.begun && m.leave.asked == 0 && req.From.Role == Primary {
-			m.leave.askAt = m.now // a candidate dismisses nobody
+			m.leave.askAt = m.now // a candidate dismisses no replica
 		}
 		m.promise.give(c, m.now.Add(m.cfg.Lease))
 		m.floorSeen = max(m.floorSeen, c.Timestamp)
 	}
 	// What the claimant says of itself comes second: a claim is judged by promises alone.
-	m.hear(req.From, heardIn{})
+	m.receive(req.From, heardIn{})
 	if a.Granted && req.From.Role == Primary && req.From.Primary == c {
 		m.follow(req.From, m.cfg.Lease)
 	}
@@ -62,6 +62,9 @@ func (m *Machine) onEnd(req EndRequest) {
 	c := req.Claim
 	if m.mismatched(req.From) || c.Replica == m.cfg.Self || c.Replica != req.From.Replica {
 		return
+	}
+	if m.hasDied(c.Replica) {
+		return // all its claims have ended
 	}
 	if !m.hasDeparted(c.Replica) {
 		m.observe(req.From)
@@ -89,7 +92,6 @@ func (m *Machine) onEnd(req EndRequest) {
 		m.holdFor, m.holdUntil = req.Successor, m.now.Add(m.cfg.HoldBack())
 	}
 	if m.role == Leaving {
-		// A successor may need its grant.
-		m.leave.leftAt = max(m.leave.leftAt, min(m.leave.by, m.now.Add(m.cfg.successorWait())))
+		m.leave.awaitSuccessor(m.now, m.cfg)
 	}
 }

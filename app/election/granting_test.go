@@ -43,7 +43,7 @@ func TestLowestClaimWinsAmongCandidates(t *testing.T) {
 	story(t, replica{}, `
 		1010 tick
 		  > claim m/1000 as candidate, round 1
-		# higher ones are refused: they withdraw when they hear this claim
+		# higher ones are refused: they withdraw when they receive this claim
 		1020 claim z/1100
 		  > refuse z/1100 held holder=m/1000 remaining=990 floor=m/1000
 		# the candidacy is withdrawn, then the lower claim is granted
@@ -151,7 +151,7 @@ func TestRenewalThatIsLowerThanTheFloorIsRefused(t *testing.T) {
 	`)
 }
 
-// The floor's own claim may renew after its promise has run out: nobody else was granted since.
+// The floor's own claim may renew after its promise has run out: no other claim was granted since.
 func TestFloorsOwnClaimMayBeRenewedAfterItHasExpired(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
@@ -227,7 +227,7 @@ func TestPrimaryHeardDirectlyRaisesTheFloor(t *testing.T) {
 	`)
 }
 
-// Somebody else's word for a primary is enough to follow it, not to refuse claims below it.
+// Another replica's report of a primary is enough to follow it, not to refuse claims below it.
 func TestPrimaryHeardOfFromAStandbyRaisesNoFloor(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
@@ -408,7 +408,7 @@ func TestPrimaryThatIsFollowedRenewsUnderAFloorThatNobodyWithdrew(t *testing.T) 
 	`)
 }
 
-// A late word of f, whose term was before, raises the floor; c has won meanwhile.
+// A late status of f, whose term was before, raises the floor; c has won meanwhile.
 func TestPrimaryRenewsWhatItWasPromisedThoughTheFloorWasRaised(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `

@@ -57,7 +57,12 @@ func (l *leave) heldBy(now Instant, cfg Config) {
 	}
 }
 
-// bound tells whether a promise to another's claim stands.
+// awaitSuccessor has a replica that leaves stay for a claim that may need its grant.
+func (l *leave) awaitSuccessor(now Instant, cfg Config) {
+	l.leftAt = max(l.leftAt, min(l.by, now.Add(cfg.successorWait())))
+}
+
+// bound reports whether a promise to another's claim stands.
 func (m *Machine) bound() bool { return m.now < m.promise.until }
 
 // forsaken is when a holder of the promise that answers no question counts as one that never will: it runs an older
@@ -72,11 +77,11 @@ func (m *Machine) leaveDue() Instant {
 	return min(m.promise.until, m.leave.by, m.forsaken(), m.leave.askAt)
 }
 
-// advanceLeaving leaves as soon as nobody counts this replica's grant any more, and says so: those that stay need
-// not count the replica. One that cannot wait so long leaves like one that crashed.
+// advanceLeaving leaves as soon as no claimant counts this replica's grant any more, and announces it: those that
+// stay need not count the replica. One that cannot wait so long leaves like one that crashed.
 func (m *Machine) advanceLeaving() {
 	switch {
-	case !m.bound() && (m.now >= m.leave.leftAt || !m.anybodyStays()):
+	case !m.bound() && (m.now >= m.leave.leftAt || !m.anotherStays()):
 		m.leave.left = true
 		if m.now >= m.joinedAt { // until then a promise of its host's earlier process may be counted
 			m.emit(SendLeave{LeaveRequest{From: m.status(), Departed: true}})
@@ -93,25 +98,27 @@ func (m *Machine) advanceLeaving() {
 	}
 }
 
-// hasDeparted tells whether a replica has left in order.
+// hasDeparted reports whether a replica has left in order.
 func (m *Machine) hasDeparted(id ReplicaID) bool {
 	_, gone := m.departed[id]
 	return gone
 }
 
-// hasEnded tells whether a claim was withdrawn or released, or its replica has left in order.
-func (m *Machine) hasEnded(c Claim) bool { return m.promise.hasEnded(c) || m.hasDeparted(c.Replica) }
-
-// stays tells whether nothing is known of a replica's leaving.
-func (m *Machine) stays(id ReplicaID) bool {
-	p, known := m.peers[id]
-	return !m.hasDeparted(id) && (!known || p.status.Role != Leaving)
+// hasEnded reports whether a claim was withdrawn or released, or its replica has left in order or died.
+func (m *Machine) hasEnded(c Claim) bool {
+	return m.promise.hasEnded(c) || m.hasDeparted(c.Replica) || m.hasDied(c.Replica)
 }
 
-// anybodyStays tells whether another replica is known that does not leave.
-func (m *Machine) anybodyStays() bool {
-	for _, p := range m.peers {
-		if p.status.Role != Leaving {
+// stays reports whether nothing is known of a replica's leaving, or its death.
+func (m *Machine) stays(id ReplicaID) bool {
+	p, known := m.peers[id]
+	return !m.hasDeparted(id) && !m.hasDied(id) && (!known || p.status.Role != Leaving)
+}
+
+// anotherStays reports whether another replica is known that does not leave.
+func (m *Machine) anotherStays() bool {
+	for id, p := range m.peers {
+		if p.status.Role != Leaving && !m.hasDied(id) {
 			return true
 		}
 	}
@@ -123,7 +130,7 @@ func (m *Machine) onLeave(req LeaveRequest) LeaveAnswer {
 	a := LeaveAnswer{Claim: m.own}
 	id := req.From.Replica
 	switch {
-	case id == m.cfg.Self || m.mismatched(req.From) || m.hasDeparted(id):
+	case id == m.cfg.Self || m.mismatched(req.From) || m.hasDeparted(id) || m.hasDied(id) && !req.Departed:
 	case req.Departed:
 		m.observe(req.From)
 		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER: it may have been the last to know
@@ -155,7 +162,7 @@ func (m *Machine) dismiss(id ReplicaID) bool {
 
 // onLeaveAnswer takes in what a claimant says to this replica's leaving.
 func (m *Machine) onLeaveAnswer(a LeaveAnswer, sentAt Instant) {
-	m.hear(a.From, heardIn{answer: true, sentAt: sentAt})
+	m.receive(a.From, heardIn{answer: true, sentAt: sentAt})
 	if m.role != Leaving || a.Claim.IsZero() || a.Claim != m.promise.held || a.Claim.Replica != a.From.Replica {
 		return
 	}
@@ -165,8 +172,8 @@ func (m *Machine) onLeaveAnswer(a LeaveAnswer, sentAt Instant) {
 	}
 }
 
-// countOut takes in that a replica has left in order. It said so only when nobody counted its grant any more, and it
-// grants nothing more: one replica less may hold a promise. Its own claims are over.
+// countOut takes in that a replica has left in order. It announced that only when no claimant counted its grant any
+// more, and it grants nothing more: one replica less may hold a promise. Its own claims are over.
 func (m *Machine) countOut(id ReplicaID) {
 	gone := m.peers[id]
 	if len(m.departed) >= endedLength {

@@ -100,7 +100,7 @@ func TestStandbyThatLeavesGoesWhenThePrimaryHasReleased(t *testing.T) {
 			  > left
 		`)
 	})
-	t.Run("or after a moment in which nobody has claimed", func(t *testing.T) {
+	t.Run("or after a moment without a claim", func(t *testing.T) {
 		t.Parallel()
 		story(t, replica{}, `
 			1000 status b,p primary=p/5000
@@ -120,7 +120,7 @@ func TestStandbyThatLeavesGoesWhenThePrimaryHasReleased(t *testing.T) {
 	})
 }
 
-// A promise to a primary that has gone silent runs out: then nobody counts it.
+// A promise to a primary that has gone silent runs out: then no claimant counts it.
 func TestStandbyThatLeavesWaitsForItsPromiseToRunOut(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
@@ -282,7 +282,7 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 			  > left
 		`)
 	})
-	t.Run("or nobody claims for a moment", func(t *testing.T) {
+	t.Run("or there is no claim for a moment", func(t *testing.T) {
 		t.Parallel()
 		story(t, replica{}, `
 			1010 tick
@@ -407,7 +407,7 @@ func TestPrimaryDismissesWhomItDoesNotNeed(t *testing.T) {
 		  > no claim
 		1010 tick
 		  > claim m/1000 as candidate, round 1
-		# a candidate needs everybody
+		# a candidate needs every replica
 		1015 leaving c
 		  > needed for m/1000
 		1020 granted b m/1000 sent=1010
@@ -706,7 +706,7 @@ func TestReplicaThatHasLeftIsNotCountedOutForOneThatIsSilent(t *testing.T) {
 	})
 }
 
-// Whatever one that has left claimed is over, whether its release was heard or not.
+// The claims of a replica that has left are over, whether its release arrived or not.
 func TestClaimsOfAReplicaThatHasLeftAreOver(t *testing.T) {
 	t.Parallel()
 	t.Run("a standby looks for another primary", func(t *testing.T) {

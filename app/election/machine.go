@@ -4,14 +4,14 @@ import (
 	"time"
 )
 
-// peer is another replica as heard last.
+// peer is another replica by its latest status.
 type peer struct {
 	status Status
 	heard  Instant
-	since  Instant // when it was heard first, without a break since then
+	since  Instant // since when it has been in contact without a break
 	// joined: it has taken part, and so may have promised something. Only such a replica counts.
 	joined bool
-	// within is how long after heard it counts as reachable.
+	// within is for how long after its latest message it counts as reachable.
 	within time.Duration
 }
 
@@ -28,11 +28,13 @@ type Machine struct {
 	health   Health
 
 	leave leave
-	// departed are replicas that have left in order, and when that was heard: a late message of theirs must neither
-	// count them again nor bind anybody.
+	// departed are replicas that have left in order, and when that became known: a late message of theirs must neither
+	// count them again nor bind any replica.
 	departed map[ReplicaID]Instant
 
 	promise promise
+	// dead are replicas whose process is known to have ended, and since when it is known.
+	dead    map[ReplicaID]Instant
 	last    followed
 	history []Change
 	wonAt   map[Claim]int64 // by the wall clock, for people; of what is in history
@@ -47,8 +49,10 @@ type Machine struct {
 	holdUntil Instant
 	// nominated: the last primary nominated this replica its successor.
 	nominated bool
-	queryAt   Instant // when to ask the others; see askAt
-	askedAt   Instant
+	// inTurn: claimAt is this replica's turn among those that witnessed the last primary's death.
+	inTurn  bool
+	queryAt Instant // when to ask the others; see askAt
+	askedAt Instant
 
 	// The candidacy or the role: own is zero if there is none.
 	own      Claim
@@ -77,13 +81,13 @@ type Machine struct {
 	rivalAt Instant
 
 	// size is the larger number of replicas in force, or 0; since is when more than N were first
-	// heard together without interruption, sizeSeen when they were last.
+	// in contact together without interruption, sizeSeen when they were last.
 	size         int
 	since        Instant
 	growing      bool
 	sizeSeen     Instant
 	mismatchTold map[string]Refusal
-	incompatible map[string]incompatiblePeer // by name, heard last
+	incompatible map[string]incompatiblePeer // by name, the latest of each
 }
 
 // New returns the machine of a replica that starts now: it is silent for JoinSilence.
@@ -99,6 +103,7 @@ func New(cfg Config, r Reading) *Machine {
 		wonAt:        map[Claim]int64{},
 		peers:        map[ReplicaID]*peer{},
 		departed:     map[ReplicaID]Instant{},
+		dead:         map[ReplicaID]Instant{},
 		mismatchTold: map[string]Refusal{},
 		incompatible: map[string]incompatiblePeer{},
 	}
@@ -110,7 +115,7 @@ func New(cfg Config, r Reading) *Machine {
 func (m *Machine) Step(r Reading, in Input) []Output {
 	m.now, m.wall, m.out = max(m.now, r.Now), r.Wall, nil
 	if in, ok := in.(HealthChanged); ok {
-		m.health = in.Health.bounded() // first: nobody is to leave for an illness that is over
+		m.health = in.Health.bounded() // first: no primary is to leave for an illness that is over
 	}
 	m.advance()
 	switch in := in.(type) {
@@ -126,12 +131,14 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 	case AnswerReceived:
 		m.onAnswer(in.Answer, in.SentAt)
 	case StatusReceived:
-		m.hear(in.Status, heardIn{answer: true, sentAt: in.SentAt})
+		m.receive(in.Status, heardIn{answer: true, sentAt: in.SentAt})
 	case RoundDone:
 		if in.Round == m.round {
 			m.roundWas = true
 			m.count()
 		}
+	case ProcessDied:
+		m.onDeath(in)
 	case WorkStopped:
 		m.onWorkStopped()
 	case Resign:

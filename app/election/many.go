@@ -17,14 +17,14 @@ func (m *Machine) rounds() int {
 	return max(1, (m.expected()-1+atOnce-1)/atOnce)
 }
 
-// pollInterval is how often a replica that knows no primary, or has not heard it lately, asks. Of many it asks less often: any of
-// them can tell it, and all of them may be asking.
+// pollInterval is how often a replica that knows no primary, or is out of contact with it, asks. Of many it asks less
+// often: any of them can answer, and all of them may be asking.
 func (m *Machine) pollInterval() time.Duration {
 	return time.Duration(max(2, m.rounds())) * m.cfg.pollInterval() / 2
 }
 
-// livenessWindow is how long a replica that is heard now counts as reachable: one question to it may be lost, and a renewal is heard
-// that often even under a long lease. A primary's renewals are answered by everybody.
+// livenessWindow is how long a replica counts as reachable after a message: one question to it may be lost, and a
+// renewal arrives that often even under a long lease. Every replica answers a primary's renewals.
 func (m *Machine) livenessWindow() time.Duration {
 	rounds := m.rounds()
 	if m.role == Primary {
@@ -33,11 +33,11 @@ func (m *Machine) livenessWindow() time.Duration {
 	return max(time.Duration(5*rounds)*m.cfg.seekInterval()/2, 2*m.cfg.Heartbeat())
 }
 
-// growthDelay is how long more replicas than N must be heard together before the larger number is used:
-// longer than hearing, so that a replica that restarts is never counted twice.
+// growthDelay is how long more replicas than N must be in contact together before the larger number is used:
+// longer than livenessWindow, so that a replica that restarts is never counted twice.
 func (m *Machine) growthDelay() time.Duration { return 8 * m.livenessWindow() / 5 }
 
-// retention is how long a replica that is not heard any more is remembered, and a larger number than N
+// retention is how long a replica that is out of contact is remembered, and a larger number than N
 // with it.
 func (m *Machine) retention() time.Duration { return max(time.Minute, 2*m.livenessWindow()) }
 
@@ -52,7 +52,7 @@ func (m *Machine) hearSeldom() {
 
 // spread is how long a replica of many leaves those before it alone, so that the claim of the first has arrived before others
 // begin. It says when to claim, never who wins. Replicas of one health are in the order of their places; of those that were
-// not heard yet as many as there should be are before this one, by its own place. While a majority is there no more than a
+// not met yet as many as there should be are before this one, by its own place. While a majority is there no more than a
 // minority before it can be gone: it waits for no more.
 func (m *Machine) spread() time.Duration {
 	if m.expected() <= few {

@@ -26,7 +26,7 @@ func TestOneOfManyAsksAFewAtATime(t *testing.T) {
 		1010 status p role=primary primary=p/5000
 		1010 state
 		  > standby follows=p/5000 remaining=1000 floor=p/5000
-		# while the primary is heard, seldom
+		# while the primary is in contact, seldom
 		1200 tick
 		  > ask 1/2
 		1500 status p role=primary primary=p/5000
@@ -107,8 +107,8 @@ func TestSecondOfManyDoesNotClaimWhenTheFirstHas(t *testing.T) {
 	`)
 }
 
-// One that leaves, one that is not heard any more, one that cannot reach Telegram, and the primary that is gone are not waited
-// for.
+// No candidate waits for one that leaves, one that is out of contact, one that cannot reach Telegram, or the primary
+// that is gone.
 func TestOnlyThoseThatCanClaimAreWaitedFor(t *testing.T) {
 	t.Parallel()
 	story(t, replica{Replicas: 9}, `
@@ -153,7 +153,7 @@ func TestNamedSuccessorAmongManyClaimsAtOnce(t *testing.T) {
 	`)
 }
 
-// A standby of nine hears each of the others every other round only.
+// A standby of nine asks each of the others every other round only.
 func TestOneOfManyIsMissedLater(t *testing.T) {
 	t.Parallel()
 	story(t, replica{Replicas: 9}, `

@@ -17,7 +17,7 @@ const MaxText = 256
 // MaxHandled bounds the updates in a Progress.
 const MaxHandled = 1000
 
-// Instant is a reading of a local clock that nobody can set and that runs while the machine sleeps
+// Instant is a reading of a local clock that cannot be set and that runs while the machine sleeps
 // (CLOCK_BOOTTIME on Linux), as the time since an arbitrary origin. Instants of two replicas MUST
 // NOT be compared; the election never sends one.
 type Instant time.Duration
@@ -40,7 +40,7 @@ type Claim struct {
 	Replica   ReplicaID `json:"replica"`
 }
 
-// IsZero tells whether c stands for no claim.
+// IsZero reports whether c stands for no claim.
 func (c Claim) IsZero() bool { return c == Claim{} }
 
 // Compare orders claims by timestamp, then by replica: negative if c is the lower, that is the
@@ -84,13 +84,13 @@ type Reason string
 
 // The reasons. The set is closed: they are values of a metric's label.
 const (
-	// ReasonStart: nobody was primary before, as far as the new primary knows.
+	// ReasonStart: there was no primary before, as far as the new one knows.
 	ReasonStart Reason = "start"
-	// ReasonCrash: the old primary's lease ran out and it has not been heard since.
+	// ReasonCrash: the old primary's lease ran out and it has not been in contact since.
 	ReasonCrash Reason = "crash"
 	// ReasonLeaseLost: the old primary could not renew its lease in time.
 	ReasonLeaseLost Reason = "lease_lost"
-	// ReasonShutdown: the old primary was told to stop (SIGTERM).
+	// ReasonShutdown: the old primary received SIGTERM.
 	ReasonShutdown Reason = "shutdown"
 	// ReasonSwitchover: an operator moved the role.
 	ReasonSwitchover Reason = "switchover"
@@ -140,8 +140,11 @@ type Change struct {
 	Name     string `json:"name"`
 	Previous string `json:"previous"`
 	Reason   Reason `json:"reason"`
-	// Gap is the time without a primary: from the last sign of the old primary's role (its release, or its last
-	// renewal received) to the new one's. It means something only if GapMeasured.
+	// Witnessed: the replica whose history this is saw the old primary's process end, before its lease ran out. It is set in
+	// a View alone, and is never sent to other replicas.
+	Witnessed bool `json:"witnessed,omitempty"`
+	// Gap is the time without a primary: from the last sign of the old primary's role (its release, its witnessed death, or
+	// its last renewal received) to the new one's. It means something only if GapMeasured.
 	Gap time.Duration `json:"gap_ns,omitempty"`
 	// WonAt is when the new primary took over, by a wall clock: its own where this is its own history, elsewhere the
 	// claim's timestamp or, if that lies ahead, the time at which this replica learned of the change. For people: it
@@ -157,7 +160,7 @@ func (c Change) Since() time.Time {
 	return c.WonAt
 }
 
-// GapMeasured tells whether Gap was measured. A primary that knows of none before it cannot tell how long there was
+// GapMeasured reports whether Gap was measured. A primary that knows of none before it cannot tell how long there was
 // none: all replicas may have restarted.
 func (c Change) GapMeasured() bool { return c.Reason != ReasonStart }
 
@@ -214,7 +217,7 @@ type ClaimRequest struct {
 // ClaimAnswer answers a ClaimRequest.
 type ClaimAnswer struct {
 	From Status `json:"from"`
-	// Claim is the request's: late answers are told by it.
+	// Claim is the request's: late answers are recognized by it.
 	Claim   Claim   `json:"claim"`
 	Granted bool    `json:"granted"`
 	Refusal Refusal `json:"refusal,omitempty"`
@@ -237,7 +240,7 @@ type EndRequest struct {
 	Successor ReplicaID `json:"successor,omitempty"`
 }
 
-// Settled names the notes of an earlier term, as they were told with a message of its.
+// Settled names the notes of an earlier term, as one of its messages carried them.
 type Settled struct {
 	Claim    Claim  `json:"claim"`
 	Sequence uint64 `json:"sequence"`
@@ -283,13 +286,15 @@ type ProgressAnswer struct {
 // Peer is another replica as this one sees it.
 type Peer struct {
 	Status Status `json:"status"`
-	// Age is how long ago Status was heard.
+	// Age is how long ago Status was received.
 	Age time.Duration `json:"age_ns"`
-	// Reachable: heard recently enough to count.
+	// Reachable: in contact recently enough to count.
 	Reachable bool `json:"reachable"`
+	// Lifeline: the kernel will tell this replica when the other's process ends. It is left to the caller.
+	Lifeline bool `json:"lifeline,omitempty"`
 }
 
-// Mismatched is a replica, heard lately, whose configuration keeps it from taking part with this one.
+// Mismatched is a replica in contact whose configuration keeps it from taking part with this one.
 type Mismatched struct {
 	Name   string  `json:"name"`
 	Reason Refusal `json:"reason"`
@@ -305,7 +310,7 @@ type View struct {
 	Peers []Peer `json:"peers"`
 	// Mismatched are sorted by name; they are not among Peers.
 	Mismatched []Mismatched `json:"mismatched,omitempty"`
-	// Expected is N as in force: configured, or the larger number heard. Reachable counts Self.
+	// Expected is N as in force: configured, or the larger number observed. Reachable counts Self.
 	Expected  int `json:"expected"`
 	Reachable int `json:"reachable"`
 	Quorum    int `json:"quorum"`
@@ -323,8 +328,8 @@ func (v View) Since(c Claim) time.Time {
 	return c.Time()
 }
 
-// Known tells whether this replica knows a primary now, itself included.
+// Known reports whether this replica knows a primary now, itself included.
 func (v View) Known() bool { return !v.Self.Primary.IsZero() }
 
-// IsPrimary tells whether this replica is primary.
+// IsPrimary reports whether this replica is primary.
 func (v View) IsPrimary() bool { return v.Self.Role == Primary }

@@ -40,6 +40,12 @@ type (
 	}
 	// RoundDone says that every instance asked in that round of claims has answered or failed.
 	RoundDone struct{ Round uint64 }
+	// ProcessDied says that the process of another replica has ended. It MUST be given only when that is certain: nothing of
+	// that process runs or sends any more. Witnesses are the replicas, besides this one, that learn of it as well.
+	ProcessDied struct {
+		Replica   ReplicaID
+		Witnesses []ReplicaID
+	}
 	// WorkStopped says that the work's last request has ended.
 	WorkStopped struct{}
 	// HealthChanged brings the replica's own health.
@@ -61,6 +67,7 @@ func (LeaveAnswerReceived) input() {}
 func (AnswerReceived) input()      {}
 func (StatusReceived) input()      {}
 func (RoundDone) input()           {}
+func (ProcessDied) input()         {}
 func (WorkStopped) input()         {}
 func (HealthChanged) input()       {}
 func (Resign) input()              {}
@@ -74,7 +81,7 @@ type (
 	// Reply answers the ClaimReceived of this step.
 	Reply struct{ Answer ClaimAnswer }
 	// SendQuery asks instances for their Status: the next share of them in turn, so that each is asked once in so many
-	// Rounds; every instance if that is 1. Missed, if not empty, is a primary that is not heard: it is asked in any case.
+	// Rounds; every instance if that is 1. Missed, if not empty, is a primary that is out of contact: it is asked in any case.
 	SendQuery struct {
 		Rounds int
 		Missed ReplicaID
@@ -108,6 +115,11 @@ type (
 	SendLeave struct{ Request LeaveRequest }
 	// Left ends a Leave: the process may exit, and grants nothing any more.
 	Left struct{}
+	// Died tells, once, that another replica's process has ended without leaving. Name is empty if no message of it ever came.
+	Died struct {
+		Name    string
+		Replica ReplicaID
+	}
 	// Departed tells that another replica has left in order.
 	Departed struct {
 		Name    string
@@ -147,6 +159,7 @@ func (Halt) output()           {}
 func (LeaveReply) output()     {}
 func (SendLeave) output()      {}
 func (Left) output()           {}
+func (Died) output()           {}
 func (Departed) output()       {}
 func (PrimaryChanged) output() {}
 func (SteppedDown) output()    {}

@@ -2,7 +2,7 @@ package election_test
 
 import "testing"
 
-// Replicas that start together have heard each other only while they joined.
+// Replicas that start together have met only while they joined.
 func TestCandidateCountsAtOnceAllThatAreThere(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
@@ -29,7 +29,7 @@ func TestCandidateCountsAtOnceAllThatAreThere(t *testing.T) {
 	`)
 }
 
-// What is gone is not counted: one that was heard half a lease ago, one that leaves, one that has started again since.
+// What is gone is not counted: one last in contact half a lease ago, one that leaves, one that has started again since.
 func TestCandidateCountsNoneThatMayBeGone(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `

@@ -6,8 +6,8 @@ import (
 
 func (m *Machine) workUntil() Instant { return m.leaseEnd.Add(-m.cfg.StopMargin()) }
 
-// haltAt is when a bot that was told to fall silent must have done so: at the end of the lease, or a
-// stop margin after it was told if the process was frozen beyond the lease and could not be told in
+// haltAt is when a bot that was ordered to fall silent must have done so: at the end of the lease, or a
+// stop margin after the order if the process was frozen beyond the lease and could not give the order in
 // time (every request checks the lease itself).
 func (m *Machine) haltAt() Instant { return max(m.leaseEnd, m.silentBy) }
 
@@ -92,12 +92,12 @@ func (m *Machine) onWorkStopped() {
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c, Released: true, Reason: m.reason, Successor: m.successor}})
 }
 
-// chooseSuccessor is the standby to hand over to: one that has granted and was heard, a healthy one if there
+// chooseSuccessor is the standby to hand over to: one that has granted and is in contact, a healthy one if there
 // is one; only one that is surely healthy if it must be. Of several the first by name.
 func (m *Machine) chooseSuccessor(healthy bool) ReplicaID {
 	var best *peer
 	for id, p := range m.peers {
-		if p.status.Role != Standby || m.acks[id] <= m.now {
+		if p.status.Role != Standby || m.acks[id] <= m.now || m.hasDied(id) {
 			continue
 		}
 		if healthy && (!p.status.Health.OK || m.now.Sub(p.since) < m.cfg.HealthSettles) {

@@ -139,7 +139,7 @@ func TestHaltWhenTheWorkHasNotStoppedAtTheEndOfTheLease(t *testing.T) {
 	`)
 }
 
-// A process that was frozen beyond its lease could not be told in time. Its bot looks at the lease
+// A process that was frozen beyond its lease could not stop its bot in time. The bot looks at the lease
 // before every request, so it gets the stop margin to notice.
 func TestFrozenPrimaryHasAStopMarginBeforeItHalts(t *testing.T) {
 	t.Parallel()
@@ -175,7 +175,7 @@ func TestReleaseGoesOutOnlyAfterTheWorkHasStopped(t *testing.T) {
 		  > drain bot, switchover
 		1100 state
 		  > primary follows=m/1000 remaining=900 floor=m/1000
-		# while it drains it is primary, grants nobody and renews
+		# while it drains it is primary, grants no claim and renews
 		1110 claim c/2000
 		  > refuse c/2000 held holder=m/1000 remaining=910 floor=m/1000
 		1220 tick
@@ -264,7 +264,7 @@ func TestHeirIsTheFirstHealthyStandbyThatGranted(t *testing.T) {
 		  > start bot m/1000
 		  > claim m/1000 as primary, round 2
 		1020 granted d m/1000 sent=1010
-		# b was heard and has not granted, f leaves
+		# b is in contact and has not granted, f leaves
 		1030 status b
 		1030 granted f m/1000 sent=1020 role=leaving
 		1030 successor
@@ -354,7 +354,7 @@ func TestUnhealthyPrimaryTrustsNoStandbyThatItHasNotHeardForAWhile(t *testing.T)
 			2820 granted c m/1000 sent=2810 health=bad
 			  > bot until 3700, lease ends 3800
 			2830 health bad
-			# b was not heard for more than two and a half seconds
+			# b was out of contact for more than two and a half seconds
 			2830 granted b m/1000 sent=2810
 			3210 tick
 			  > claim m/1000 as primary, round 3

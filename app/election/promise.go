@@ -12,11 +12,11 @@ type promise struct {
 	// base is the floor without held, so that a withdrawal can restore it.
 	base Claim
 	// ended has, per replica, the highest timestamp of its withdrawn and released claims: a late
-	// message of such a claim must not bind anybody.
+	// message of such a claim must not bind any replica.
 	ended map[ReplicaID]int64
 }
 
-// floor is the highest claim granted or heard that was not withdrawn.
+// floor is the highest claim granted or received that was not withdrawn.
 func (p *promise) floor() Claim {
 	if p.held.Compare(p.base) > 0 {
 		return p.held
@@ -67,5 +67,5 @@ func (p *promise) forgetLowest() {
 
 func (p *promise) hasEnded(c Claim) bool { return c.Timestamp <= p.ended[c.Replica] }
 
-// above tells whether c may be granted over the floor f: it is higher, or it is f itself, renewed.
+// above reports whether c may be granted over the floor f: it is higher, or it is f itself, renewed.
 func above(c, f Claim) bool { return c.Timestamp > f.Timestamp || c == f }

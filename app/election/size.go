@@ -4,8 +4,8 @@ import (
 	"maps"
 )
 
-// safe tells whether the quorum is at least a majority: then any two quorums share a replica. A
-// cluster of one asks everybody all the same, in case it is not alone.
+// safe reports whether the quorum is at least a majority: then any two quorums share a replica. A
+// cluster of one asks every address all the same, in case it is not alone.
 func (m *Machine) safe() bool {
 	n := m.expected()
 	return n > 1 && m.quorum() > n/2
@@ -20,7 +20,7 @@ func (m *Machine) expected() int {
 	return n
 }
 
-// present counts the replicas that were heard so lately that they can hardly have gone, those that join included: all that
+// present counts the replicas in contact so lately that they can hardly have gone, those that join included: all that
 // start together do. One that has started again within that time has its name twice, and counts once.
 func (m *Machine) present() int {
 	names := map[string]bool{m.cfg.Name: true}
@@ -39,15 +39,15 @@ func (m *Machine) quorum() int {
 	return m.expected()/2 + 1
 }
 
-// reachable tells whether a replica was heard recently, and not as the primary that another has followed since:
-// whoever looks after a crash is not to see two.
+// reachable reports whether a replica is in contact, and not as the primary that another has followed since: an
+// observer is not to see two after a crash.
 func (m *Machine) reachable(p *peer) bool {
 	followed := m.safe() && p.status.Role == Primary && p.status.Primary.Compare(m.last.claim) < 0
-	return m.now.Sub(p.heard) <= p.within && !followed
+	return m.now.Sub(p.heard) <= p.within && !followed && !m.hasDied(p.status.Replica)
 }
 
 // measure keeps the number of replicas in force: the configured one, or a larger one that has been
-// heard together for a while. Replicas that join do not count yet, so that one that restarts under
+// in contact together for a while. Replicas that join do not count yet, so that one that restarts under
 // another name is not counted twice. One that has left in order counts no more (countOut).
 func (m *Machine) measure() {
 	maps.DeleteFunc(m.incompatible, func(_ string, x incompatiblePeer) bool { return m.now.Sub(x.heard) > m.retention() })

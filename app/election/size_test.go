@@ -2,7 +2,7 @@ package election_test
 
 import "testing"
 
-// More replicas than were configured raise the number in force once they have been heard together for
+// More replicas than were configured raise the number in force once they have been in contact together for
 // four leases. It stays for a minute after they were last counted.
 func TestLargerNumberOfReplicasHeardRaisesTheQuorumAndDecays(t *testing.T) {
 	t.Parallel()
@@ -24,7 +24,7 @@ func TestLargerNumberOfReplicasHeardRaisesTheQuorumAndDecays(t *testing.T) {
 		  > size 5, configured 3
 		5000 size
 		  > expected=5 quorum=3 reachable=5
-		# from now on nobody is heard; they are counted until two and a half leases have passed
+		# from now on none is in contact; they are counted until two and a half leases have passed
 		7099 tick
 		  > claim m/5001 as candidate, round 1
 		7100 tick
@@ -49,7 +49,7 @@ func TestLargerNumberMustBeHeardWithoutInterruption(t *testing.T) {
 		  > primary is p/5000, start
 		1900 status b,c primary=p/5000
 		2800 status b,c primary=p/5000
-		# d was not heard for longer than two and a half leases
+		# d was out of contact for longer than two and a half leases
 		3501 status b,c primary=p/5000
 		3600 status d primary=p/5000
 		4500 status b,c,d primary=p/5000

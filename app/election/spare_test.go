@@ -6,7 +6,7 @@ import (
 )
 
 // Lowering LEASE one replica after the other starts processes whose silence is shorter than promises that
-// were made before: they MUST at least leave a primary alone that they hear.
+// were made before: they MUST at least leave a primary alone with which they are in contact.
 func TestAPrimaryUnderAnotherLeaseIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	at := func(d time.Duration) Reading { return Reading{Now: Instant(d), Wall: int64(time.Hour + d)} }

@@ -13,7 +13,7 @@ import (
 	"habot/app/election"
 )
 
-// replica is the one a story is told of: its id and name are m. The lease is 1000 ms, so it is silent
+// replica is the subject of a story: its id and name are m. The lease is 1000 ms, so it is silent
 // for 1010, an acknowledgement counts for 990, it renews every 400 and again after 100 without a quorum's
 // grants, asks again after 50, holds back for 250, waits 350 for a successor's claim when it leaves, and its bot stops 100 before the end of the lease.
 type replica struct {
@@ -21,7 +21,7 @@ type replica struct {
 	HealthSettles    time.Duration
 	// Hurried: it goes on granting for no time when it leaves; otherwise for 5000 ms at most.
 	Hurried bool
-	// Queries shows the questions to everybody too; most stories are easier to read without.
+	// Queries shows the questions to all others too; most stories are easier to read without.
 	Queries bool
 }
 
@@ -212,6 +212,15 @@ func (p *player) input(l line) election.Input {
 		return election.StatusReceived{SentAt: sent, Status: l.from(id, election.Standby, election.Claim{})}
 	case "done":
 		return election.RoundDone{Round: uint64(l.number(l.word(2)))}
+	case "died":
+		in := election.ProcessDied{}
+		if len(l.words) > 2 {
+			in.Replica = election.ReplicaID(l.word(2))
+		}
+		for id := range strings.FieldsFuncSeq(l.opts["seen"], func(r rune) bool { return r == ',' }) {
+			in.Witnesses = append(in.Witnesses, election.ReplicaID(id))
+		}
+		return in
 	case "stopped":
 		return election.WorkStopped{}
 	case "health":
@@ -251,6 +260,9 @@ func (l line) from(id election.ReplicaID, role election.Role, claim election.Cla
 		if r, ok := l.opts["remaining"]; ok {
 			s.Remaining = l.ms(r)
 		}
+	}
+	if r, ok := l.opts["reason"]; ok && s.Role == election.Primary {
+		s.Change = election.Change{Claim: s.Primary, Reason: election.Reason(r)}
 	}
 	if v, ok := l.opts["lease"]; ok {
 		s.Lease = l.ms(v)
@@ -362,6 +374,8 @@ func tell(out election.Output) string {
 		return "HALT " + string(out.Reason)
 	case election.Left:
 		return "left"
+	case election.Died:
+		return strings.TrimSuffix(fmt.Sprintf("dead %s, %s", out.Replica, out.Name), ", ")
 	case election.SendLeave:
 		if out.Request.Departed {
 			return "say that it has left"
@@ -381,6 +395,9 @@ func tell(out election.Output) string {
 	case election.PrimaryChanged:
 		c := out.Change
 		s := fmt.Sprintf("primary is %s, %s", show(c.Claim), c.Reason)
+		if c.Witnessed {
+			s += " witnessed"
+		}
 		if c.Previous != "" {
 			s += fmt.Sprintf(" of %s, gap %s", c.Previous, inMs(c.Gap))
 		}

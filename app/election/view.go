@@ -26,7 +26,7 @@ func (m *Machine) status() Status {
 		Quorum:   m.quorum(),
 	}
 	if m.last.claim.Replica == m.cfg.Self && m.role != Primary {
-		// A role that has ended is nobody's to follow.
+		// No replica is to follow a role that has ended.
 		s.Primary = Claim{}
 	} else if m.following() {
 		s.Primary = m.last.claim
@@ -35,11 +35,12 @@ func (m *Machine) status() Status {
 	}
 	if n := len(m.history); n > 0 {
 		s.Change = m.history[n-1]
+		s.Change.Witnessed = false
 	}
 	return s
 }
 
-// following tells whether a primary is known now.
+// following reports whether a primary is known now.
 func (m *Machine) following() bool {
 	return !m.last.claim.IsZero() && !m.last.over && m.now < m.last.until
 }
@@ -99,7 +100,7 @@ func (m *Machine) Successor(now Instant, name string) (ReplicaID, error) {
 		return "", ErrNoSuccessor
 	}
 	for id, p := range m.peers {
-		if (p.status.Name == name || string(id) == name) && p.status.Role == Standby && m.acks[id] > m.now {
+		if (p.status.Name == name || string(id) == name) && p.status.Role == Standby && m.acks[id] > m.now && !m.hasDied(id) {
 			return id, nil
 		}
 	}

@@ -35,7 +35,7 @@ func TestViewTellsOfPeersByNameAndOfTheirAge(t *testing.T) {
 		t.Errorf("reachable %d, expected %d, quorum %d", v.Reachable, v.Expected, v.Quorum)
 	}
 	if v.Known() || v.IsPrimary() {
-		t.Error("nobody is primary yet")
+		t.Error("there is no primary yet")
 	}
 }
 
@@ -57,7 +57,7 @@ func TestPrimaryThatCrashedIsNotShownBesideItsSuccessor(t *testing.T) {
 	}
 }
 
-// A primary hears standbys when they answer its renewals, and asks nothing besides.
+// A primary is in contact with standbys when they answer its renewals, and asks nothing besides.
 func TestNobodyIsForgottenBetweenTwoRenewalsOfALongLease(t *testing.T) {
 	t.Parallel()
 	for _, lease := range []time.Duration{200 * time.Millisecond, time.Second, 10 * time.Second, time.Minute} {
@@ -74,7 +74,7 @@ func TestNobodyIsForgottenBetweenTwoRenewalsOfALongLease(t *testing.T) {
 	}
 }
 
-// A mismatch is seen for as long as it is there: what it is told as, once, does not say when it ends.
+// The view has a mismatch for as long as it is there: its report, sent once, does not show when it ends.
 func TestViewTellsWhoCannotTakePartForAsLongAsItIsHeard(t *testing.T) {
 	t.Parallel()
 	m := machine()
@@ -90,7 +90,7 @@ func TestViewTellsWhoCannotTakePartForAsLongAsItIsHeard(t *testing.T) {
 		t.Errorf("mismatched %+v, want %+v; peers %+v", v.Mismatched, want, v.Peers)
 	}
 	if v := m.View(at(2601)); !slices.Equal(v.Mismatched, want[:1]) {
-		t.Errorf("mismatched %+v, want those heard within 2.5 leases: %+v", v.Mismatched, want[:1])
+		t.Errorf("mismatched %+v, want those in contact within 2.5 leases: %+v", v.Mismatched, want[:1])
 	}
 	m.Step(election.Reading{Now: at(2602)}, other("b", lease))
 	if v := m.View(at(2602)); len(v.Mismatched) != 0 || len(v.Peers) != 1 {

@@ -118,7 +118,7 @@ func (l *ledger) cutOff(offset int) { l.told = offset }
 
 // unconfirmed tells whether stopping leaves something to confirm. To repeat what a poll that was cut off
 // has just said would make Telegram keep us waiting for three seconds, and the successor with us; should
-// that poll not have arrived, the successor is told what to skip.
+// that poll not have arrived, the successor receives what to skip.
 func (l *ledger) unconfirmed() bool { return l.offset != 0 && l.offset != l.told }
 
 // ids are the updates handled since the last confirmation, in order.

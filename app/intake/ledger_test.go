@@ -33,7 +33,7 @@ func TestLedgerForgetsWhatThePredecessorHandledOnceItWaitsNoLonger(t *testing.T)
 	}
 }
 
-// What this term has handled and not confirmed is told to the standbys, whatever a poll's answer shows.
+// What this term has handled and not confirmed is sent to the standbys, whatever a poll's answer shows.
 func TestLedgerKeepsItsOwnUntilTheyAreConfirmed(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -125,7 +125,7 @@ func TestLedgerConfirmsUpToTheOldestInHand(t *testing.T) {
 	}
 }
 
-// What is handled out of turn is told to the successor until it is confirmed, however far its id is.
+// What is handled out of turn is sent to the successor until it is confirmed, however far its id is.
 func TestLedgerKeepsWhatIsHandledOutOfTurn(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -168,7 +168,7 @@ func TestLedgerConfirmsWhatIsKeptAndHandlesItOnce(t *testing.T) {
 	if got := fmt.Sprint(l.ids()); got != "[1]" {
 		t.Errorf("handled are %s", got)
 	}
-	// A successor, to whom Telegram gives them again.
+	// A successor, which gets them from Telegram again.
 	s := newLedger([]int64{1})
 	s.keep([]int{2, 4}, now)
 	if s.offset != 0 {

@@ -170,14 +170,14 @@ func (in *Intake) Run(ctx context.Context, t term.Term) {
 		}
 	}()
 
-	gathered := false
+	gathered, first := false, traced(polling, in.cfg.Logger)
 	for polling.Err() == nil {
-		updates, ok := r.poll(polling)
+		updates, ok := r.poll(first)
 		if !ok {
 			continue
 		}
 		if !gathered {
-			gathered = true
+			gathered, first = true, polling
 			if in.cfg.Greet != nil {
 				r.besides.Go(func() { in.cfg.Greet(polling) })
 			}
@@ -195,13 +195,13 @@ const gatherBound = 2 * time.Second
 // gather takes in what earlier terms have left to do, before anything newer is handled: so each queue is handled in order. What
 // turns up later is taken in then.
 func (r *run) gather(polling, working context.Context) {
-	r.term.Within(pollLoop, gatherBound+slack)
+	r.term.Expect(pollLoop, gatherBound+slack)
 	r.term.Gather(polling)
 	r.inherit(working, r.term.Notes)
 	now, cancel := context.WithCancel(polling)
 	cancel()
 	for r.takeLate(now, working) { // a replica that has handed in one term's may know another's
-		r.term.Within(pollLoop, gatherBound+slack)
+		r.term.Expect(pollLoop, gatherBound+slack)
 		r.term.Gather(polling)
 	}
 	r.besides.Go(func() {
@@ -279,9 +279,9 @@ func idsOf(updates []update.Update) []int {
 }
 
 // await returns when another poll is worth it: when nothing is in hand any more, so that the poll confirms it all
-// and waits for more; otherwise after a while, so that those chats whose updates take long hold up no other.
+// and waits for more; otherwise after a while, so that those chats whose updates take long do not delay others.
 func (r *run) await(ctx context.Context) {
-	r.term.Within(pollLoop, pollStuck+slack)
+	r.term.Expect(pollLoop, pollStuck+slack)
 	start := time.Now()
 	for {
 		again := r.secure()
@@ -313,7 +313,7 @@ func (r *run) await(ctx context.Context) {
 // finish has the consumer end and confirms what it did; what cannot be handled in time is left to the
 // successor. When the way to Telegram is known not to work there is nothing to wait for.
 func (r *run) finish(ctx context.Context) {
-	r.term.Within(pollLoop, drainBound+slack)
+	r.term.Expect(pollLoop, drainBound+slack)
 	working, stop := context.WithTimeout(ctx, drainBound)
 	defer stop()
 	works := r.reach.Works()
@@ -362,7 +362,7 @@ func (r *run) poll(ctx context.Context) (updates []update.Update, ok bool) {
 		r.book.cutOff(p.offset)
 		r.mu.Unlock()
 	default:
-		// The lease has ended; whoever started the term ends it. Work that ends by itself counts as failed.
+		// The lease has ended; the caller that started the term ends it. Work that ends by itself counts as failed.
 		r.wait(ctx, leaseWait)
 	}
 	return nil, false
@@ -391,22 +391,22 @@ func (r *run) askedLately() bool {
 func (r *run) getUpdates(ctx context.Context, p poll) ([]update.Update, time.Duration, error) {
 	if p.askFirst && !r.askedLately() {
 		bound := r.reach.AnswerBound(reach.ProbeBound)
-		r.term.Within(pollLoop, bound+slack)
+		r.term.Expect(pollLoop, bound+slack)
 		if err := r.reach.GetMe(ctx, bound); err != nil {
-			return nil, 0, err
+			return nil, 0, err //nolint:wrapcheck // it names the method
 		}
 	}
-	r.term.Within(pollLoop, p.bound+slack)
+	r.term.Expect(pollLoop, p.bound+slack)
 	ctx, cancel := context.WithTimeout(ctx, p.bound)
 	defer cancel()
 	start := time.Now()
 	var raw json.RawMessage
 	err := r.in.cfg.Caller.Call(ctx, "getUpdates", pollParams{Offset: p.offset, Limit: p.limit, Timeout: p.timeout, Allowed: r.in.cfg.Allowed}, &raw)
 	if err != nil {
-		return nil, time.Since(start), err //nolint:wrapcheck // it names the method
+		return nil, time.Since(start), err
 	}
 	updates, err := update.Split(raw)
-	return updates, time.Since(start), err //nolint:wrapcheck // judged by the caller
+	return updates, time.Since(start), err
 }
 
 // pollParams are getUpdates' parameters. The kinds are always named: Telegram remembers what a former program asked for.
@@ -464,7 +464,7 @@ func (r *run) failed(ctx context.Context, v telegram.Verdict, err error, due tim
 
 // deleteWebhook tells whether Telegram has dealt with it; otherwise it is worth another try.
 func (r *run) deleteWebhook(ctx context.Context) bool {
-	r.term.Within(pollLoop, askBound+slack)
+	r.term.Expect(pollLoop, askBound+slack)
 	asking, cancel := context.WithTimeout(ctx, askBound)
 	defer cancel()
 	err := r.in.cfg.Caller.Call(asking, "deleteWebhook", nil, nil)
@@ -477,7 +477,7 @@ func (r *run) deleteWebhook(ctx context.Context) bool {
 
 // wait waits, and tells the watcher that it does.
 func (r *run) wait(ctx context.Context, d time.Duration) {
-	r.term.Within(pollLoop, d+slack)
+	r.term.Expect(pollLoop, d+slack)
 	sleep(ctx, d)
 }
 
@@ -487,7 +487,7 @@ func (r *run) confirm(ctx context.Context) {
 	if !r.book.unconfirmed() || ctx.Err() != nil || !r.term.Held() {
 		return
 	}
-	r.term.Within(pollLoop, confirmBound+slack)
+	r.term.Expect(pollLoop, confirmBound+slack)
 	ctx, cancel := context.WithTimeout(ctx, confirmBound)
 	defer cancel()
 	err := r.in.cfg.Caller.Call(ctx, "getUpdates", pollParams{Offset: r.book.offset, Limit: 1}, nil)

@@ -80,7 +80,7 @@ func deriveKey(secret []byte) ([]byte, error) {
 type processes struct{ dialer, listener uint64 }
 
 // proof is what the named side sends. It covers everything that was said, so it can be neither replayed nor
-// reflected. With the processes in it, nobody can pass a proof on from one connection to another.
+// reflected. With the processes in it, no process can pass a proof on from one connection to another.
 func proof(key []byte, side string, dialer, listener hello, p processes) []byte {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(side))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"habot/app/election"
@@ -53,6 +55,7 @@ type Lifelines struct {
 	// processOf is who is at the other end of a connection.
 	processOf func(*net.UnixConn) (*process, error)
 	sock      *net.UnixListener
+	denied    atomic.Bool // it was said that connecting is not allowed
 
 	mu    sync.Mutex
 	lines map[*line]election.ReplicaID // "" until the other end has proved who it is
@@ -94,7 +97,7 @@ func Open(cfg Config) (*Lifelines, error) {
 // Run connects to the replicas that are there, takes connections from those that come, and reports deaths until ctx ends.
 // ctx MUST end only after this replica's claim was released: the end of its connections may count as its death.
 //
-// Whoever starts connects to all that have started before, so one look at the folder, after its own socket is open, is
+// A replica that starts connects to all that have started before, so one look at the folder, after its own socket is open, is
 // enough for every pair to meet.
 func (l *Lifelines) Run(ctx context.Context) error {
 	var all sync.WaitGroup
@@ -181,11 +184,20 @@ func (l *Lifelines) dialAll(ctx context.Context, all *sync.WaitGroup) {
 				err = l.establish(conn, true)
 			}
 			if err != nil {
-				// It proves nothing: the socket may be another machine's, or left behind.
-				l.cfg.Logger.Debug("no lifeline", "socket", e.Name(), "error", err)
+				l.failed(e.Name(), err)
 			}
 		})
 	}
+}
+
+// failed tells that a socket could not be connected to. It proves nothing: the socket may be another machine's, or left behind.
+// That it is not allowed is for the operator to change, and is logged once.
+func (l *Lifelines) failed(socket string, err error) {
+	if errors.Is(err, fs.ErrPermission) && l.denied.CompareAndSwap(false, true) {
+		l.cfg.Logger.Warn("connecting to a lifeline is not allowed here: after a crash the lease decides", "error", err)
+		return
+	}
+	l.cfg.Logger.Debug("no lifeline", "socket", socket, "error", err)
 }
 
 func dial(ctx context.Context, path string) (*net.UnixConn, error) {
@@ -209,7 +221,7 @@ func dial(ctx context.Context, path string) (*net.UnixConn, error) {
 func (l *Lifelines) establish(conn *net.UnixConn, dials bool) error {
 	x := &line{conn: conn}
 	if !l.add(x) {
-		x.close() // nothing was proved yet, so it passes for nobody's death
+		x.close() // nothing was proved yet, so it is taken for no replica's death
 		return fmt.Errorf("more than %d lifelines", maxLines)
 	}
 	id, err := l.prove(x, dials)
@@ -283,9 +295,9 @@ func (l *Lifelines) watch(id election.ReplicaID, x *line) {
 	case err != nil:
 		l.cfg.Logger.Warn("a lifeline cannot be watched: the lease decides", "peer", id, "error", err)
 	default:
-		// Its socket is of no use to anybody: the process that it belonged to has ended.
-		_ = os.Remove(filepath.Join(l.cfg.Dir, string(id)+suffix))
 		l.cfg.Died(id)
+		// Its socket is of no use to any process: the one that it belonged to has ended.
+		_ = os.Remove(filepath.Join(l.cfg.Dir, string(id)+suffix))
 	}
 }
 

@@ -262,6 +262,65 @@ func TestDeath(t *testing.T) {
 	})
 }
 
+// BenchmarkDeath is from kill -9 of another process to the report of its death.
+func BenchmarkDeath(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		d, err := os.MkdirTemp("", "life") //nolint:usetesting // b.TempDir is too long
+		if err != nil {
+			b.Fatal(err)
+		}
+		cmd, died := victim(b, d)
+		b.StartTimer()
+		if err := cmd.Process.Kill(); err != nil {
+			b.Fatal(err)
+		}
+		<-died
+		b.StopTimer()
+		_ = cmd.Wait()
+		_ = os.RemoveAll(d)
+		b.StartTimer()
+	}
+}
+
+// victim is another process with a lifeline to this one, and what tells of its death.
+func victim(b *testing.B, dir string) (*exec.Cmd, <-chan election.ReplicaID) {
+	b.Helper()
+	died := make(chan election.ReplicaID, 1)
+	l, err := Open(Config{
+		Dir: dir, Self: id(1), Secret: []byte("secret"), Logger: slog.New(slog.DiscardHandler),
+		Died: func(id election.ReplicaID) { died <- id },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	b.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	})
+	exe, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, exe)
+	cmd.Env = append(os.Environ(), childRole+"=replica", childDir+"="+dir, childID+"="+string(id(2)), childKey+"=secret")
+	if _, err := cmd.StdinPipe(); err != nil { // it reads until it is killed
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	for len(l.Connected()) == 0 {
+		runtime.Gosched()
+	}
+	return cmd, died
+}
+
 func TestFrozenIsNotDead(t *testing.T) {
 	inBothWays(t, func(t *testing.T, pidfds bool) {
 		d := dir(t)
@@ -422,6 +481,19 @@ func TestNoMoreThanTheBound(t *testing.T) {
 	r.mu.Lock()
 	clear(r.lines)
 	r.mu.Unlock()
+}
+
+// SELinux, say: one line tells of it, not one for each socket.
+func TestConnectingThatIsNotAllowedIsOneWarning(t *testing.T) {
+	var logs strings.Builder
+	l := &Lifelines{cfg: Config{Logger: slog.New(slog.NewTextHandler(&logs, nil))}}
+	l.failed("a", fmt.Errorf("connect: %w", syscall.ECONNREFUSED))
+	for range 3 {
+		l.failed("b", fmt.Errorf("connect: %w", syscall.EACCES))
+	}
+	if got := logs.String(); strings.Count(got, "msg=") != 1 || !strings.Contains(got, "level=WARN") {
+		t.Errorf("logged %s", got)
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {

@@ -17,7 +17,7 @@ const pidfsMagic = 0x50494446
 // process is a pidfd: it stands for one process, whatever becomes of its number.
 type process struct {
 	file *os.File
-	// identity is the kernel's number for the process, the same whoever asks; 0 if it gives none.
+	// identity is the kernel's number for the process, the same for every process that asks; 0 if it gives none.
 	identity uint64
 }
 

@@ -66,7 +66,7 @@ func TestEveryLineIsDocumentedWithItsKeys(t *testing.T) {
 			}
 		}
 		if !is && !slices.Contains(byVariable(), msg) {
-			t.Errorf("nobody writes %q, which is in LOG.md", msg)
+			t.Errorf("no code writes %q, which is in LOG.md", msg)
 		}
 	}
 }

@@ -1,6 +1,6 @@
-// Package logging makes the process' log. Nobody ever waits for it: lines go through a bounded queue,
-// and when whoever reads them stalls, lines are dropped and counted rather than the election, or the
-// fail-stop, held up. LOG.md lists what is logged, and its keys.
+// Package logging makes the process' log. Logging never blocks: lines go through a bounded queue. When the
+// reader stalls, lines are dropped and counted, so that it delays neither the election nor the fail-stop.
+// LOG.md lists what is logged, and its keys.
 //
 // It may import the standard library, golang.org/x/time/rate, and github.com/lmittmann/tint for lines that people read.
 package logging

@@ -25,7 +25,7 @@ func (r *reader) Write(p []byte) (int, error) {
 	return r.b.Write(p)
 }
 
-// A container's log that nobody drains MUST hold up neither the election nor the fail-stop.
+// A container's log that is not read MUST delay neither the election nor the fail-stop.
 func TestNobodyWaitsForALogThatIsNotRead(t *testing.T) {
 	t.Parallel()
 	r := &reader{}

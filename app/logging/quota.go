@@ -20,7 +20,7 @@ func NewQuota(burst int, every time.Duration) *Quota {
 	return &Quota{limit: rate.NewLimiter(rate.Every(every), burst)}
 }
 
-// Take tells whether a line may be logged at now, and how many were left out before it.
+// Take reports whether a line may be logged at now, and how many were left out before it.
 func (q *Quota) Take(now time.Time) (omitted int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

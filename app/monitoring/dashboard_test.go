@@ -66,7 +66,7 @@ func TestTheDashboardIsForReading(t *testing.T) {
 		t.Error("it has no fixed address, title or description")
 	}
 	if strings.Contains(read(t, "grafana/dashboards/habot.json"), "__inputs") {
-		t.Error("it asks for inputs, which nobody gives a provisioned dashboard")
+		t.Error("it asks for inputs, which a provisioned dashboard is not given")
 	}
 }
 

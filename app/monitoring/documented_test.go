@@ -70,7 +70,7 @@ func TestEveryValueOfAClosedLabelIsDocumented(t *testing.T) {
 	replica, simulated := exported(t)
 	doc := read(t, "prometheus/METRICS.md")
 	values := map[string][]string{}
-	for _, m := range regexp.MustCompile(`(?m)^(habot_[a-z_]+){(?:reason|result|outcome|kind|state)="([^"]*)"} `).FindAllStringSubmatch(string(replica)+string(simulated), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^(habot_[a-z_]+){(?:reason|result|outcome|kind|state)="([^"]*)"(?:,witnessed="[a-z]+")?} `).FindAllStringSubmatch(string(replica)+string(simulated), -1) {
 		values[m[1]] = append(values[m[1]], m[2])
 	}
 	if len(values) < 9 {
@@ -108,7 +108,7 @@ func TestNobodyAsksForWhatIsNotThere(t *testing.T) {
 			}
 		}
 		if !slices.Contains(known, base) {
-			t.Errorf("somebody asks for %s", name)
+			t.Errorf("a rule or panel asks for %s", name)
 		}
 	}
 }
@@ -219,7 +219,7 @@ func TestAnnotationsSayWhoFromWhomAndWhy(t *testing.T) {
 		}
 		shown := monitoring.Labels(*a.TitleFormat + *a.TextFormat)
 		if !slices.Equal(shown, []string{"replica", "previous", "reason"}) || a.Hide != nil && *a.Hide || !a.Enable {
-			t.Errorf("a change is told with %v", shown)
+			t.Errorf("a change is exported with %v", shown)
 		}
 		return
 	}

@@ -174,16 +174,53 @@ func TestEveryPackageStandsInTheTableWithWhatItImports(t *testing.T) {
 	}
 }
 
-// Words that say less than they seem to, or that are said of people where a protocol is meant. The log's lines and keys,
-// in code spans, are interface.
+// unclear are words that say less than they seem to, or that are said of people where a protocol is meant.
+var unclear = regexp.MustCompile(`(?i)\b(nobody|somebody|everybody|anybody|whoever|whom|oneself|by and by|(?:is|are|was|were|be|being) told|hears?|heard|holds? up|politely|of its word|word of)\b`)
+
+// The log's lines and keys, in code spans, are interface.
 func TestDocumentsAreInPlainWords(t *testing.T) {
-	unclear := regexp.MustCompile(`(?i)\b(nobody|somebody|whoever|whom|oneself|by and by|(?:is|are|was|were|be|being) told|hears?|heard|holds? up|politely)\b`)
 	for _, name := range append(documents(t), ".env.example") {
 		doc := code.ReplaceAllString(fenced.ReplaceAllString(read(t, name), ""), "")
 		for n, line := range strings.Split(doc, "\n") {
 			if word := unclear.FindString(line); word != "" {
 				t.Errorf("%s: %q in %q (line %d without code blocks)", name, word, strings.TrimSpace(line), n+1)
 			}
+		}
+	}
+}
+
+// Comments are held to the words of documents. A comment may break between two words, so it is read as one line.
+func TestCommentsAreInPlainWords(t *testing.T) {
+	held := map[string]int{}
+	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") {
+			return err
+		}
+		folder := strings.TrimPrefix(filepath.ToSlash(filepath.Dir(name)), "../")
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		held[folder]++
+		for _, group := range file.Comments {
+			var text string
+			for _, comment := range group.List {
+				text += " " + strings.Trim(comment.Text, "/* \t\n")
+			}
+			text = strings.Join(strings.Fields(text), " ")
+			for _, at := range unclear.FindAllStringIndex(text, -1) {
+				t.Errorf("%s: %q in %q", fset.Position(group.Pos()), text[at[0]:at[1]], text[max(0, at[0]-40):min(len(text), at[1]+40)])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{"..", "bot", "e2e/backends", "election", "election/electiontest/mutants", "lifeline", "node", "service", "service/clustertest"} {
+		if held[folder] == 0 {
+			t.Errorf("no file of %s was found, in %v", folder, held)
 		}
 	}
 }

@@ -24,7 +24,7 @@ import (
 )
 
 // exported is what a whole replica and the simulator show to Prometheus, once the replica has answered
-// somebody: all metrics there are have a value then.
+// a user: all metrics there are have a value then.
 func exported(t *testing.T) (replica, simulated []byte) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -84,12 +84,12 @@ func exported(t *testing.T) (replica, simulated []byte) {
 			return replica, scrape(t, sim.Addr().String())
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("nobody was answered:\n%s", replica)
+			t.Fatalf("no user was answered:\n%s", replica)
 		}
 	}
 }
 
-// freeAddress is one where nobody listens just now.
+// freeAddress is one without a listener just now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -100,7 +100,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// scrape is what an address shows to Prometheus; nothing while nobody listens there.
+// scrape is what an address shows to Prometheus; nothing while there is no listener.
 func scrape(t *testing.T, address string) []byte {
 	t.Helper()
 	resp, err := http.Get("http://" + address + "/metrics")

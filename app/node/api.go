@@ -20,7 +20,7 @@ func (n *Node) post(f func(election.Reading)) {
 
 // ask has f run in the loop and returns what f does.
 func ask[A any](ctx context.Context, n *Node, f func(election.Reading) A) (answer A, err error) {
-	ran := make(chan A, 1) // f may run after nobody waits any more
+	ran := make(chan A, 1) // f may run after the caller has given up
 	select {
 	case n.events <- event{func(r election.Reading) { ran <- f(r) }}:
 	case <-ctx.Done():
@@ -96,6 +96,16 @@ func (n *Node) End(ctx context.Context, req election.EndRequest) error {
 	return err
 }
 
+// ProcessDied takes in that the process of another replica has ended, of which the witnesses learn as well: see
+// election.ProcessDied for what MUST be certain. It does not wait for what follows.
+func (n *Node) ProcessDied(id election.ReplicaID, witnesses []election.ReplicaID) {
+	noticed := n.cfg.Clock.Read().Now
+	n.post(func(election.Reading) {
+		n.noticed = noticed
+		n.step(election.ProcessDied{Replica: id, Witnesses: witnesses})
+	})
+}
+
 // SetHealth brings this replica's own health. It never blocks: of several the last counts.
 func (n *Node) SetHealth(h election.Health) {
 	n.health.Store(&h)
@@ -152,7 +162,7 @@ func (n *Node) View() election.View {
 	switch {
 	case err == nil:
 		n.lastView = seen
-	case errors.Is(err, errLeft): // nobody else uses the machine any more
+	case errors.Is(err, errLeft): // the loop no longer uses the machine
 		n.lastView = look(n.cfg.Clock.Read())
 	}
 	return n.lastView

@@ -9,7 +9,7 @@ import (
 	"habot/app/election"
 )
 
-// BootClock reads CLOCK_BOOTTIME, which nobody can set and which runs while the machine sleeps.
+// BootClock reads CLOCK_BOOTTIME, which cannot be set and which runs while the machine sleeps.
 type BootClock struct{}
 
 // Read returns both clocks now. It panics if the kernel has no such clock: there is no safe way on.

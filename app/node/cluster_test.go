@@ -86,8 +86,8 @@ type option func(m *member)
 
 func withWork(w node.Work) option { return func(m *member) { m.cfg.Work = w } }
 
-// untilTold is work that ends when it is told to, either way.
-func untilTold(ctx context.Context, t node.Term) error {
+// untilStopped is work that ends when it is asked to, either way.
+func untilStopped(ctx context.Context, t node.Term) error {
 	select {
 	case <-ctx.Done():
 	case <-t.Drain:
@@ -128,7 +128,7 @@ func (c *cluster) start(name string, opts ...option) *member {
 	m.clock.origin = time.Now().Add(-time.Duration(len(c.all())+1) * time.Hour)
 	m.cfg = node.Config{
 		Election:  election.Config{Self: election.ReplicaID("id-" + name), Name: name, Version: "test", Lease: lease, Replicas: 3, LeaveWithin: 5 * lease},
-		Transport: link{c, name}, Work: untilTold, Logger: slog.New(slog.DiscardHandler), Registerer: m.reg,
+		Transport: link{c, name}, Work: untilStopped, Logger: slog.New(slog.DiscardHandler), Registerer: m.reg,
 		Expect: func(time.Duration) {},
 		Halt:   func(reason string) { m.halts <- reason },
 	}
@@ -195,7 +195,7 @@ func (c *cluster) end(m *member) {
 	c.acting = slices.DeleteFunc(c.acting, func(o *member) bool { return o == m })
 }
 
-// primary is whose work runs, nil if nobody's does.
+// primary is the member whose work runs, nil if there is none.
 func (c *cluster) primary() *member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -232,7 +232,7 @@ func (c *cluster) await(bound time.Duration, what string, cond func() bool) time
 	}
 }
 
-// successor waits until somebody else's work has begun after old's.
+// successor waits until another member's work has begun after old's.
 func (c *cluster) successor(old *member, bound time.Duration) (begun, time.Duration) {
 	c.t.Helper()
 	before := len(c.terms())

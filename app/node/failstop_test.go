@@ -201,7 +201,7 @@ func TestWorkThatEndsBadlyWhenToldToIsNoFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, p := three(t, withWork(func(ctx context.Context, term node.Term) error {
-			_ = untilTold(ctx, term)
+			_ = untilStopped(ctx, term)
 			return errBroken
 		}))
 		time.Sleep(3 * lease)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"habot/app/election"
@@ -71,7 +72,7 @@ func (n *Node) logChange(c election.Change) {
 		return
 	}
 	n.cfg.Logger.Info("primary changed", "primary", c.Name, "previous", c.Previous, "reason", c.Reason,
-		"nobody_for_seconds", c.Gap.Seconds(), "timestamp_ns", c.Claim.Timestamp, "self", self)
+		"nobody_for_seconds", c.Gap.Seconds(), "timestamp_ns", c.Claim.Timestamp, "self", self, "witnessed", c.Witnessed)
 }
 
 // logOutput logs and counts what the election has to say, in the words of metrics and history.
@@ -83,11 +84,13 @@ func (n *Node) logOutput(out election.Output) {
 		n.logChange(c)
 		n.metrics.changes.Inc()
 		if c.Claim.Replica == n.cfg.Election.Self {
-			n.metrics.takeovers.WithLabelValues(string(c.Reason)).Inc()
+			n.metrics.takeovers.WithLabelValues(string(c.Reason), strconv.FormatBool(c.Witnessed)).Inc()
 			if c.GapMeasured() {
 				n.metrics.takeoverSeconds.Observe(c.Gap.Seconds())
 			}
 		}
+	case election.Died:
+		log.Warn("the process of a replica has ended", "peer", out.Name, "id", out.Replica)
 	case election.SteppedDown:
 		log.Info("stepped down", "reason", out.Reason, "timestamp_ns", out.Claim.Timestamp)
 		n.metrics.stepdowns.WithLabelValues(string(out.Reason)).Inc()

@@ -118,7 +118,7 @@ func threeTelling(t *testing.T) (c *cluster, primary *member, j *journal) {
 	t.Helper()
 	j = &journal{}
 	c, primary = three(t, into(j))
-	c.await(10*lease, "everybody knows everybody", func() bool { return j.count("replica found") == 6 && j.count("primary changed") == 3 })
+	c.await(10*lease, "all members know each other", func() bool { return j.count("replica found") == 6 && j.count("primary changed") == 3 })
 	for _, m := range c.all() {
 		expectStory(t, j.entries(t), m.name(), fmt.Sprintf("primary changed primary=%s previous= reason=start self=%v", primary.name(), m == primary))
 		// A start is one line: which role came of it. Candidacies on the way there are for debugging.
@@ -139,8 +139,8 @@ func threeTelling(t *testing.T) (c *cluster, primary *member, j *journal) {
 	return c, primary, j
 }
 
-// The primary's cable is pulled. What its survivors log tells who took over, from whom, why, how long nobody
-// was primary, and under which timestamp; and for how long the old one was away.
+// The primary's cable is pulled. The survivors log which replica took over, from which, why, how long there was no
+// primary, and under which timestamp; and for how long the old one was away.
 func TestAFailoverCanBeRetoldFromTheSurvivorsLogsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, old, j := threeTelling(t)
@@ -174,7 +174,7 @@ func TestAFailoverCanBeRetoldFromTheSurvivorsLogsAlone(t *testing.T) {
 				t.Errorf("%v, want timestamp_ns=%d and nobody_for_seconds", e, next.term.Change.Claim.Timestamp)
 			}
 		}
-		// Its own log, for whoever can still read it; its candidacies in vain leave out nothing.
+		// Its own log, where it can still be read; its candidacies in vain leave out nothing.
 		expectStory(t, all, old.name(), "stepping down reason=lease_lost drain=false", "stepped down reason=lease_lost", "role changed was=primary role=looking",
 			"replica found", "replica found")
 		last := retold(all, old.name())

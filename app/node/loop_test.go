@@ -98,7 +98,7 @@ func TestCallsToAStuckLoopEndWithTheirContext(t *testing.T) {
 		for range 1000 {
 			p.node.SetHealth(election.Health{OK: true})
 		}
-		stuck.free() // what was asked runs now, for nobody
+		stuck.free() // what was asked runs now, after the caller has gone
 		c.await(2*lease, "the loop to answer again", func() bool { return p.node.View().Self.Role != election.Primary })
 	})
 }
@@ -172,7 +172,7 @@ func TestSetHealthNeverBlocks(t *testing.T) {
 					if err := m.node.Switchover(ctx, "nobody"); !errors.Is(err, election.ErrNoSuccessor) {
 						t.Errorf("a switchover asked by the work: %v", err)
 					}
-					return untilTold(ctx, term)
+					return untilStopped(ctx, term)
 				}
 			})
 		}

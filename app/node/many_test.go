@@ -78,7 +78,7 @@ type busyLink struct {
 	b *busy
 }
 
-// over takes a request to another replica at its cost. What has left is handled there, whether anybody waits for it or not.
+// over takes a request to another replica at its cost. What has left is handled there, whether the caller still waits or not.
 func over[A any](ctx context.Context, l busyLink, addr string, ask func(context.Context) (A, error)) (A, error) {
 	type result struct {
 		answer A
@@ -175,7 +175,7 @@ func TestManyReplicasOnTwoProcessors(t *testing.T) {
 				time.Sleep(rest * time.Second)
 				made := b.made()
 				delete(made, primary.name())
-				// Four questions a second, and one to oneself: its own address is among those that it is given.
+				// Four questions a second, and one to itself: its own address is among those that it is given.
 				if most := slices.Max(slices.Collect(maps.Values(made))); most > rest*5 {
 					t.Errorf("a standby made %d requests in %d s", most, rest)
 				}

@@ -34,8 +34,8 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 			Name: "habot_config_mismatches_total", Help: "Replicas met whose configuration keeps them from taking part, by what differs.",
 		}, []string{"reason"}),
 		takeovers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "habot_takeovers_total", Help: "Times this replica became primary, by why the role was free.",
-		}, []string{"reason"}),
+			Name: "habot_takeovers_total", Help: "Times this replica became primary, by why the role was free, and whether it saw the old primary's process end.",
+		}, []string{"reason", "witnessed"}),
 		takeoverSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "habot_takeover_seconds",
 			Help:    "Time without a primary before this replica took over, as it measured it.",
@@ -53,8 +53,9 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 		m.elections.WithLabelValues(string(r))
 	}
 	for _, r := range election.Reasons() {
-		m.takeovers.WithLabelValues(string(r))
+		m.takeovers.WithLabelValues(string(r), "false")
 	}
+	m.takeovers.WithLabelValues(string(election.ReasonCrash), "true")
 	for _, r := range []election.Reason{
 		election.ReasonLeaseLost, election.ReasonShutdown, election.ReasonSwitchover, election.ReasonUnhealthy,
 		election.ReasonLowerPrimary, election.ReasonPartFailed,
@@ -115,9 +116,9 @@ func newGauges(view func() election.View) gauges {
 				}
 				return v.Self.Remaining.Seconds()
 			}),
-		newGauge("habot_replicas_expected", "Number of replicas in force: configured, or the larger number heard.",
+		newGauge("habot_replicas_expected", "Number of replicas in force: configured, or a larger number that was observed.",
 			func(v election.View) float64 { return float64(v.Expected) }),
-		newGauge("habot_replicas_reachable", "Replicas heard lately, this one included.",
+		newGauge("habot_replicas_reachable", "Replicas in contact lately, this one included.",
 			func(v election.View) float64 { return float64(v.Reachable) }),
 		newGauge("habot_quorum", "Grants that make a primary.", func(v election.View) float64 { return float64(v.Quorum) }),
 		newGauge("habot_lease_seconds", "The configured lease.", func(v election.View) float64 { return v.Self.Lease.Seconds() }),
@@ -125,7 +126,7 @@ func newGauges(view func() election.View) gauges {
 			func(v election.View) float64 { return truth(v.Self.Health.OK) }),
 	},
 		changeTime: prometheus.NewDesc("habot_last_change_timestamp_seconds",
-			"Timestamp of the last change of primary this replica knows: to whom, from whom (empty: none known), why.", change, nil),
+			"Timestamp of the last change of primary this replica knows: to which replica, from which (empty: none known), why.", change, nil),
 		changeGap: prometheus.NewDesc("habot_last_change_gap_seconds",
 			"Time without a primary at the last change this replica knows, as the new primary measured it; absent if it could not.", change, nil),
 	}

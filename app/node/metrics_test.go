@@ -107,7 +107,7 @@ func TestMetricsFollowTheRole(t *testing.T) {
 			sample{"habot_elections_total", "won", 1},
 			sample{"habot_stepdowns_total", "switchover", 1},
 			sample{"habot_stepdowns_total", "lease_lost", 0},
-			sample{"habot_takeover_seconds", "", 0}, // the first primary took over from nobody
+			sample{"habot_takeover_seconds", "", 0}, // the first primary had no predecessor
 		)
 		if left := metric(t, next.who.reg, "habot_lease_remaining_seconds", ""); left <= 0 || left > lease.Seconds() {
 			t.Errorf("%v s of the lease are left", left)
@@ -133,7 +133,7 @@ func lastChange(t *testing.T, g prometheus.Gatherer, name string) (labels map[st
 			continue
 		}
 		if n := len(f.GetMetric()); n != 1 {
-			t.Fatalf("%s has %d series: only the last change may be told, or they grow without end", name, n)
+			t.Fatalf("%s has %d series: only the last change may be exported, or they grow without end", name, n)
 		}
 		labels = map[string]string{}
 		for _, l := range f.GetMetric()[0].GetLabel() {
@@ -144,7 +144,7 @@ func lastChange(t *testing.T, g prometheus.Gatherer, name string) (labels map[st
 	return nil, 0
 }
 
-// Every replica tells of the last change, so that whoever survives can be asked.
+// Every replica exports the last change, so that any survivor can be asked.
 func TestMetricsTellTheLastChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestMetricsTellTheLastChange(t *testing.T) {
 			}
 			gapOf, gap := lastChange(t, m.reg, "habot_last_change_gap_seconds")
 			if !maps.Equal(gapOf, labels) || gap != next.term.Change.Gap.Seconds() || gap <= 0 {
-				t.Errorf("%s tells %v: nobody for %v s, want %v s", m.name(), gapOf, gap, next.term.Change.Gap.Seconds())
+				t.Errorf("%s tells %v: no primary for %v s, want %v s", m.name(), gapOf, gap, next.term.Change.Gap.Seconds())
 			}
 			lint(t, m.reg)
 		}

@@ -18,8 +18,8 @@ import (
 // ErrWorkFailed says that the primary's work ended by itself. The lease was released.
 var ErrWorkFailed = errors.New("the primary's work failed")
 
-// errEndedEarly is work that returned without being told to.
-var errEndedEarly = errors.New("it ended without being told to")
+// errEndedEarly is work that returned without being asked to.
+var errEndedEarly = errors.New("it ended without being asked to")
 
 // ErrPartFailed is the cause with which the context of Run is to end when another part of the process
 // died or stalled: it becomes the reason of stepping down.
@@ -43,7 +43,7 @@ type Clock interface{ Read() election.Reading }
 type Transport interface {
 	// Addresses are where other replicas may be now; a copy.
 	Addresses() []string
-	// Complete tells whether every instance has been looked up, be it in vain.
+	// Complete reports whether every instance has been looked up, be it in vain.
 	Complete() bool
 	// Refresh asks for the addresses to be looked up again soon.
 	Refresh()
@@ -101,11 +101,12 @@ type Node struct {
 	failure error
 	lease   election.ExtendLease // of the running work, or of that which is about to start
 	logged  logged
+	noticed election.Instant // when the last death was
 
 	mu       sync.Mutex
-	progress [2]election.Progress // of the last two terms heard of, the newer first
+	progress [2]election.Progress // of the last two terms known, the newer first
 	notes    notebook
-	telling  *teller // of the running work
+	reporter *reporter // of the running work
 	lastView election.View
 }
 
@@ -171,7 +172,7 @@ func (n *Node) Run(ctx context.Context) error {
 	return n.failure
 }
 
-// over tells whether the loop has nothing left to do: it has left, or it is a fail-stop.
+// over reports whether the loop has nothing left to do: it has left, or it is a fail-stop.
 func (n *Node) over() bool { return n.left || errors.Is(n.failure, ErrHalted) }
 
 // step gives the machine one input and does what it wants done. It MUST be called in the loop.

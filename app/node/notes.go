@@ -33,7 +33,7 @@ type page struct {
 }
 
 // notebook keeps the notes of the last terms that no later one is known to have taken over. What a majority knows is so handed
-// down from term to term, as long as one that knows it is heard by a later primary. It is pure.
+// down from term to term, as long as a later primary is in contact with one that knows it. It is pure.
 type notebook struct {
 	pages []*page // the newest term first
 }
@@ -47,7 +47,7 @@ func (b *notebook) page(c election.Claim) *page {
 	return nil
 }
 
-// learn takes in what was heard of a term at now. Of one term the latest counts.
+// learn takes in what a term reported, received at now. Of one term the latest counts.
 func (b *notebook) learn(now election.Instant, told election.Progress) {
 	p := b.page(told.Claim)
 	switch {
@@ -65,7 +65,7 @@ func (b *notebook) learn(now election.Instant, told election.Progress) {
 		}
 		older.over = older.over || now.Sub(older.heard) > notesFor
 	}
-	var shut int // pages that nobody needs any more; the newest say which terms are settled
+	var shut int // pages that are needed no more; the newest say which terms are settled
 	b.pages = slices.DeleteFunc(b.pages, func(p *page) bool {
 		if !p.open() {
 			shut++
@@ -74,10 +74,10 @@ func (b *notebook) learn(now election.Instant, told election.Progress) {
 	})
 }
 
-// open tells whether a page has notes that nobody has taken over.
+// open reports whether a page has notes that no later term has taken over.
 func (p *page) open() bool { return !p.over && len(p.progress.Notes) > 0 }
 
-// full tells whether there is no room for what a term told: it MUST NOT be learnt then, for what others noted comes first, and not
+// full reports whether there is no room for what a term sent: it MUST NOT be learnt then, for what others noted comes first, and not
 // be acknowledged.
 func (b *notebook) full(told election.Progress) bool {
 	open := 0
@@ -89,12 +89,12 @@ func (b *notebook) full(told election.Progress) bool {
 	return len(told.Notes) > 0 && open >= maxPages
 }
 
-// takenOver tells whether a term has taken over what another told.
+// takenOver reports whether a term has taken over what another noted.
 func takenOver(by, p election.Progress) bool {
 	return slices.ContainsFunc(by.Settled, func(s election.Settled) bool { return s.Claim == p.Claim && s.Sequence >= p.Sequence })
 }
 
-// open are the pages with notes of terms below a claim that nobody has taken over, the oldest term first.
+// open are the pages with notes, of terms below a claim, that no later term has taken over, the oldest term first.
 func (b *notebook) open(below election.Claim) []*page {
 	var all []*page
 	for _, p := range slices.Backward(b.pages) {
@@ -153,90 +153,90 @@ func newest(all []election.Settled) []election.Settled {
 	return all[:min(len(all), maxSettled)]
 }
 
-// teller tells the standbys what one term's work has to say, all of it each time.
-type teller struct {
+// reporter sends the standbys what one term's work reports, all of it each time.
+type reporter struct {
 	n       *Node
 	claim   election.Claim
-	stirred chan struct{} // told when notes of an earlier term have turned up
+	stirred chan struct{} // signalled when notes of an earlier term have turned up
 
 	mu     sync.Mutex
 	latest election.Progress
 }
 
-func (t *teller) report(handled []int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.latest.Handled = handled
-	t.tell(false)
+func (r *reporter) report(handled []int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest.Handled = handled
+	r.send(false)
 }
 
-func (t *teller) note(notes []json.RawMessage) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.latest.Notes = notes
-	t.tell(true)
+func (r *reporter) note(notes []json.RawMessage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest.Notes = notes
+	r.send(true)
 }
 
-// begin tells of the term, so that whoever knows notes that it has not taken over hands them in.
-func (t *teller) begin() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.tell(true)
+// begin announces the term, so that each replica that knows notes that it has not taken over hands them in.
+func (r *reporter) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.send(true)
 }
 
-// settle says that the notes of another term are among these.
-func (t *teller) settle(p election.Progress) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.latest.Settled = newest(append(slices.Clone(t.latest.Settled), settles(p)))
-	t.tell(true)
-	t.n.mu.Lock()
-	defer t.n.mu.Unlock()
-	t.n.notes.settle(p)
+// settle announces that the notes of another term are among these.
+func (r *reporter) settle(p election.Progress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest.Settled = newest(append(slices.Clone(r.latest.Settled), settles(p)))
+	r.send(true)
+	r.n.mu.Lock()
+	defer r.n.mu.Unlock()
+	r.n.notes.settle(p)
 }
 
-// tell sends the latest. What is told is learnt too: the next term may be this replica's again.
-func (t *teller) tell(notes bool) {
-	_ = t.n.learn(t.n.sender.progress(t.latest, notes)) // for its own there is room
+// send sends the latest. This node learns it too: the next term may be its own again.
+func (r *reporter) send(notes bool) {
+	_ = r.n.learn(r.n.sender.progress(r.latest, notes)) // for its own there is room
 }
 
-// gatherFor bounds the wait for what other replicas know: one that does not answer by then is heard of later.
+// gatherFor bounds the wait for what other replicas know: an answer that comes after it counts later.
 const gatherFor = 2 * time.Second
 
 // gather is Term.Gather. A majority knows what was confirmed before it was handled, and with this one so many are asked as granted
 // this term: one of them knows.
-func (t *teller) gather(ctx context.Context) {
+func (r *reporter) gather(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, gatherFor)
 	defer cancel()
-	again := time.NewTicker(t.n.cfg.Election.Lease / 4)
+	again := time.NewTicker(r.n.cfg.Election.Lease / 4)
 	defer again.Stop()
-	for ctx.Err() == nil && len(t.n.sender.knowing()) < t.n.View().Quorum-1 {
+	for ctx.Err() == nil && len(r.n.sender.knowing()) < r.n.View().Quorum-1 {
 		select {
-		case <-t.n.sender.told:
+		case <-r.n.sender.acked:
 		case <-again.C:
-			t.mu.Lock()
-			t.tell(false) // it may have got lost
-			t.mu.Unlock()
+			r.mu.Lock()
+			r.send(false) // it may have got lost
+			r.mu.Unlock()
 		case <-ctx.Done():
 		}
 	}
 }
 
 // wait is Term.Late.
-func (t *teller) wait(ctx context.Context) (notes []json.RawMessage, settle func(), ok bool) {
+func (r *reporter) wait(ctx context.Context) (notes []json.RawMessage, settle func(), ok bool) {
 	for {
-		t.n.mu.Lock()
-		open := t.n.notes.open(t.claim)
+		r.n.mu.Lock()
+		open := r.n.notes.open(r.claim)
 		var p election.Progress
 		if len(open) > 0 {
 			p = open[0].progress
 		}
-		t.n.mu.Unlock()
+		r.n.mu.Unlock()
 		if len(open) > 0 {
-			return p.Notes, func() { t.settle(p) }, true
+			return p.Notes, func() { r.settle(p) }, true
 		}
 		select {
-		case <-t.stirred:
+		case <-r.stirred:
 		case <-ctx.Done():
 			return nil, nil, false
 		}
@@ -250,15 +250,15 @@ func (n *Node) handIn(p election.Progress) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.telling != nil {
-		signal(n.telling.stirred)
+	if n.reporter != nil {
+		signal(n.reporter.stirred)
 	}
 }
 
-// errNoRoom is of a replica that keeps so many terms' notes, which nobody has taken over, that it takes no other's.
+// errNoRoom is of a replica that keeps so many terms' notes, which no later term has taken over, that it takes no other's.
 var errNoRoom = errors.New("no room for another term's notes")
 
-// learn takes in what a term's work has told, wherever it was heard.
+// learn takes in what a term's work has reported, wherever it came from.
 func (n *Node) learn(p election.Progress) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -309,8 +309,8 @@ func (n *Node) Progress(_ context.Context, p election.Progress) (election.Progre
 	return election.ProgressAnswer{}, nil
 }
 
-// noted tells whether so many replicas know the latest notes that the successor will: whoever is elected is granted by a
-// majority, and so hears of one that knows them.
+// noted reports whether so many replicas know the latest notes that the successor will: a majority grants its claim, and
+// so one that knows them.
 func (n *Node) noted() bool {
 	v := n.View()
 	knows := n.sender.knowing()

@@ -41,7 +41,7 @@ func TestNotebookHandsDownWhatNoLaterTermHasTakenOver(t *testing.T) {
 		"and is done with it":              {[]election.Progress{told(1, 1, "a"), told(2, 1, "a", 1), told(2, 2, "", 1)}, "", []int64{2, 1}},
 		"the next did not know":            {[]election.Progress{told(1, 1, "a"), told(2, 1, "x")}, "a x", []int64{2, 1}},
 		"and learned of it later":          {[]election.Progress{told(1, 1, "a"), told(2, 1, "x"), told(2, 2, "a x", 1)}, "a x", []int64{2, 1}},
-		"the first is heard of late":       {[]election.Progress{told(2, 1, "a x", 1), told(1, 5, "a")}, "a x", []int64{2, 1}},
+		"the first one's come late":        {[]election.Progress{told(2, 1, "a x", 1), told(1, 5, "a")}, "a x", []int64{2, 1}},
 		"and what it noted last was new":   {[]election.Progress{told(2, 1, "x", 1), told(1, 6, "a")}, "a x", []int64{2, 1}},
 		"two did not know":                 {[]election.Progress{told(1, 1, "a"), told(2, 1, ""), told(3, 1, "")}, "a", []int64{3, 2, 1}},
 		"the third had it from the second": {[]election.Progress{told(1, 1, "a"), told(3, 1, "a", 2, 1)}, "a", []int64{3, 2, 1}},

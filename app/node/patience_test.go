@@ -53,7 +53,7 @@ func TestAnswersOfSlowReplicasCount(t *testing.T) {
 	})
 }
 
-// Below a majority a candidate waits for everybody, but not for one that hangs.
+// Below a majority a candidate waits for every replica, but not for one that hangs.
 func TestBelowAMajorityAReplicaThatHangsIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

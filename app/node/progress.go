@@ -10,9 +10,9 @@ import (
 	"habot/app/election"
 )
 
-// progress tells every standby the latest, one message at a time per address: what came meanwhile
-// is told by the next. It returns what is told, with its place in the sequence. notes says that there are new ones. Of more
-// updates than others take in one message the lowest are told, which Telegram gives a successor first: it answers the
+// progress sends every standby the latest, one message at a time per address: what came meanwhile
+// is in the next. It returns what is sent, with its place in the sequence. notes says that there are new ones. Of more
+// updates than others take in one message the lowest are sent, which Telegram gives a successor first: it answers the
 // others again.
 func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 	s.mu.Lock()
@@ -28,100 +28,100 @@ func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 	addrs := s.n.cfg.Transport.Addresses()
 	maps.DeleteFunc(s.knows, func(addr string, _ uint64) bool { return !slices.Contains(addrs, addr) })
 	for _, addr := range addrs {
-		if _, busy := s.telling[addr]; busy || s.ctx.Err() != nil {
+		if _, busy := s.sending[addr]; busy || s.ctx.Err() != nil {
 			continue
 		}
-		s.beginTelling(addr)
+		s.beginSending(addr)
 	}
 	return p
 }
 
-// beginTelling tells the latest to an address to which nothing is under way. It MUST be called with mu held.
-func (s *sender) beginTelling(addr string) {
-	s.telling[addr] = s.n.cfg.Clock.Read().Now
+// beginSending sends the latest to an address to which nothing is under way. It MUST be called with mu held.
+func (s *sender) beginSending(addr string) {
+	s.sending[addr] = s.n.cfg.Clock.Read().Now
 	s.running++
 	go func() {
 		defer s.ended()
-		s.keepTelling(addr)
+		s.keepSending(addr)
 	}()
 }
 
-// retellAll is retell for all there are.
-func (s *sender) retellAll() {
+// resendAll is resend for all there are.
+func (s *sender) resendAll() {
 	for _, addr := range s.n.cfg.Transport.Addresses() {
-		s.retell(addr)
+		s.resend(addr)
 	}
 }
 
-// retell tells the latest to a replica that was just heard and may not know it: it has been started anew, or was away.
-func (s *sender) retell(addr string) {
+// resend sends the latest to a replica that has just answered and may not know it: it was restarted, or was away.
+func (s *sender) resend(addr string) {
 	s.n.mu.Lock()
-	acting := s.n.telling != nil
+	acting := s.n.reporter != nil
 	s.n.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, busy := s.telling[addr]
-	if version, told := s.knows[addr]; acting && !busy && s.ctx.Err() == nil && (!told || version < s.noted) {
-		s.beginTelling(addr)
+	_, busy := s.sending[addr]
+	if version, known := s.knows[addr]; acting && !busy && s.ctx.Err() == nil && (!known || version < s.noted) {
+		s.beginSending(addr)
 	}
 }
 
-func (s *sender) keepTelling(addr string) {
-	var told uint64
+func (s *sender) keepSending(addr string) {
+	var sent uint64
 	for {
 		s.mu.Lock()
-		if told == s.version || s.ctx.Err() != nil {
-			delete(s.telling, addr)
+		if sent == s.version || s.ctx.Err() != nil {
+			delete(s.sending, addr)
 			s.mu.Unlock()
-			signal(s.told)
+			signal(s.acked)
 			return
 		}
-		s.telling[addr] = s.n.cfg.Clock.Read().Now
+		s.sending[addr] = s.n.cfg.Clock.Read().Now
 		p := s.latest
-		told = s.version
+		sent = s.version
 		s.mu.Unlock()
 		ctx, cancel := context.WithTimeout(s.ctx, s.bound())
 		a, err := s.n.cfg.Transport.Progress(ctx, addr, p)
 		switch {
 		case err != nil:
-			s.n.cfg.Logger.Debug("progress was not told", slog.String("addr", addr), slog.Any("error", err))
+			s.n.cfg.Logger.Debug("progress was not acknowledged", slog.String("addr", addr), slog.Any("error", err))
 		default:
 			if a.Unknown != nil {
 				s.n.handIn(*a.Unknown)
 			}
 			s.mu.Lock()
-			s.knows[addr] = told
+			s.knows[addr] = sent
 			s.mu.Unlock()
 		}
 		cancel()
 	}
 }
 
-// allTold waits until every standby knows the latest progress, but not for one that is slow, not for
+// allAcked waits until every standby knows the latest progress, but not for one that is slow, not for
 // longer than a successor may be kept waiting, and not once ctx ends.
-func (s *sender) allTold(ctx context.Context) {
+func (s *sender) allAcked(ctx context.Context) {
 	slow := s.n.cfg.Election.StopMargin()
 	latest := s.n.cfg.Clock.Read().Now.Add(s.n.cfg.Election.HoldBack())
 	look := time.NewTicker(slow / 4)
 	defer look.Stop()
 	for ctx.Err() == nil {
 		now := s.n.cfg.Clock.Read().Now
-		if now >= latest || !s.tellingSince(now.Add(-slow)) {
+		if now >= latest || !s.sendingSince(now.Add(-slow)) {
 			return
 		}
 		select {
-		case <-s.told:
+		case <-s.acked:
 		case <-look.C:
 		case <-ctx.Done():
 		}
 	}
 }
 
-// tellingSince tells whether a message is under way that left after from.
-func (s *sender) tellingSince(from election.Instant) bool {
+// sendingSince reports whether a message is under way that left after from.
+func (s *sender) sendingSince(from election.Instant) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, since := range s.telling {
+	for _, since := range s.sending {
 		if since > from {
 			return true
 		}
@@ -135,7 +135,7 @@ func (s *sender) knowing() map[election.ReplicaID]bool {
 	defer s.mu.Unlock()
 	all := map[election.ReplicaID]bool{}
 	for id, addr := range s.address {
-		if version, told := s.knows[addr]; told && version >= s.noted && id != s.n.cfg.Election.Self {
+		if version, known := s.knows[addr]; known && version >= s.noted && id != s.n.cfg.Election.Self {
 			all[id] = true
 		}
 	}

@@ -28,7 +28,7 @@ func TestProgressIsHandedToTheSuccessor(t *testing.T) {
 		if took := time.Since(from); took != 0 {
 			t.Errorf("Report blocked for %s", took)
 		}
-		time.Sleep(4 * hop) // there and back, twice: what came meanwhile is told by the next message
+		time.Sleep(4 * hop) // there and back, twice: what came meanwhile is in the next message
 		c.sever(p, true)
 		next, _ := c.successor(p, 2*lease)
 		if !slices.Equal(next.term.Handled, []int64{99, 100}) {
@@ -53,10 +53,10 @@ func TestReplicaThatIsPrimaryAgainRemembersItsOwnProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := three(t)
 		report := c.last().term.Report
-		report([]int64{6}) // it hears that itself: its own address is among the others
+		report([]int64{6}) // it receives that itself: its own address is among the others
 		time.Sleep(3 * lease)
 		c.sever(p, true)
-		report([]int64{6, 7}) // nobody hears it
+		report([]int64{6, 7}) // it reaches no replica
 		next, _ := c.successor(p, 2*lease)
 		c.sever(p, false)
 		time.Sleep(3 * lease)
@@ -118,7 +118,7 @@ func TestLateProgressOfAnOlderTermCountsForNothing(t *testing.T) {
 	})
 }
 
-// What was handled last is told before the lease is released: the successor claims at once. A standby
+// What was handled last is sent before the lease is released: the successor claims at once. A standby
 // that hangs delays that by a stop margin at most.
 func TestSuccessorKnowsWhatWasHandledLast(t *testing.T) {
 	t.Parallel()
@@ -133,7 +133,7 @@ func TestSuccessorKnowsWhatWasHandledLast(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c, p := three(t, withWork(func(ctx context.Context, term node.Term) error {
-					err := untilTold(ctx, term)
+					err := untilStopped(ctx, term)
 					term.Report([]int64{5})
 					return err
 				}))
@@ -239,7 +239,7 @@ func TestNotesAreKnownOnceEveryReachableReplicaHasThem(t *testing.T) {
 		term := c.last().term
 		term.Note(note("one"))
 		if term.Noted() {
-			t.Error("nobody can know yet")
+			t.Error("no other can know yet")
 		}
 		time.Sleep(3 * hop)
 		if !term.Noted() {
@@ -264,12 +264,12 @@ func TestNotesAreKnownOnceEveryReachableReplicaHasThem(t *testing.T) {
 		c.slow(0)
 		time.Sleep(lease)
 		if !term.Noted() {
-			t.Error("it has been told again, and all know")
+			t.Error("it has been sent again, and all know")
 		}
 	})
 }
 
-// Replicas that are started anew, one after the other, are told of what is noted though nothing happens: so it outlives them all.
+// Replicas that are restarted one after the other receive the notes though nothing happens: so the notes outlive them all.
 func TestNotesOutliveAllReplicasThatKnewThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -324,12 +324,12 @@ func TestAReplicaAloneHasNobodyToKnowItsNotes(t *testing.T) {
 		term.Note(note("one"))
 		time.Sleep(lease)
 		if term.Noted() {
-			t.Error("nobody else is there")
+			t.Error("no other is there")
 		}
 	})
 }
 
-// A primary that does not know what an earlier term noted hears it of a replica that does, and then it is its own.
+// A primary that does not know an earlier term's notes receives them from a replica that does. Then they are its own.
 func TestNotesThatAPrimaryDoesNotKnowAreHandedIn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -350,7 +350,7 @@ func TestNotesThatAPrimaryDoesNotKnowAreHandedIn(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*hop)
 		defer cancel()
-		if len(next.term.Notes) == 0 { // it may have heard when its predecessor left
+		if len(next.term.Notes) == 0 { // it may have learned them when its predecessor left
 			notes, settle, ok := next.term.Late(ctx)
 			if !ok || texts(notes) != `"kept"` {
 				t.Fatalf("handed in were %s, %t", texts(notes), ok)
@@ -359,7 +359,7 @@ func TestNotesThatAPrimaryDoesNotKnowAreHandedIn(t *testing.T) {
 			settle()
 		}
 		time.Sleep(lease)
-		for range 3 { // settled: nobody hands it in again
+		for range 3 { // settled: no replica hands it in again
 			next.term.Report(nil)
 			time.Sleep(6 * hop)
 		}
@@ -386,7 +386,7 @@ func TestATermGathersWhatItsQuorumKnows(t *testing.T) {
 		c.sever(ignorant, true)
 		c.last().term.Note(note("kept"))
 		time.Sleep(6 * hop)
-		c.slow(20 * lease) // what it is told when it is back comes too late
+		c.slow(20 * lease) // what it receives when it is back comes too late
 		c.sever(ignorant, false)
 		time.Sleep(2 * lease)
 		c.slow(50 * hop) // progress takes long: the work asks before it is there

@@ -50,7 +50,7 @@ func TestWhichChangesOfRoleAreWorthALine(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, c.want) {
-			t.Errorf("%s is told as %q, want %q", c.what, got, c.want)
+			t.Errorf("%s is reported as %q, want %q", c.what, got, c.want)
 		}
 	}
 }

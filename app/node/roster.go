@@ -23,7 +23,7 @@ type membershipChange struct {
 	id    election.ReplicaID
 	role  election.Role
 	found bool
-	// away is how long it had not been heard; 0 if it never was before.
+	// away is how long it had been out of contact; 0 if it is new.
 	away    time.Duration
 	omitted int
 }

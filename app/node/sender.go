@@ -28,13 +28,13 @@ const lastWord = 500 * time.Millisecond
 // A path that is broken is found by TCP instead, which ends the connection.
 const patience = 3 * time.Second
 
-// sender takes messages to all addresses, each on a goroutine of its own so that one that hangs
-// holds up no other, and brings the answers back to the loop.
+// sender takes messages to all addresses, each on a goroutine of its own so that one that hangs does not delay the
+// others. It brings the answers back to the loop.
 type sender struct {
-	n    *Node
-	ctx  context.Context //nolint:containedctx // set once by Run: the life of what is sent
-	idle chan struct{}   // told when nothing is under way any more
-	told chan struct{}   // told when a standby knows the latest progress
+	n     *Node
+	ctx   context.Context //nolint:containedctx // set once by Run: the life of what is sent
+	idle  chan struct{}   // signalled when nothing is under way any more
+	acked chan struct{}   // signalled when a standby knows the latest progress
 
 	// Owned by the loop: the address that was asked last for its status.
 	asked string
@@ -44,12 +44,12 @@ type sender struct {
 	underway map[slot][]election.Instant   // since when, the oldest first
 	granted  map[string]election.Claim     // by address: what was granted there last
 	address  map[election.ReplicaID]string // where each replica answered last
-	left     map[string]bool               // addresses whose replica has left: nobody answers there
+	left     map[string]bool               // addresses whose replica has left: none answers there
 	latest   election.Progress
 	version  uint64
 	noted    uint64                      // the version with which the notes came that are the latest
 	knows    map[string]uint64           // by address, the version that was taken last
-	telling  map[string]election.Instant // addresses to which progress is under way, and since when
+	sending  map[string]election.Instant // addresses to which progress is under way, and since when
 }
 
 type slot struct {
@@ -62,12 +62,12 @@ func newSender(n *Node) *sender {
 		n:        n,
 		ctx:      context.Background(),
 		idle:     make(chan struct{}, 1),
-		told:     make(chan struct{}, 1),
+		acked:    make(chan struct{}, 1),
 		underway: map[slot][]election.Instant{},
 		granted:  map[string]election.Claim{},
 		address:  map[election.ReplicaID]string{},
 		left:     map[string]bool{},
-		telling:  map[string]election.Instant{},
+		sending:  map[string]election.Instant{},
 		knows:    map[string]uint64{},
 	}
 }
@@ -109,7 +109,7 @@ type message struct {
 	apart time.Duration
 	send  func(ctx context.Context, addr string) error
 	// done, if set, is called when all that were asked have answered or failed, after QueryTimeout at the latest, if
-	// no address was left out: below a majority a candidate wins by what everybody says.
+	// no address was left out: below a majority a candidate needs the answer of every replica.
 	done func()
 }
 
@@ -187,7 +187,7 @@ func (s *sender) query(out election.SendQuery) {
 			return err
 		}
 		s.met(st.Replica, addr)
-		s.retell(addr)
+		s.resend(addr)
 		s.n.post(func(election.Reading) {
 			s.n.step(election.StatusReceived{Status: st, SentAt: sentAt})
 		})
@@ -239,7 +239,7 @@ func (s *sender) claim(out election.SendClaim) {
 		}
 		s.n.metrics.claimSeconds.Observe(s.n.cfg.Clock.Read().Now.Sub(sentAt).Seconds())
 		s.met(a.From.Replica, addr)
-		s.retell(addr)
+		s.resend(addr)
 		if a.Granted {
 			s.grants(addr, a.Claim)
 		}
@@ -271,7 +271,8 @@ func (s *sender) end(req election.EndRequest) {
 	}})
 }
 
-// leave says that this replica leaves, or has left; the latter to nobody where a replica has left: none answers there.
+// leave announces that this replica leaves, or has left. The latter goes to no address whose replica has left: none
+// answers there.
 func (s *sender) leave(req election.LeaveRequest) {
 	addrs, kind := s.n.cfg.Transport.Addresses(), byte('l')
 	if req.Departed {
@@ -293,7 +294,7 @@ func (s *sender) leave(req election.LeaveRequest) {
 	}})
 }
 
-// signal tells whoever waits, or will wait next.
+// signal wakes the goroutine that waits on ch, or the next that will.
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
@@ -318,7 +319,7 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 // maxRemembered is about how many addresses are remembered: as many as are asked at most.
 const maxRemembered = 64
 
-// hasLeft notes that nobody answers where a replica did.
+// hasLeft notes that no replica answers any more where one did.
 func (s *sender) hasLeft(id election.ReplicaID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -47,7 +47,7 @@ func (s *Solo) Run(ctx context.Context) error {
 			<-ctx.Done()
 			return nil, nil, false
 		},
-		Noted: func() bool { return false }, // there is nobody else to know
+		Noted: func() bool { return false }, // there is no other replica to know
 	})
 	if ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", ErrWorkFailed, cmp.Or(err, errEndedEarly))
@@ -75,5 +75,5 @@ func (s *Solo) View() election.View {
 	}
 }
 
-// Switchover always returns election.ErrNoSuccessor: there is nobody else.
+// Switchover always returns election.ErrNoSuccessor: there is no other replica.
 func (s *Solo) Switchover(context.Context, string) error { return election.ErrNoSuccessor }

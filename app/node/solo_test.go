@@ -82,7 +82,7 @@ func TestSoloShowsItselfAsPrimary(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewRegistry()
-		s := solo(reg, untilTold)
+		s := solo(reg, untilStopped)
 		lint(t, reg)
 		v := s.View()
 		if !v.IsPrimary() || !v.Known() || v.Mode != "bot-only" || v.Self.PrimaryName != "only" || len(v.History) != 1 || len(v.Peers) != 0 {

@@ -55,7 +55,7 @@ func TestSuccessorBeginsAfterTheWorkOfACutPrimaryEnded(t *testing.T) {
 		})
 		time.Sleep(5 * lease)
 		if n := len(c.terms()); n != 2 {
-			t.Errorf("%d terms, want 2: who comes back displaces nobody", n)
+			t.Errorf("%d terms, want 2: a replica that comes back displaces none", n)
 		}
 	})
 }
@@ -72,7 +72,7 @@ func TestRoleSurvivesTheLossOfOneStandby(t *testing.T) {
 	})
 }
 
-// The deadline of the work is known to nobody but the node: what is left of the lease tells it.
+// Only the node knows the deadline of the work: it follows from what is left of the lease.
 func TestWorkIsCancelledAStopMarginBeforeItsLeaseEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -251,7 +251,7 @@ func TestShutdownDrainsReleasesAndLeaves(t *testing.T) {
 		cause error
 		want  election.Reason
 	}{
-		"told to stop":  {nil, election.ReasonShutdown},
+		"asked to stop": {nil, election.ReasonShutdown},
 		"a part failed": {node.ErrPartFailed, election.ReasonPartFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -361,7 +361,7 @@ func TestUnhealthyPrimaryHandsOverToAHealthyStandby(t *testing.T) {
 		}
 		time.Sleep(5 * lease)
 		if len(c.terms()) != 1 {
-			t.Fatal("the role moved though nobody is healthy")
+			t.Fatal("the role moved though no replica is healthy")
 		}
 		well := c.others(p)[1]
 		well.node.SetHealth(election.Health{OK: true})
@@ -397,7 +397,7 @@ func closed(ch <-chan struct{}) bool {
 	}
 }
 
-// Load balancers, and whoever judges that there is one primary, must not be told what was true before.
+// Load balancers, and checks that there is one primary, must not get what was true before.
 func TestAReplicaThatHasLeftIsNotCalledPrimary(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

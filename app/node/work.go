@@ -15,8 +15,8 @@ type runningTerm struct {
 	number int64
 	cancel context.CancelFunc
 	drain  chan struct{}
-	// drains and asked: it was told to finish, or to stop at all. cut: its lease ended before the loop
-	// said so.
+	// drains and asked: it was asked to finish, or to stop at all. cut: its lease ended before the loop
+	// stopped it.
 	drains, asked bool
 	cut           atomic.Bool
 	cutOff, guard *time.Timer
@@ -79,6 +79,9 @@ func (n *Node) haltTerm(t *runningTerm, end election.Instant) {
 }
 
 func (n *Node) startWork(ch election.Change) {
+	if ch.Witnessed {
+		n.cfg.Logger.Debug("took over after a death", "microseconds", n.cfg.Clock.Read().Now.Sub(n.noticed).Microseconds())
+	}
 	n.terms++
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &runningTerm{number: n.terms, cancel: cancel, drain: make(chan struct{})}
@@ -86,23 +89,23 @@ func (n *Node) startWork(ch election.Change) {
 	n.working.Store(t.number)
 	n.arm(t)
 	from := n.inherited(ch.Claim)
-	told := &teller{n: n, claim: ch.Claim, latest: from, stirred: make(chan struct{}, 1)}
+	reporting := &reporter{n: n, claim: ch.Claim, latest: from, stirred: make(chan struct{}, 1)}
 	n.mu.Lock()
-	n.telling = told
+	n.reporter = reporting
 	n.mu.Unlock()
-	told.begin()
+	reporting.begin()
 	work := Term{
 		Change: ch, Held: func() bool { return n.held(t.number) }, Drain: t.drain,
-		Handled: from.Handled, Report: told.report, Notes: from.Notes, Late: told.wait, Gather: told.gather, Note: told.note, Noted: n.noted,
+		Handled: from.Handled, Report: reporting.report, Notes: from.Notes, Late: reporting.wait, Gather: reporting.gather, Note: reporting.note, Noted: n.noted,
 	}
 	go func() {
 		err := runWork(ctx, n.cfg.Work, work)
 		n.working.CompareAndSwap(t.number, 0)
-		n.sender.retellAll() // who takes over now may have come lately
+		n.sender.resendAll() // who takes over now may have come lately
 		n.mu.Lock()
-		n.telling = nil
+		n.reporter = nil
 		n.mu.Unlock()
-		n.sender.allTold(ctx) // the successor is to know before the lease is released
+		n.sender.allAcked(ctx) // the successor is to know before the lease is released
 		n.post(func(election.Reading) { n.workEnded(t, err) })
 	}()
 }

@@ -17,7 +17,7 @@ const (
 	// frozenAfter: a process whose next snapshot comes later was frozen, and knows nothing of the time between.
 	frozenAfter = 3 * Interval
 	// burst is how many messages may follow each other at once: a few takeovers, each with its own message, while
-	// somebody tries out what happens. Then there is one per refillEvery, with all that happened meanwhile: 17 in the
+	// a user tries out what happens. Then there is one per refillEvery, with all that happened meanwhile: 17 in the
 	// worst hour.
 	burst       = 5
 	refillEvery = 5 * time.Minute
@@ -97,7 +97,7 @@ func (n *Notifier) Observe(now time.Time, s Snapshot) string {
 	return n.message(now, s)
 }
 
-// may tells whether the limit allows a message.
+// may reports whether the limit allows a message.
 func (n *Notifier) may(now time.Time) bool { return n.limit.TokensAt(now) >= 1 }
 
 // takeInChanges counts the changes of primary since the last snapshot; false if there are none.
@@ -143,7 +143,7 @@ func (n *Notifier) takeIn(now time.Time, k condition, s Snapshot) {
 	}
 }
 
-// due tells whether a condition is worth a notification now.
+// due reports whether a condition is worth a notification now.
 func (n *Notifier) due(now time.Time, k condition, lease time.Duration) bool {
 	i := n.incidents[k]
 	return i.by == "" && !i.since.IsZero() && i.last.Equal(now) && now.Sub(i.since) >= k.timing(lease).onset
@@ -199,7 +199,7 @@ func (n *Notifier) takeOut(sender election.ReplicaID, may bool, s Snapshot) (out
 	return out, true
 }
 
-// sendsEnd tells whether this replica is to notify of a condition's end: the one that notified of it is, or, if
+// sendsEnd reports whether this replica is to notify of a condition's end: the one that notified of it is, or, if
 // it is gone, the designated sender. Of an absence of primaries the new one's own message says as much, if it was this
 // replica or knows how long there was none.
 func (n *Notifier) sendsEnd(k condition, s Snapshot) bool {

@@ -15,7 +15,7 @@ import (
 // nasty is a name that Telegram would take for markup.
 const nasty = `<b>&"x"</i>`
 
-// wellFormed tells whether Telegram would take a text: markup is closed, and all else escaped.
+// wellFormed reports whether Telegram would take a text: markup is closed, and all else escaped.
 func wellFormed(text string) bool {
 	return xml.Unmarshal([]byte("<all>"+text+"</all>"), new(struct{})) == nil
 }
@@ -34,7 +34,7 @@ type council struct {
 // truth is what there is to see.
 type truth struct {
 	primary string          // empty: none
-	cut     map[string]bool // whom nobody hears, and who hears nobody
+	cut     map[string]bool // partitioned from all others
 	dead    map[string]bool
 	trouble map[string]diagnosis.Trouble
 	deaf    map[string]bool   // who reaches no Telegram
@@ -92,7 +92,7 @@ func (c *council) snapshot(name string) Snapshot {
 	return Snapshot{View: v, Trouble: c.truth.trouble[name], NoBackend: c.truth.without[name], CanSend: !c.truth.deaf[name] && c.truth.trouble[name] != diagnosis.TroubleToken}
 }
 
-// look has everybody look once.
+// look has every notifier look once.
 func (c *council) look() {
 	for _, name := range c.names {
 		if c.truth.dead[name] {
@@ -115,7 +115,7 @@ func (c *council) pass(d time.Duration) {
 	}
 }
 
-// elect makes somebody primary; nobody was for gap. It is looked at at once, as a term's begin is.
+// elect makes a replica primary; there was none for gap. It is looked at at once, as a term's begin is.
 func (c *council) elect(name string, gap time.Duration) {
 	change := election.Change{
 		Claim: election.Claim{Timestamp: c.now.UnixNano(), Replica: election.ReplicaID("id-" + name)},
@@ -131,7 +131,7 @@ func (c *council) elect(name string, gap time.Duration) {
 	c.look()
 }
 
-// expect compares what was told since the last time: pairs of who and a part of what.
+// expect compares what was sent since the last time: pairs of the sender and a part of the text.
 func (c *council) expect(pairs ...string) {
 	c.t.Helper()
 	var got []string
@@ -146,7 +146,7 @@ func (c *council) expect(pairs ...string) {
 	c.told = nil
 }
 
-// three replicas, of which b is primary; that was told.
+// three replicas, of which b is primary; that was reported.
 func threeNotifiers(t *testing.T) *council {
 	c := newCouncil(t, "a", "b", "c")
 	c.pass(4 * time.Second)
@@ -194,6 +194,18 @@ func TestWithoutABackendThePrimaryTells(t *testing.T) {
 	delete(c.truth.without, "b")
 	c.pass(time.Minute)
 	c.expect("b", "A backend takes updates again (as seen by <b>b</b>). There was none from "+diagnosis.Clock(start))
+	// A standby that alone reaches none is no matter, and the end of that none either, though it is primary by then.
+	c.truth.without["b"] = ""
+	c.pass(time.Minute)
+	c.truth.dead["b"] = true
+	c.elect("a", time.Second)
+	c.truth.without["a"] = ""
+	c.pass(time.Minute)
+	c.expect("a", "<b>a</b> became primary at")
+	c.truth.dead["b"] = false
+	c.elect("b", time.Second)
+	c.pass(time.Minute)
+	c.told = nil
 	// A backend that is replaced is away for a moment.
 	c.truth.without["b"] = "x"
 	c.pass(10 * time.Second)
@@ -215,7 +227,7 @@ func TestTheEndOfAnAbsenceIsToldByWhoToldItIfTheNextPrimaryDoesNotKnow(t *testin
 	c.expect("b", "<b>b</b> became primary at", "a", "There is a primary again (as seen by <b>a</b>): <b>b</b>.")
 }
 
-// Whoever told that there was no primary and becomes it says so, and no more.
+// A replica that reported that there was no primary, and becomes it, reports the takeover and no more.
 func TestWhoToldOfAnAbsenceAndEndsItTellsOfItsTakeoverAlone(t *testing.T) {
 	t.Parallel()
 	c := threeNotifiers(t)
@@ -239,7 +251,7 @@ func TestATakeoverIsNoAbsence(t *testing.T) {
 func TestALongLeaseMakesALongTakeoverNoAbsence(t *testing.T) {
 	t.Parallel()
 	if d := noPrimary.timing(time.Minute).onset; d != 3*time.Minute {
-		t.Errorf("with a lease of a minute an absence is told after %v", d)
+		t.Errorf("with a lease of a minute an absence is reported after %v", d)
 	}
 }
 
@@ -294,7 +306,7 @@ func TestAnAbsenceIsToldByOneThatReachesTelegramAndStays(t *testing.T) {
 	}
 }
 
-// Nobody reaches Telegram: what happens meanwhile is told when somebody does, in one message.
+// No replica reaches Telegram. What happens meanwhile is sent in one message once a replica does.
 func TestWhatCannotBeSentIsMerged(t *testing.T) {
 	t.Parallel()
 	c := threeNotifiers(t)
@@ -340,7 +352,7 @@ func TestFlappingPrimariesAreToldInFewMessages(t *testing.T) {
 		counted += n
 	}
 	if counted != changes {
-		t.Errorf("%d of %d changes are told", counted, changes)
+		t.Errorf("%d of %d changes are reported", counted, changes)
 	}
 	if all := c.told; !strings.Contains(all[burst].text, "changes of primary in") || len(all) > burst+13 {
 		t.Errorf("%d messages, the first after the burst is %q", len(all), all[burst].text)
@@ -474,7 +486,7 @@ func TestAConfigurationThatDiffersIsToldOnceByOne(t *testing.T) {
 	}
 }
 
-// If whoever told is gone, the present author says that it is over.
+// If the replica that reported it is gone, the present author reports that it is over.
 func TestTheEndIsToldBySomebodyElseIfWhoToldIsGone(t *testing.T) {
 	t.Parallel()
 	c := threeNotifiers(t)
@@ -488,7 +500,7 @@ func TestTheEndIsToldBySomebodyElseIfWhoToldIsGone(t *testing.T) {
 	c.expect("b", "Incompatible replicas", "c", "became primary at", "c", "No replica is incompatible any more")
 }
 
-// What ends and begins again before its end could be told has not ended.
+// What ends and begins again before its end could be reported has not ended.
 func TestAnEndThatIsNoneIsNotTold(t *testing.T) {
 	t.Parallel()
 	c := threeNotifiers(t)
@@ -544,7 +556,7 @@ func TestWhatIsBeyondTheAllowanceWaits(t *testing.T) {
 	c.truth.misfits = nil
 	c.pass(time.Hour)
 	if end := c.told[len(c.told)-1]; !strings.HasPrefix(end.text, "No replica is incompatible") || end.at.Sub(last) < refillEvery-2*time.Minute {
-		t.Errorf("%v after the allowance was used up %q was told", end.at.Sub(last), end.text)
+		t.Errorf("%v after the allowance was used up %q was sent", end.at.Sub(last), end.text)
 	}
 }
 

@@ -67,7 +67,7 @@ func (k condition) timing(lease time.Duration) timing {
 	}
 }
 
-// shows tells whether a condition is there.
+// shows reports whether a condition is there.
 func (s Snapshot) shows(k condition) bool {
 	switch k {
 	case noPrimary:
@@ -85,7 +85,7 @@ func (s Snapshot) shows(k condition) bool {
 	}
 }
 
-// cannotObserve tells whether a condition is out of this replica's sight. Only the primary polls, and so only it meets
+// cannotObserve reports whether a condition is out of this replica's sight. Only the primary polls, and so only it meets
 // other pollers, and only it has updates that wait for a backend; one that joins or leaves asks for no primary.
 func (s Snapshot) cannotObserve(k condition) bool {
 	role := s.View.Self.Role

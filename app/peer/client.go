@@ -136,11 +136,11 @@ func (c *Client) Refresh() { c.discovery.refresh() }
 // Addresses are where other replicas may be now, sorted, this one's own left out once it is known.
 func (c *Client) Addresses() []string { return c.discovery.addresses() }
 
-// Complete tells whether every instance has been looked up, be it in vain: until then Addresses may
+// Complete reports whether every instance has been looked up, be it in vain: until then Addresses may
 // leave replicas out.
 func (c *Client) Complete() bool { return c.discovery.complete() }
 
-// Status asks a replica who it is and whom it follows.
+// Status asks a replica for its identity and for the primary that it follows.
 func (c *Client) Status(ctx context.Context, addr string) (election.Status, error) {
 	s, err := call(ctx, c, requestStatus, http.MethodGet, addr, pathPrimary, nil, checkStatus)
 	if err != nil {

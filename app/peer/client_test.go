@@ -219,8 +219,8 @@ func TestRefusalsAreKnownByTheirCodes(t *testing.T) {
 		code, text string
 		want       error
 	}{
-		"not primary":             {"not_primary", "somebody else is", election.ErrNotPrimary},
-		"no successor":            {"no_successor", "nobody can", election.ErrNoSuccessor},
+		"not primary":             {"not_primary", "another replica is", election.ErrNotPrimary},
+		"no successor":            {"no_successor", "no replica can", election.ErrNoSuccessor},
 		"not primary, 1.0.0":      {"", "this replica is not primary", election.ErrNotPrimary},
 		"no successor, 1.0.0":     {"", "no such standby can take over", election.ErrNoSuccessor},
 		"another, of later years": {"on_strike", "this replica is not primary", nil},

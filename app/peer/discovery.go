@@ -232,7 +232,7 @@ func (d *discovery) report() {
 
 var errNoAnswer = errors.New("no name server has answered")
 
-// complete tells whether every instance was looked up, be it in vain.
+// complete reports whether every instance was looked up, be it in vain.
 func (d *discovery) complete() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -293,7 +293,7 @@ func ownName(ctx context.Context, resolver Resolver, instances, own []string, fa
 		return slices.Contains(own, host)
 	}
 	if len(hosts) == 0 || slices.ContainsFunc(instances, listed) {
-		return fallback // nobody gave this replica a name
+		return fallback // this replica was given no name
 	}
 	ctx, cancel := context.WithTimeout(ctx, nameTimeout)
 	defer cancel()

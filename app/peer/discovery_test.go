@@ -188,7 +188,7 @@ func TestFailedLookupKeepsWhatWasKnown(t *testing.T) {
 				before := n.times("bot")
 				time.Sleep(10 * lookupEvery)
 				synctest.Wait()
-				addresses(t, c, "10.0.0.1:7175", "10.0.0.9:7175") // and one name holds up no other
+				addresses(t, c, "10.0.0.1:7175", "10.0.0.9:7175") // and one name does not delay others
 				if n.times("bot")-before < 5 {
 					t.Error("it is not tried any more")
 				}

@@ -57,7 +57,7 @@ func (r *systemResolver) LookupAddr(ctx context.Context, addr string) ([]string,
 	answer := make([]byte, 4096)
 	n, err := conn.Read(answer)
 	if err != nil {
-		return nil, fmt.Errorf("hear from the name server: %w", err)
+		return nil, fmt.Errorf("read the name server's answer: %w", err)
 	}
 	return reverseNames(answer[:n], id)
 }

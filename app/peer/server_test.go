@@ -79,12 +79,12 @@ func TestWhatIsNoMessageIsRefusedWithoutACall(t *testing.T) {
 		"huge":               strings.Repeat(" ", 1<<20) + sound,
 		"deep":               strings.Repeat("[", maxBody),
 		"another type":       strings.Replace(sound, `"protocol":1`, `"protocol":"1"`, 1),
-		"a claim for somebody else": with(t, func(r *election.ClaimRequest) {
+		"a claim for another replica": with(t, func(r *election.ClaimRequest) {
 			r.Claim.Replica = "c"
 		}),
-		"a claim of nobody": with(t, func(r *election.ClaimRequest) { r.Claim.Replica, r.From.Replica = "", "" }),
-		"no timestamp":      with(t, func(r *election.ClaimRequest) { r.Claim.Timestamp = 0 }),
-		"a timestamp below": with(t, func(r *election.ClaimRequest) { r.Claim.Timestamp = -1 }),
+		"a claim of no replica": with(t, func(r *election.ClaimRequest) { r.Claim.Replica, r.From.Replica = "", "" }),
+		"no timestamp":          with(t, func(r *election.ClaimRequest) { r.Claim.Timestamp = 0 }),
+		"a timestamp below":     with(t, func(r *election.ClaimRequest) { r.Claim.Timestamp = -1 }),
 		"a timestamp that leaves no room": with(t, func(r *election.ClaimRequest) {
 			r.Claim.Timestamp = 1<<62 + 1
 		}),
@@ -124,17 +124,17 @@ func TestEveryBodyIsChecked(t *testing.T) {
 	terms := progress()
 	terms.Settled = slices.Repeat([]election.Settled{{Claim: terms.Claim}}, maxSettled+1)
 	for name, test := range map[string]struct{ method, path, body string }{
-		"an end of somebody else's claim": {http.MethodDelete, pathClaims, encode(t, other)},
-		"a claim as an end":               {http.MethodDelete, pathClaims, `{"grant":true}`},
-		"a claim as a leaving":            {http.MethodPost, pathLeave, encode(t, claimRequest("a"))},
-		"a leaving of nobody":             {http.MethodPost, pathLeave, `{"departed":true}`},
-		"progress of nobody":              {http.MethodPost, pathProgress, `{"handled":[1]}`},
-		"too much progress":               {http.MethodPost, pathProgress, encode(t, much)},
-		"too many notes":                  {http.MethodPost, pathProgress, encode(t, notes)},
-		"too many terms":                  {http.MethodPost, pathProgress, encode(t, terms)},
-		"a term that is none":             {http.MethodPost, pathProgress, `{"claim":{"timestamp":1,"replica":"a"},"settled":[{}]}`},
-		"a long successor":                {http.MethodPost, pathSwitchover, encode(t, switchover{strings.Repeat("x", maxText+1)})},
-		"a switchover of more":            {http.MethodPost, pathSwitchover, `{"successor":"b","force":true}`},
+		"an end of another replica's claim": {http.MethodDelete, pathClaims, encode(t, other)},
+		"a claim as an end":                 {http.MethodDelete, pathClaims, `{"grant":true}`},
+		"a claim as a leaving":              {http.MethodPost, pathLeave, encode(t, claimRequest("a"))},
+		"a leaving of no replica":           {http.MethodPost, pathLeave, `{"departed":true}`},
+		"progress of no replica":            {http.MethodPost, pathProgress, `{"handled":[1]}`},
+		"too much progress":                 {http.MethodPost, pathProgress, encode(t, much)},
+		"too many notes":                    {http.MethodPost, pathProgress, encode(t, notes)},
+		"too many terms":                    {http.MethodPost, pathProgress, encode(t, terms)},
+		"a term that is none":               {http.MethodPost, pathProgress, `{"claim":{"timestamp":1,"replica":"a"},"settled":[{}]}`},
+		"a long successor":                  {http.MethodPost, pathSwitchover, encode(t, switchover{strings.Repeat("x", maxText+1)})},
+		"a switchover of more":              {http.MethodPost, pathSwitchover, `{"successor":"b","force":true}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -210,7 +210,7 @@ func TestOtherMethodsAndPathsAreRefused(t *testing.T) {
 	}
 }
 
-// Whoever is slow holds a connection for a few seconds and no longer, wherever it stalls.
+// A slow client holds a connection for a few seconds and no longer, wherever it stalls.
 func TestSlowConnectionsAreCutOff(t *testing.T) {
 	t.Parallel()
 	head := "POST /v1/claims HTTP/1.1\r\nHost: b\r\nHabot-Protocol: 1\r\nContent-Type: application/json\r\nContent-Length: 500\r\n"

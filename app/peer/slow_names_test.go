@@ -64,7 +64,7 @@ func TestSlowNameServersAnswersCount(t *testing.T) {
 		c, log := discoverAs(t, s, "bot", "192.0.2.1")
 		time.Sleep(lookupTimeout)
 		synctest.Wait()
-		addresses(t, c, "192.0.2.1:7175") // one that is slow holds up no other
+		addresses(t, c, "192.0.2.1:7175") // a slow one does not delay others
 		if !c.Complete() {
 			t.Error("a candidate below a majority would wait for a name server")
 		}

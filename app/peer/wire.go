@@ -154,7 +154,7 @@ func checkStatus(s election.Status) error {
 
 func checkClaimRequest(r election.ClaimRequest) error {
 	if r.Claim.Replica != r.From.Replica {
-		return errors.New("a claim for somebody else")
+		return errors.New("a claim for another replica")
 	}
 	return errors.Join(checkStatus(r.From), checkClaim("claim", r.Claim, false))
 }
@@ -167,7 +167,7 @@ func checkClaimAnswer(a election.ClaimAnswer) error {
 
 func checkEndRequest(r election.EndRequest) error {
 	if r.Claim.Replica != r.From.Replica {
-		return errors.New("the end of somebody else's claim")
+		return errors.New("the end of another replica's claim")
 	}
 	return errors.Join(checkStatus(r.From), checkClaim("claim", r.Claim, false),
 		checkOneOf("reason", r.Reason, append(election.Reasons(), "")), checkText("successor", string(r.Successor)))

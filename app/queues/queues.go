@@ -27,7 +27,7 @@ type Handler interface {
 // Turn is an update's turn: it holds one of the slots, except during Pause. It is the handler's until it returns, and
 // MUST be used by one goroutine at a time.
 type Turn interface {
-	// Held tells whether a request may leave now.
+	// Held reports whether a request may leave now.
 	Held() bool
 	// Expect promises the watchdog that the handler returns, pauses or expects again within d.
 	Expect(d time.Duration)
@@ -44,12 +44,12 @@ type Config struct {
 	Slots int
 	// Patience is how long a handler may take until it calls Expect or Pause for the first time.
 	Patience time.Duration
-	// Held tells whether the lease still allows a request to leave, or an update to be handled.
+	// Held reports whether the lease still allows a request to leave, or an update to be handled.
 	Held func() bool
 	// Promise promises the watchdog that a part, here a queue, calls it again within d; 0 ends the part's promise.
 	// It is called concurrently.
 	Promise func(part string, d time.Duration)
-	// Handled, if set, is told of each handled update how long it took since it got a slot, pauses included. It is
+	// Handled, if set, is called for each handled update with the time since it got a slot, pauses included. It is
 	// called concurrently, right before done.
 	Handled func(u update.Update, o update.Outcome, took time.Duration)
 	Logger  *slog.Logger
@@ -156,7 +156,7 @@ func (q *Queues) Drain(ctx context.Context) (left int) {
 	return q.left
 }
 
-// stopping tells whether Drain was called.
+// stopping reports whether Drain was called.
 func (q *Queues) stopping() bool {
 	select {
 	case <-q.draining:

@@ -389,7 +389,7 @@ func TestAPanicCountsAsHandledAndHoldsUpNothing(t *testing.T) {
 			}
 		}
 		if len(f.slots) != 0 {
-			t.Errorf("%d slots are taken by nobody", len(f.slots))
+			t.Errorf("%d slots are taken after all is handled", len(f.slots))
 		}
 	})
 }

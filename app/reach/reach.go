@@ -48,7 +48,7 @@ type Reach struct {
 	polling  bool // a term runs
 	answered bool // Telegram has answered a request of this process
 	tracker  tracker
-	health   election.Health // as it was told last
+	health   election.Health // as it was reported last
 	healthAt time.Time
 	lost     bool        // the way to Telegram does not work, by all that is known: a new term alone does not mend it
 	later    *time.Timer // looks at health when it changes by itself

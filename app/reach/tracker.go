@@ -36,7 +36,7 @@ const (
 	// longer than a primary takes to poll again (probeBound + waitBound + pollBackOff), or it would hand over the
 	// role just when all is well. Where answers are slow each of these is longer, and so is this.
 	wellFor = 7 * time.Second
-	// HealthSettles is how long a replica must have been heard before its word that it reaches Telegram moves a role.
+	// HealthSettles is how long a replica must have been in contact before its report that it reaches Telegram moves a role.
 	// A process that starts, or wakes, says so until it knows better, after probeTimeout + probeAgain + probeTimeout at
 	// the latest; and when Telegram is back the primary is to know first, as above.
 	HealthSettles = wellFor
@@ -104,7 +104,7 @@ func (b *backends) missing(now time.Time, polling bool) bool {
 }
 
 // roleBegan puts what was seen before aside until a poll tells: it may be old, and a role that is given back unused
-// helps nobody.
+// mends nothing.
 func (t *tracker) roleBegan() { t.polling = true }
 
 // reached takes in that Telegram answered a poll, if only that it does not want to be polled now: polls that failed

@@ -109,7 +109,7 @@ func newFleet(backends []Backend) *fleet {
 	return f
 }
 
-// change is what an input has changed that somebody waits for.
+// change is what an input has changed that a caller may wait for.
 type change struct {
 	// came: a member is Up that was not, or was not there.
 	came bool

@@ -149,7 +149,7 @@ func (g *gate) open() error {
 	return nil
 }
 
-// stopped tells why an update did not leave: by whom the gate was closed.
+// stopped tells why an update did not leave: what closed the gate.
 func (g *gate) stopped() (abandoned, leaseLost bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -288,7 +288,7 @@ func TestAKilledBackendsChatsAreAnsweredElsewhereAtOnce(t *testing.T) {
 	})
 }
 
-// An address where nobody is any more answers no connection attempt, not even with a refusal.
+// An address that no host has any more answers no connection attempt, not even with a refusal.
 func TestAVanishedBackendIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

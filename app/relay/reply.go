@@ -189,7 +189,7 @@ func (c *capped) Read(p []byte) (int, error) {
 var methodShape = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,63}$`)
 
 // forbidden says why a method is not carried out for a backend; empty if it is. As the real server's rules, in any
-// case of letters: what would take the bot away from habot, and what asks for something, for nobody gets the answer.
+// case of letters: what would take the bot away from habot, and what asks for something, as no backend gets the answer.
 // A method that this version does not know is Telegram's to judge.
 func forbidden(method string) string {
 	lower := strings.ToLower(method)
@@ -199,7 +199,7 @@ func forbidden(method string) string {
 	case lower == "setwebhook", lower == "deletewebhook", lower == "close", lower == "logout":
 		return "it would take the bot away from habot"
 	case strings.HasPrefix(lower, "get"):
-		return "nobody would get what it returns"
+		return "its result would go nowhere"
 	}
 	return ""
 }

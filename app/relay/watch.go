@@ -153,7 +153,7 @@ func (r *Relay) probe(ctx context.Context, m member) {
 	r.look()
 }
 
-// changed wakes whoever waits for a change, and reports it. r.mu MUST be held.
+// changed wakes the callers that wait for a change, and reports it. r.mu MUST be held.
 func (r *Relay) changed(now time.Time, c change) {
 	if c.came {
 		close(r.came)

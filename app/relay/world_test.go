@@ -32,7 +32,7 @@ type network struct {
 	mu    sync.Mutex
 	hosts map[string]*host // by address
 	names map[string][]string
-	lost  map[string]bool          // addresses where nobody is: a connection attempt gets no answer
+	lost  map[string]bool          // addresses that no host has: a connection attempt gets no answer
 	slow  map[string]time.Duration // to connect
 }
 

@@ -40,7 +40,7 @@ func TestOnlyTelegramIsReachedThroughTheProxy(t *testing.T) {
 			ended <- Run(ctx, Options{Config: cfg, Version: "test", Logger: logging.New(logs, slog.LevelDebug, false), Exit: func(int) { t.Error("a replica halted") }})
 		}()
 	}
-	eventually(t, "somebody answers", func() bool { return sim.Report().Answered > 20 })
+	eventually(t, "a replica answers", func() bool { return sim.Report().Answered > 20 })
 	stopUsers()
 	stop()
 	for range peers {

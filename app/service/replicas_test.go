@@ -40,7 +40,7 @@ func (r *record) String() string {
 	return r.b.String()
 }
 
-// freePort is a port nobody listens at just now.
+// freePort is a port that no process listens on at the moment.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,7 +90,7 @@ func telegram(t *testing.T, ctx context.Context, rate float64) *simulator.Simula
 	return sim
 }
 
-// Three whole replicas and a simulated Telegram in one process: one polls, and when it is told to stop
+// Three whole replicas and a simulated Telegram in one process: one polls, and when it is stopped
 // another does, with nothing lost and nothing twice.
 func TestThreeReplicasHandOverWithoutALoss(t *testing.T) {
 	telegramCtx, stopTelegram := context.WithCancel(context.Background())
@@ -117,7 +117,7 @@ func TestThreeReplicasHandOverWithoutALoss(t *testing.T) {
 				Exit: func(int) { t.Error("a replica halted") }})
 		}()
 	}
-	eventually(t, "somebody answers", func() bool { return sim.Report().Answered > 20 })
+	eventually(t, "a replica answers", func() bool { return sim.Report().Answered > 20 })
 	first := sim.Report().Poller
 	stop[first]()
 	if err := <-ended[first]; err != nil {

@@ -204,6 +204,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		return fmt.Errorf("open PEER_ADDR: %w", err)
 	}
 	s.replica = n
+	s.buildLifelines(voter.Self, n, registry)
 	lately := max(incompatibleFor+time.Duration(voter.Replicas)*time.Second, 3*voter.Lease)
 	s.incompatible = func() []string { return client.IncompatiblePeers(lately) }
 	s.close = append(s.close, client.Close)
@@ -268,6 +269,6 @@ func (s *service) facts() diagnosis.Facts {
 // work is what only the primary does.
 func (s *service) work(ctx context.Context, t node.Term) error {
 	defer s.supervisor.Clear("poller")
-	t.Within = s.supervisor.Expect
+	t.Expect = s.supervisor.Expect
 	return s.bot.RunAsPrimary(ctx, t) //nolint:wrapcheck // the node says what it was
 }

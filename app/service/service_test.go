@@ -18,7 +18,7 @@ import (
 	"habot/app/supervise"
 )
 
-// blind is a replica without a quorum, until it is told otherwise.
+// blind is a replica without a quorum, until set gives it another view.
 type blind struct {
 	willing
 	mu   sync.Mutex
@@ -79,7 +79,7 @@ func TestTheLogTellsWhetherTheBotAnswers(t *testing.T) {
 	})
 }
 
-// willing is a replica that does what it is told.
+// willing is a replica that accepts every call.
 type willing struct{}
 
 func (willing) Run(context.Context) error                { return nil }

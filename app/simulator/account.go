@@ -59,7 +59,7 @@ type PollRecord struct {
 	Overlaps string `json:"overlaps,omitempty"`
 }
 
-// Handover is one change of poller: how long nobody polled between the two.
+// Handover is one change of poller: how long no client polled between the two.
 type Handover struct {
 	From string    `json:"from"`
 	To   string    `json:"to"`

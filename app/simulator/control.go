@@ -23,7 +23,7 @@ const (
 	FaultDrop      = "drop"     // the connection is closed without an answer
 	FaultLimit     = "429"      // with retry_after
 	FaultToken     = "401"
-	FaultConflict  = "409"        // as if somebody else polled; only getUpdates suffers
+	FaultConflict  = "409"        // as if another client polled; only getUpdates suffers
 	FaultLatency   = "latency"    // every request is carried out late
 	FaultLoggedOut = "logged_out" // 400, as after logOut
 	FaultNotFound  = "404"        // as for a token that is no token, or a wrong path

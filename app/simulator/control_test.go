@@ -351,7 +351,7 @@ func TestALateAnswerIsLateAndWhatItAnswersIsNot(t *testing.T) {
 	})
 }
 
-// A page that somebody opens in their browser while the demo runs must not drive it.
+// A page that a user opens in their browser while the demo runs must not drive it.
 func TestOtherPagesCannotControlTheSimulator(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

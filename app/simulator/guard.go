@@ -12,7 +12,7 @@ import (
 )
 
 // fromOurselves returns what speaks against a request being made by a program or by the simulator's own page, and not
-// by another page in the browser of somebody who runs the demo: such a page may post to localhost, too.
+// by another page in the browser of a user who runs the demo: such a page may post to localhost, too.
 func fromOurselves(req *http.Request) error {
 	if kind, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return errors.New("the Content-Type must be application/json") // a page would have to ask first, in vain

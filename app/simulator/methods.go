@@ -129,7 +129,7 @@ const (
 	maxScopes = 1000
 )
 
-// scope names whom commands are for.
+// scope names the chats and users that commands are for.
 func (s *Simulator) scope(p params) (string, *answer) {
 	var scope struct {
 		Type   string      `json:"type"`

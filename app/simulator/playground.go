@@ -21,7 +21,7 @@ const (
 	firstPerson = 9001
 )
 
-// people are those whom the page's visitor may write as. The last is a simulated user, who writes by itself as well.
+// people are those that the page's visitor may write as. The last is a simulated user, who writes by itself as well.
 func people() []playground.Person {
 	var all []playground.Person
 	for i, name := range []string{"Ada", "Blaise", "Chen", "Dorothy"} {
@@ -51,7 +51,7 @@ func firstName(id int64) string {
 	return fmt.Sprintf("User %d", id)
 }
 
-// pageRoutes are those of the page. Its files can be read by whoever can open it; its events are not for other pages.
+// pageRoutes are those of the page. Its files can be read by any client that can open it; its events are not for other pages.
 func (s *Simulator) pageRoutes(r gin.IRoutes) {
 	own, parts := playground.Files(), page.Parts()
 	r.GET("/", func(c *gin.Context) {

@@ -28,7 +28,7 @@ func (s *Simulator) serveUpdates(c *gin.Context) {
 			list = append(list, *r)
 		}
 	}
-	s.mu.Unlock() // a reader that is slow holds up nobody
+	s.mu.Unlock() // a reader that is slow delays no other request
 	c.JSON(http.StatusOK, list)
 }
 
@@ -42,7 +42,7 @@ func (s *Simulator) servePolls(c *gin.Context) {
 			list = append(list, *p)
 		}
 	}
-	s.mu.Unlock() // a reader that is slow holds up nobody
+	s.mu.Unlock() // a reader that is slow delays no other request
 	c.JSON(http.StatusOK, list)
 }
 

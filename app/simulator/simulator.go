@@ -328,7 +328,7 @@ func (s *Simulator) beginPoll(poller string, p pollRequest, gone func() bool) *w
 	return w
 }
 
-// abortWaiting ends the poll that waits with a 409, unless its client has hung up: nobody conflicts with it.
+// abortWaiting ends the poll that waits with a 409, unless its client has hung up: no poll conflicts with it.
 func (s *Simulator) abortWaiting(now time.Time, why string) {
 	if s.waiting == nil {
 		return
@@ -349,7 +349,7 @@ func (s *Simulator) stopWaiting(w *waiter) pollAnswer {
 		s.waiting = nil
 		return pollAnswer{}
 	}
-	return <-w.answer // whoever takes a poll out of waiting answers it at once
+	return <-w.answer // the call that takes a poll out of waiting answers it at once
 }
 
 // endPoll takes note of a poll's end. What it brought counts as delivered unless its client went away.

@@ -666,7 +666,7 @@ func TestEveryKindOfTheRealServerIsKnown(t *testing.T) {
 	}
 }
 
-// Whoever asks may call itself anything, and write to any chat of a control.
+// A client may call itself anything, and a control may write to any chat.
 func TestTheAccountIsBoundedWhateverClientsSay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

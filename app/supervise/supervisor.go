@@ -238,7 +238,7 @@ func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
 	}
 }
 
-// ask tells whether the server has answered. It is for the watchdog to say that an answer takes too long.
+// ask reports whether the server has answered. It is for the watchdog to say that an answer takes too long.
 func (s *Supervisor) ask(ctx context.Context, server Server) bool {
 	ctx, cancel := context.WithTimeout(ctx, Patience(s.cfg.Lease)+s.cfg.Lease)
 	defer cancel()

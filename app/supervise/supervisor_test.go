@@ -22,7 +22,7 @@ var (
 type election struct {
 	stuck chan struct{} // if not nil, it leaves only once this is closed
 	fails error
-	left  chan error // the cause with which it was told to leave
+	left  chan error // the cause with which it was asked to leave
 }
 
 func (e *election) run(ctx context.Context) error {
@@ -65,7 +65,7 @@ func TestAFailedComponentMakesTheReplicaStepDownAndFail(t *testing.T) {
 					t.Errorf("Run returned %v", err)
 				}
 				if cause := <-e.left; !errors.Is(cause, errFailed) {
-					t.Errorf("the election was told to leave because of %v", cause)
+					t.Errorf("the election was asked to leave because of %v", cause)
 				}
 				if got := s.Failing(); len(got) != 1 || got[0] != "bad" {
 					t.Errorf("failing: %v", got)
@@ -203,7 +203,7 @@ func TestAnOrderlyShutdownIsNoFailure(t *testing.T) {
 			t.Errorf("Run returned %v", err)
 		}
 		if cause := <-e.left; errors.Is(cause, errFailed) {
-			t.Errorf("the election was told to leave because of %v", cause)
+			t.Errorf("the election was asked to leave because of %v", cause)
 		}
 	})
 }

@@ -91,7 +91,7 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 	return nil
 }
 
-// forwardedKey marks a request whose method somebody else has chosen: any name, so it is no label of a metric.
+// forwardedKey marks a request whose method a backend has chosen: any name, so it is no label of a metric.
 type forwardedKey struct{}
 
 const labelForwarded = "forwarded"

@@ -218,7 +218,7 @@ func proxiedClient(t *testing.T, kind, scheme, password string) *proxied {
 	rt := newBase(way)
 	t.Cleanup(rt.CloseIdleConnections)
 	// The test's servers share one certificate, which is also good for example.com.
-	trusting := httptest.NewTLSServer(nil) // nobody asks it
+	trusting := httptest.NewTLSServer(nil) // no request asks it
 	rt.TLSClientConfig = &tls.Config{RootCAs: trusting.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
 	trusting.Close()
 	dial := rt.DialContext

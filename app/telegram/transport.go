@@ -130,7 +130,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		_ = resp.Body.Close() // a page for people
 		return nil, errProxyAuth
 	}
-	// The Bot API never redirects. Whoever does would be told the token, and net/http would put it into errors.
+	// The Bot API never redirects. A server that does would get the token, and net/http would put it into errors.
 	resp.Header.Del("Location")
 	resp.Body = &bounded{ReadCloser: resp.Body, left: maxResponse + 1}
 	return resp, nil
@@ -250,7 +250,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err //nolint:wrapcheck // io.EOF must stay what it is
 }
 
-// UserAgent names the replica to whoever keeps account on the other side.
+// UserAgent names the replica to the one who reads the log on the other side.
 func UserAgent(version, name string) string {
 	ascii := strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' || r == '(' || r == ')' {

@@ -12,21 +12,21 @@ import (
 type Verdict int
 
 const (
-	// Fine: no error.
+	// Fine means no error.
 	Fine Verdict = iota
-	// Transient: the network, a 5xx, a page that is no JSON, no answer in time, a code that is not known. Try again.
+	// Transient is a failure of the network, a 5xx, a page that is no JSON, no answer in time, a code that is not known: try again.
 	Transient
-	// Limited: too many requests; wait as told.
+	// Limited means too many requests: wait for as long as the error names.
 	Limited
-	// Unauthorized: the token is not good here.
+	// Unauthorized means that the token is not good here.
 	Unauthorized
-	// Conflict: another program polls with this token.
+	// Conflict means that another program polls with this token.
 	Conflict
-	// Webhook: a webhook is set.
+	// Webhook means that a webhook is set.
 	Webhook
-	// Permanent: the request itself is wrong, or the chat is gone.
+	// Permanent means that the request itself is wrong, or the chat is gone.
 	Permanent
-	// Over: the lease or the context has ended.
+	// Over means that the lease or the context has ended.
 	Over
 )
 

@@ -37,7 +37,7 @@ type Term struct {
 	// reachable, and with this one a majority of all there are to be. It asks the loop, and so takes a moment.
 	Note  func(notes []json.RawMessage)
 	Noted func() bool
-	// Within promises the watchdog that a part of the work, the poll loop or a queue, calls it again within d; 0 ends the
+	// Expect promises the watchdog that a part of the work, the poll loop or a queue, calls it again within d; 0 ends the
 	// part's promise. The node leaves it to the wiring.
-	Within func(part string, d time.Duration)
+	Expect func(part string, d time.Duration)
 }

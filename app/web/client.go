@@ -95,7 +95,7 @@ const (
 )
 
 // ErrNotSwitched reports a switchover that was started and whose end was not seen.
-var ErrNotSwitched = errors.New("the primary was told to hand over, but no other has been seen yet: see habot status")
+var ErrNotSwitched = errors.New("the primary got the request to hand over, but there is no new primary yet: see habot status")
 
 // Switchover moves the role to a standby, by name; to any if it is empty. It returns the change and how long it took from
 // the request on, or ErrNotSwitched.

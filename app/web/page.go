@@ -47,7 +47,7 @@ type frame struct {
 // frames are what the page's watchers get. Its method is called by one goroutine at a time.
 type frames struct {
 	server *Server
-	// known is when a primary was known last, as far as anybody watched.
+	// known is when a primary was known last, as far as any page watched.
 	known time.Time
 }
 

@@ -50,9 +50,9 @@ type Config struct {
 	Backends func() *relay.Snapshot
 	// Demo: the bot talks to the simulator.
 	Demo bool
-	// AdminToken lets its bearer switch over, from anywhere; empty for nobody.
+	// AdminToken lets its bearer switch over, from anywhere; empty: no request may.
 	AdminToken string
-	// OperatorKey lets the command line beside the replica switch over; empty for nobody.
+	// OperatorKey lets the command line beside the replica switch over; empty: it may not.
 	OperatorKey string
 	Gatherer    prometheus.Gatherer
 	Logger      *slog.Logger
@@ -238,7 +238,7 @@ func (s *Server) switchover(c *gin.Context) {
 	}
 }
 
-// successor reads whom an operator named.
+// successor reads the replica that an operator named.
 func successor(req *http.Request) (string, error) {
 	var body struct {
 		To string `json:"to"`

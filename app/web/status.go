@@ -108,7 +108,21 @@ func (s Status) facts() []string {
 	default:
 		all = append(all, "no poll answered yet")
 	}
+	if to := s.lifelines(); to != "" {
+		all = append(all, "lifelines to "+to)
+	}
 	return all
+}
+
+// lifelines are the replicas of whose death the kernel tells this one at once.
+func (s Status) lifelines() string {
+	var names []string
+	for _, p := range s.Peers {
+		if p.Lifeline {
+			names = append(names, p.Status.Name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 func (s Status) change(c election.Change) string {

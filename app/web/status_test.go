@@ -32,6 +32,11 @@ func TestWriteStatus(t *testing.T) {
 	ill.Self.Role, ill.Self.Primary.Replica, ill.Self.PrimaryName = election.Primary, "cc", "habot-bot-3"
 	ill.Self.Health = election.Health{Detail: "polling Telegram fails: " + strings.Repeat("dial tcp: lookup api.telegram.org: ", 20) + "\ni/o timeout"}
 	ill.Peers, ill.History = ill.Peers[:0], nil
+	linked := healthy(election.Primary)
+	linked.Self.Lease, linked.Reachable = 550*time.Millisecond, 3
+	for i, name := range []string{"habot-bot-2", "habot-bot-3", "habot-bot-4"} {
+		linked.Peers = append(linked.Peers, election.Peer{Status: election.Status{Name: name, Role: election.Standby, Version: "1.0.0", Health: election.Health{OK: true}}, Reachable: true, Lifeline: i != 1})
+	}
 	for _, c := range []struct {
 		what   string
 		status Status
@@ -51,6 +56,17 @@ last change: habot-bot-1 became primary at 2026-01-02 03:09:00 UTC, replacing ha
 problem: habot-bot-2 is not reachable, last contact 12 s ago
 problem: habot-bot-4 does not reach Telegram: Telegram does not answer
 problem: the next failure stops the bot: 3 of 4 replicas reachable, 3 needed
+`},
+		{"lifelines", judged(linked, func(s *Status) { s.Verdict.Problems, s.LastPoll = nil, time.Second }), `
+the bot answers: habot-bot-1 is primary
+
+REPLICA      ROLE     TELEGRAM   PRIMARY SINCE            VERSION
+habot-bot-1  primary  reachable  2023-11-14 22:13:20 UTC  1.0.0
+habot-bot-2  standby  reachable  -                        1.0.0
+habot-bot-3  standby  reachable  -                        1.0.0
+habot-bot-4  standby  reachable  -                        1.0.0
+
+as habot-bot-1 sees it: 3 of 3 replicas reachable, 2 needed; lease 550ms; real Telegram; last poll answered 1.00 s ago; lifelines to habot-bot-2, habot-bot-4
 `},
 		{"webhook backends", judged(cluster(), func(s *Status) {
 			s.Verdict.Problems = nil

@@ -138,7 +138,7 @@ const (
 	secret = "a-secret_of-the-tests"
 )
 
-// freePort is a port that nobody listens on.
+// freePort is a port that no process listens on.
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

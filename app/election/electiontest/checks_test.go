@@ -67,18 +67,18 @@ func TestEveryCheckCanFail(t *testing.T) {
 			c.replied(a, request(p, p.account.own), election.ClaimAnswer{Refusal: election.RefusedFloor})
 		}},
 		"a lease lost that others support": {NoPreemption, func(c *Cluster, p, _, _ *host) {
-			c.told(p, election.StopWork{Reason: election.ReasonLeaseLost})
+			c.stops(p, election.StopWork{Reason: election.ReasonLeaseLost})
 		}},
-		"a switchover that nobody asked for": {NoPreemption, func(c *Cluster, p, _, _ *host) {
-			c.told(p, election.StopWork{Reason: election.ReasonSwitchover})
+		"a switchover that was not requested": {NoPreemption, func(c *Cluster, p, _, _ *host) {
+			c.stops(p, election.StopWork{Reason: election.ReasonSwitchover})
 		}},
 		"a healthy primary displaced as unhealthy": {NoPreemption, func(c *Cluster, p, _, _ *host) {
-			c.told(p, election.StopWork{Reason: election.ReasonUnhealthy})
+			c.stops(p, election.StopWork{Reason: election.ReasonUnhealthy})
 		}},
 		"a majority's primary displaced by a lower one": {NoPreemption, func(c *Cluster, p, _, _ *host) {
-			c.told(p, election.StopWork{Reason: election.ReasonLowerPrimary})
+			c.stops(p, election.StopWork{Reason: election.ReasonLowerPrimary})
 		}},
-		"a candidate that stays though it heard a lower claim": {LowestWins, func(c *Cluster, p, a, b *host) {
+		"a candidate that stays though it received a lower claim": {LowestWins, func(c *Cluster, p, a, b *host) {
 			a.account.own = newer(p, 2)
 			c.replied(a, request(b, newer(p, 1)), election.ClaimAnswer{Refusal: election.RefusedHeld})
 		}},
@@ -110,7 +110,7 @@ func TestEveryCheckCanFail(t *testing.T) {
 			}
 			_ = c.Run(4 * lease)
 		}},
-		"nobody takes over": {Liveness, func(c *Cluster, p, a, _ *host) {
+		"no replica takes over": {Liveness, func(c *Cluster, p, a, _ *host) {
 			p.frozenUntil, a.frozenUntil = never, never
 			if err := c.goes(p.index); err != nil {
 				c.broken = err
@@ -142,7 +142,7 @@ func TestCoverageTellsWhatNeverOccurred(t *testing.T) {
 	all := len(v.Missing())
 	v.Counts["fault crash"]++
 	v.Moves[[2]election.Role{election.Candidate, election.Primary}]++
-	v.Counts["a kind nobody knows"]++
+	v.Counts["an unknown kind"]++
 	if got := len(v.Missing()); got != all-2+1 {
 		t.Errorf("%d things are missing, want %d", got, all-1)
 	}
@@ -213,7 +213,7 @@ func TestPlansAreReadAsTheyAreWritten(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "replicas 0", "replicas 99", "replicas x", "replicas 3 4", "colour blue", "replicas 3\n1s explode r1", "replicas 3\n1s crash r3",
-		"replicas 3\n1s crash x1", "replicas 3\n1s on monday crash it", "replicas 3\n1s freeze r1", "replicas 3\nstranger tall",
+		"replicas 3\n1s crash x1", "replicas 3\n1s on monday crash it", "replicas 3\n1s freeze r1", "replicas 3\nstranger tall", "replicas 3\nlifelines none",
 		"replicas 3\n1s cut r1", "replicas 3\n1s configure r1 3", "replicas 3\nwallclocks melted", "replicas 3\n1s on win +x crash it",
 	} {
 		if _, err := ParsePlan(text); !errors.Is(err, ErrPlan) {

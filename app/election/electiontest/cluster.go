@@ -36,8 +36,9 @@ type Options struct {
 	Lease    time.Duration // 0: a second
 	Noise    Noise
 	// Drift lets every local clock run fast or slow by up to half the bound, often by half the bound.
-	Drift bool
-	Wall  WallClocks
+	Drift     bool
+	Wall      WallClocks
+	Lifelines Lifelines
 	// Outside: the story breaks an assumption that the guarantees rest on, so Check does not judge it.
 	Outside bool
 	// Trace, if set, receives the story line by line.
@@ -79,6 +80,7 @@ type host struct {
 	id      election.ReplicaID
 	epoch   int // counts processes; what belongs to older ones is stale
 	dice    dice
+	deaths  dice // of who learns of its death, and when
 
 	rate        float64       // of its local clock against true time
 	clockAt     time.Duration // true time at which clockOffset was taken
@@ -146,6 +148,8 @@ const (
 	forHost
 	forLink
 	forPeace
+	forDeath
+	forLifelines
 )
 
 // New returns a cluster whose hosts are all down.
@@ -173,6 +177,7 @@ func (c *Cluster) AddHost() int {
 	h := &host{
 		index: i, name: fmt.Sprintf("r%d", i), rate: 1, term: -1, timerAt: never,
 		health: election.Health{OK: true}, dice: newDice(c.opt.Seed, forHost, uint64(i)),
+		deaths: newDice(c.opt.Seed, forDeath, uint64(i)),
 	}
 	d := newDice(c.opt.Seed, forClock, uint64(i))
 	h.clockOffset = election.Instant(d.within(time.Hour))
@@ -277,6 +282,7 @@ func (c *Cluster) Crash(i int) {
 func (c *Cluster) kill(h *host, why election.Reason) {
 	c.silence(h, why)
 	h.machine = nil
+	c.mourn(h)
 	h.epoch++
 	h.frozenUntil = 0
 	h.gone = h.gone && h.account.departed // otherwise it is missed
@@ -376,7 +382,7 @@ func (c *Cluster) Stop(i int) {
 		return
 	}
 	c.Coverage.Counts["fault leave"]++
-	c.trace("%s is told to stop (%s)", h.name, c.Role(i))
+	c.trace("%s is asked to stop (%s)", h.name, c.Role(i))
 	h.leaving, h.account.asked = true, true
 	c.step(h, election.Leave{Reason: election.ReasonShutdown})
 }
@@ -440,7 +446,7 @@ func (c *Cluster) Configure(i, replicas, quorum int) {
 	c.hosts[i].replicas, c.hosts[i].quorum = replicas, quorum
 }
 
-// Up tells whether a host's replica runs.
+// Up reports whether a host's replica runs.
 func (c *Cluster) Up(i int) bool { return c.hosts[i].machine != nil }
 
 // Role is a host's role, empty if it is down.
@@ -479,13 +485,13 @@ func (c *Cluster) Primaries() []int {
 	return acting
 }
 
-// acts tells whether a host may send to Telegram now: its bot runs, its lease has not ended on its
+// acts reports whether a host may send to Telegram now: its bot runs, its lease has not ended on its
 // own clock. A frozen host counts: it wakes without knowing that it slept, and only the clock stops it.
 func (c *Cluster) acts(h *host) bool {
 	return h.machine != nil && h.botRunning && h.local(c.now) < h.workUntil
 }
 
-// holds tells whether a host's bot runs under a lease that has not ended. It is more than acting:
+// holds reports whether a host's bot runs under a lease that has not ended. It is more than acting:
 // the stop margin between the two must never be what keeps two primaries apart.
 func (c *Cluster) holds(h *host) bool {
 	return h.machine != nil && h.botRunning && h.local(c.now) < h.leaseEnd
@@ -542,6 +548,8 @@ func (c *Cluster) happens(t thing) {
 		}
 	case anArrival:
 		c.arrives(h, t.msg)
+	case aDeath:
+		c.witnesses(h, t.death)
 	case aRoundsEnd:
 		c.endRound(h, t.round)
 	case aSilence:
@@ -640,6 +648,11 @@ func (c *Cluster) carryOut(h *host, in election.Input, out election.Output) {
 		c.trace("%s knows that %s has left", h.name, out.Name)
 	case election.PrimaryChanged:
 		counts["primary changed, "+string(out.Change.Reason)]++
+		if out.Change.Witnessed {
+			counts["primary changed, death witnessed"]++
+		}
+	case election.Died:
+		counts["died"]++
 	case election.SteppedDown:
 		counts["stepped down, "+string(out.Reason)]++
 	case election.ElectionEnded:
@@ -673,7 +686,7 @@ func (c *Cluster) stopWork(h *host, out election.StopWork) {
 		c.Coverage.Counts["stop bot, now"]++
 	}
 	c.trace("%s stops its bot: %s (drain %v)", h.name, out.Reason, out.Drain)
-	c.told(h, out)
+	c.stops(h, out)
 	h.account.stopping = out.Reason
 	c.queue.push(c.now+took, thing{what: aSilence, host: h, epoch: h.epoch})
 	c.moment(OnStop, h)

@@ -124,7 +124,7 @@ func (c *Cluster) reached(h *host) {
 }
 
 // moves are the changes of role that one step may bring: a step may pass through several roles. A replica
-// that has promised nothing has left as soon as it is told to.
+// that has promised nothing has left as soon as it is asked to.
 func moves() [][2]election.Role {
 	const (
 		joining, looking, candidate = election.Joining, election.Looking, election.Candidate
@@ -214,7 +214,7 @@ func (v *Coverage) Missing() []string {
 	return missing
 }
 
-// reachable tells whether a role can be had with a promise at all.
+// reachable reports whether a role can be had with a promise at all.
 func reachable(role election.Role, promise string) bool {
 	switch role {
 	case election.Joining:
@@ -256,6 +256,9 @@ fault incompatible, lease
 fault incompatible, protocol
 fault wall clock jump
 fault wall clock off
+death witnessed
+death of one with a promise witnessed
+died
 moment claim
 moment grant
 moment release
@@ -265,6 +268,7 @@ moment stop
 moment win
 moment withdrawal
 peace crash
+peace crash witnessed
 peace hand-over
 peace newcomer
 peace shutdown
@@ -303,6 +307,7 @@ election timed_out
 election abandoned
 primary changed, start
 primary changed, crash
+primary changed, death witnessed
 primary changed, lease_lost
 primary changed, shutdown
 primary changed, switchover

@@ -6,7 +6,8 @@
 // Its faults: loss, delay, reordering, duplication, one-way and partial partitions, crash and restart
 // with memory lost, freeze and wake, clock drift at the bound, wall clocks that jump by hours or all show the
 // same, flapping health, bots that die, hand-overs, shutdowns, resizes up and down, another REPLICAS or
-// QUORUM, and incompatible hosts under another lease or protocol. Half of them strike the primary, many at a moment,
+// QUORUM, and incompatible hosts under another lease or protocol. Deaths are witnessed by all, some or none, at once
+// or late. Half of them strike the primary, many at a moment,
 // such as the next grant, and many last about as long as a lease, since faults at random times are too tame.
 //
 // One command runs as many schedules as wanted, from any seed on, and fails if a fault, an output, a

@@ -37,6 +37,8 @@ func Draw(seed uint64) Plan {
 		Duplicate: []float64{0, 0.1, 0.3}[d.below(3)],
 		MaxDelay:  []time.Duration{time.Millisecond, 50 * time.Millisecond, 400 * time.Millisecond, 3 * lease}[d.below(4)],
 	}
+	lifelines := newDice(seed, forLifelines)
+	p.Lifelines = allLifelines()[lifelines.below(len(allLifelines()))]
 	d.members, d.restarts = p.Hosts, d.chance(0.7) // without restarts ORDER must hold throughout
 	begin := d.begin()
 	p.NoiseFrom = min(p.NoiseFrom, begin)
@@ -81,7 +83,7 @@ func (d *drawer) begin() time.Duration {
 }
 
 // grow has a cluster grow in calm, as resizing is meant to be done: trouble begins when the replicas that
-// have not been restarted have heard the others for long enough to use the larger number.
+// have not been restarted have been in contact with the others for long enough to use the larger number.
 func (d *drawer) grow(n int) time.Duration {
 	d.plan.Hosts, d.members = n, n
 	d.plan.NoiseFrom = 12 * lease
@@ -200,7 +202,7 @@ func (d *drawer) trouble(at time.Duration) {
 	switch d.below(24) {
 	case 0, 1:
 		d.crash(at, d.one())
-	case 2: // somebody forgets what it has just promised
+	case 2: // a replica forgets what it has just promised
 		if d.restarts {
 			who := d.any()
 			d.add(Fault{At: at, On: OnGrant, Kind: DoCrash, Who: TheOne})
@@ -225,7 +227,7 @@ func (d *drawer) trouble(at time.Duration) {
 		}
 	case 5, 6:
 		d.at(at, Fault{Kind: DoFreeze, Who: d.one(), For: d.span()}, OnClaim, OnGrant, OnWin, OnStop, OnRelease, OnWithdrawal)
-	case 7: // everybody sleeps, and wakes at different times
+	case 7: // every replica sleeps, and wakes at a time of its own
 		for i := range d.members {
 			d.add(Fault{At: at, Kind: DoFreeze, Who: Target(i), For: d.span()})
 		}
@@ -233,7 +235,7 @@ func (d *drawer) trouble(at time.Duration) {
 		who := d.one()
 		d.at(at, Fault{Kind: DoPartition, Who: who, Whom: d.any()}, OnWin, OnClaim, OnRelease, OnGrant)
 		d.add(Fault{At: at + d.span(), Kind: DoHeal})
-	case 10: // two that hear each other through others only
+	case 10: // two that know of each other through others only
 		a, b := d.two()
 		d.add(Fault{At: at, Kind: DoCut, Who: a, Whom: b})
 		d.add(Fault{At: at, Kind: DoCut, Who: b, Whom: a})
@@ -243,7 +245,7 @@ func (d *drawer) trouble(at time.Duration) {
 			a, b = b, a
 		}
 		d.add(Fault{At: at, Kind: DoCut, Who: a, Whom: b})
-	case 12: // it sends, and hears nobody
+	case 12: // it sends, and receives nothing
 		for i := range d.members {
 			d.add(Fault{At: at, On: OnWin, Kind: DoCut, Who: Target(i), Whom: TheOne})
 		}
@@ -277,7 +279,7 @@ func (d *drawer) trouble(at time.Duration) {
 		if d.forGood {
 			d.leave(at, 1+d.below(d.members-1))
 		}
-	case 23: // all are told to stop, and start again
+	case 23: // all are asked to stop, and start again
 		if d.restarts && !d.forGood {
 			for i := range d.members {
 				d.add(Fault{At: at + d.within(lease/20), Kind: DoStop, Who: Target(i)})
@@ -320,7 +322,7 @@ func (d *drawer) leave(at time.Duration, n int) {
 	d.at(at, f, OnLeaving, OnDeparted, OnGrant, OnRelease)
 }
 
-// restart starts whoever is down, since who that is was not known when the plan was made.
+// restart starts every replica that is down: which those are was not known when the plan was made.
 func (d *drawer) restart(at time.Duration, who Target) {
 	if who >= 0 {
 		d.add(Fault{At: at, Kind: DoStart, Who: who})
@@ -331,8 +333,8 @@ func (d *drawer) restart(at time.Duration, who Target) {
 	}
 }
 
-// meet parts everybody and has two of them meet again, while the others hear neither; then one that has
-// released its lease may be gone before it has told whom it follows.
+// meet parts all replicas and has two of them meet again, while the others are in contact with neither. Then one
+// that has released its lease may be gone before it has reported which replica it follows.
 func (d *drawer) meet(at time.Duration) {
 	a, b := d.two()
 	for i := range d.members {

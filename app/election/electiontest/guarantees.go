@@ -33,30 +33,30 @@ const (
 	//   - A replica that has granted a claim grants or makes no other until a lease has passed on its
 	//     clock, unless that claim was withdrawn or released, or its own claimant makes a new one.
 	//   - It grants that claim again to a primary meanwhile, as long as that one holds its lease.
-	//   - A primary is told to stop only for a cause of its own: it was asked to hand over or to leave, it is
+	//   - A primary's bot is stopped only for a cause of its own: it was asked to hand over or to leave, it is
 	//     unhealthy, below a majority it met a lower one, or the lease is lost: of the answers to its claim
 	//     that granted, counted here independently from when their requests left, fewer than a quorum
 	//     outlast the stop margin.
-	// In peace, when nothing is lost, the first two make every renewal succeed, so nobody is displaced
+	// In peace, when nothing is lost, the first two make every renewal succeed, so no primary is displaced
 	// whatever wall clocks say: that is checked as well, with newcomers whose clocks are hours behind.
 	NoPreemption Guarantee = "NO PREEMPTION"
 
-	// LowestWins: "of candidates that can hear each other the lowest claim wins". Of two candidates one of
-	// which hears the other's claim, the higher falls and the lower stands. Checked whenever a claim is
+	// LowestWins: "of candidates that receive each other's claims the lowest wins". Of two candidates one of
+	// which receives the other's claim, the higher falls and the lower stands. Checked whenever a claim is
 	// answered and whenever a candidacy ends, at any quorum and under all faults:
-	//   - A candidate that hears a lower claim does not stay candidate, unless that claim could not win
+	//   - A candidate that receives a lower claim does not stay candidate, unless that claim could not win
 	//     either way: it is below the floor, was ended, or comes from a replica that cannot take part.
 	//   - A candidate grants no claim but a lower one, and not without withdrawing its own first.
-	//   - A candidate yields only to a lower claim, heard itself or as the holder of a promise, or to a primary.
-	// Hence no candidate that has heard a lower candidate's claim wins while that one stands.
+	//   - A candidate yields only to a lower claim, received itself or as the holder of a promise, or to a primary.
+	// Hence no candidate that has received a lower candidate's claim wins while that one stands.
 	LowestWins Guarantee = "LOWEST WINS"
 
 	// Liveness: see Recovery, Takeover and HandOver for the bounds.
 	Liveness Guarantee = "LIVENESS"
 
 	// Number: the number of replicas that a replica counts is never below the number of those that run, or ran until
-	// a lease ago, as long as that number has been heard by all before: any two of its quorums share one that may
-	// have granted. So one that has left in order is counted out only once its grant is counted by nobody:
+	// a lease ago, as long as all have been in contact with that many before: any two of its quorums share one that
+	// may have granted. So one that has left in order is counted out only once no replica counts its grant:
 	//   - When a replica says that it has left, no other's lease or candidacy counts a grant of it.
 	//   - A primary that says that it counts a grant no more, does not.
 	//   - One that has left grants nothing.
@@ -112,7 +112,7 @@ type account struct {
 
 	role     election.Role // after its last step
 	asked    bool          // to hand over or to leave, in this term
-	told     bool          // its bot was told to stop, in this term
+	told     bool          // its bot was ordered to stop, in this term
 	stopping election.Reason
 }
 
@@ -158,12 +158,12 @@ func (a *account) supportedUntil(q int) election.Instant {
 	return ends[len(ends)-q]
 }
 
-// majority tells whether the quorum is a majority.
+// majority reports whether the quorum is a majority.
 func (c *Cluster) majority() bool {
 	return c.opt.Quorum == 0 || c.opt.Quorum > c.opt.Replicas/2
 }
 
-// takesPart tells whether two hosts can take part in the same election.
+// takesPart reports whether two hosts can take part in the same election.
 func takesPart(a, b *host) bool {
 	return a.incompatible == b.incompatible && a.incompatible == Compatible
 }
@@ -261,7 +261,7 @@ func (c *Cluster) replied(h *host, req election.ClaimRequest, answer election.Cl
 	case answer.Granted && standing && a.own != claim:
 		c.breaks(LowestWins, "%s granted %d and is still candidate with %d", h.name, claim.Timestamp, a.own.Timestamp)
 	case standing && claim.Compare(a.own) < 0 && answer.Refusal == election.RefusedHeld:
-		c.breaks(LowestWins, "%s, candidate with %d, heard the lower %d and stays candidate", h.name, a.own.Timestamp, claim.Timestamp)
+		c.breaks(LowestWins, "%s, candidate with %d, received the lower %d and stays candidate", h.name, a.own.Timestamp, claim.Timestamp)
 	case answer.Granted && held && a.promised != claim:
 		c.breaks(NoPreemption, "%s granted %d of %s though it promised %d to %s", h.name, claim.Timestamp, claim.Replica, a.promised.Timestamp, a.promised.Replica)
 	case !answer.Granted && held && a.promised == claim && req.From.Role == election.Primary &&
@@ -275,13 +275,13 @@ func (c *Cluster) replied(h *host, req election.ClaimRequest, answer election.Cl
 	}
 }
 
-// successor: whoever claims again has ended what it claimed before.
+// successor: a replica that claims again has ended what it claimed before.
 func successor(before, now election.Claim) bool {
 	return before.Replica == now.Replica && before.Timestamp < now.Timestamp
 }
 
-// hearsEnd takes the end of a claim into the account of a host that hears of it.
-func (c *Cluster) hearsEnd(h *host, req election.EndRequest) {
+// endArrives takes the end of a claim into the account of a host that receives it.
+func (c *Cluster) endArrives(h *host, req election.EndRequest) {
 	if from := c.hostOf(req.From.Replica); from != nil && !takesPart(from, h) {
 		return
 	}
@@ -417,7 +417,7 @@ func (c *Cluster) gaveUp(h *host, in election.Input, out election.ElectionEnded)
 		ok = !in.Status.Primary.IsZero()
 	}
 	if !ok {
-		c.breaks(LowestWins, "%s yielded with %d and nothing lower, and no primary, was heard", h.name, out.Claim.Timestamp)
+		c.breaks(LowestWins, "%s yielded with %d though it knew of nothing lower and of no primary", h.name, out.Claim.Timestamp)
 	}
 }
 
@@ -446,8 +446,8 @@ func (c *Cluster) begins(h *host, claim election.Claim) {
 	}
 }
 
-// told judges why a primary's bot is told to stop.
-func (c *Cluster) told(h *host, out election.StopWork) {
+// stops judges why a primary's bot is stopped.
+func (c *Cluster) stops(h *host, out election.StopWork) {
 	a := &h.account
 	a.told = true
 	var ok bool

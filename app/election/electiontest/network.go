@@ -28,7 +28,7 @@ type message struct {
 	round  *round
 }
 
-// round is one round of claims: everybody is asked, and it is over when all have answered or their time
+// round is one round of claims: every replica is asked, and it is over when all have answered or their time
 // is up.
 type round struct {
 	number uint64
@@ -58,7 +58,7 @@ func (c *Cluster) broadcast(h *host, m message, r *round) {
 	c.queue.push(timeout, thing{what: aRoundsEnd, host: h, epoch: h.epoch, round: r})
 }
 
-// knows tells whether a host's INSTANCES has another one.
+// knows reports whether a host's INSTANCES has another one.
 func (h *host) knows(to *host) bool { return h.lists == nil || slices.Contains(h.lists, to.index) }
 
 // ask sends a question to the host's next share of the others, and to the primary that it misses.
@@ -157,7 +157,7 @@ func (c *Cluster) arrives(h *host, m message) {
 		}
 		back.input = election.LeaveAnswerReceived{Answer: *answer, SentAt: m.sentAt}
 	case anEnd:
-		c.hearsEnd(h, m.input.(election.EndReceived).Request)
+		c.endArrives(h, m.input.(election.EndReceived).Request)
 		c.step(h, m.input)
 		return
 	case anAnswer:

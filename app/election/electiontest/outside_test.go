@@ -11,7 +11,7 @@ import (
 // Here an assumption of SAFETY.md is broken on purpose. Two primaries are possible then; what is checked is that it stays a
 // matter of moments, and that the cluster finds its way back.
 
-// acting is what somebody who watches Telegram sees of a cluster.
+// acting is what an observer of Telegram sees of a cluster.
 type acting struct {
 	two  time.Duration // for how long more than one host acted, in all
 	none time.Duration // for how long none did, at a stretch, once one had

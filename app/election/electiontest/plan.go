@@ -24,6 +24,7 @@ type Plan struct {
 	NoiseFrom, NoiseUntil time.Duration
 	Drift                 bool
 	Wall                  WallClocks
+	Lifelines             Lifelines
 	// Hasty replicas keep no silence when they start. It stands for a broken build, to test the tests:
 	// nothing draws it.
 	Hasty bool
@@ -39,7 +40,7 @@ type Fault struct {
 	On    Moment
 	After time.Duration
 	Kind  FaultKind
-	// Who it is done to; Whom is the other end of what is cut.
+	// The replica it is done to, and the other end of what is cut.
 	Who, Whom Target
 	// For is how long a freeze lasts, or how far a wall clock is off.
 	For time.Duration
@@ -104,7 +105,7 @@ const (
 // cluster is the plan's, before anything has happened.
 func (p *Plan) cluster(trace func(string), coverage *Coverage) *Cluster {
 	c := New(Options{
-		Seed: p.Seed, Replicas: p.Replicas, Quorum: p.Quorum, Drift: p.Drift, Wall: p.Wall,
+		Seed: p.Seed, Replicas: p.Replicas, Quorum: p.Quorum, Drift: p.Drift, Wall: p.Wall, Lifelines: p.Lifelines,
 		Trace: trace, Coverage: coverage,
 	})
 	for len(c.hosts) < p.Hosts {
@@ -250,7 +251,7 @@ func (c *Cluster) do(f Fault, it int) {
 
 const (
 	// Recovery is, in leases, within how long after the last message of the trouble has arrived there is
-	// one primary and everybody else follows it, if everybody is up and can be heard: whoever was
+	// one primary and all others follow it, if all are up and can be reached: a replica that was
 	// shutting down ends within a lease for its bot and a quarter for a successor, and starts again; then
 	// a joining silence; then at most one lease more, of a promise that the trouble's last messages may have
 	// brought a claim whose claimant has gone; then a candidacy, with two rounds of half a lease
@@ -260,12 +261,14 @@ const (
 	// lease, the drift bound, and a few tries of a twentieth where many claim at once: the slowest seen
 	// in 25,000 schedules took 1.1013 leases.
 	Takeover = 12
-	// TakeoverBelowMajority is the same there: a candidate has to wait for everybody, the dead one included,
+	// WitnessedTakeover is the same, in tenths of a lease, where every replica learns of the death: a few round trips.
+	WitnessedTakeover = 1
+	// TakeoverBelowMajority is the same there: a candidate has to wait for every replica, the dead one included,
 	// so each round takes half a lease, and a candidacy that a lower one ends has others wait for its
 	// promises. The slowest seen took 3.5 leases.
 	TakeoverBelowMajority = 60
-	// HandOver is, in tenths of a lease, how long nobody is primary when one hands over in peace, after its bot
-	// has stopped: a few round trips. Below a majority the successor asks everybody too, but all answer.
+	// HandOver is, in tenths of a lease, how long there is no primary when one hands over in peace, after its bot
+	// has stopped: a few round trips. Below a majority the successor asks every replica too, but all answer.
 	HandOver = 1
 	// LeaveWithin is, in leases, how long a replica that leaves goes on granting: longer than a bot drains.
 	LeaveWithin = 2
@@ -331,7 +334,7 @@ func (c *Cluster) present() []int {
 	return all
 }
 
-// callBack starts those that have left for good again, as long as others have not heard of it and need them for a quorum.
+// callBack starts those that have left for good again, as long as others do not know of it and need them for a quorum.
 func (c *Cluster) callBack() {
 	for i, h := range c.hosts[:c.members] {
 		if h.gone && !c.enough() {
@@ -341,7 +344,7 @@ func (c *Cluster) callBack() {
 	}
 }
 
-// enough tells whether those that are present, and one less, are a quorum to each of them.
+// enough reports whether those that are present, and one less, are a quorum to each of them.
 func (c *Cluster) enough() bool {
 	all := c.present()
 	if len(all) < min(c.members, c.opt.Replicas) {
@@ -356,7 +359,7 @@ func (c *Cluster) enough() bool {
 }
 
 // scalesIn has replicas leave that are more than REPLICAS, all at once, and sees that those that stay need no larger
-// quorum from then on, and that somebody is primary all the time but for a handover.
+// quorum from then on, and that there is a primary all the time but for a handover.
 func (c *Cluster) scalesIn(p int) error {
 	all := c.present()
 	for _, i := range all {
@@ -390,7 +393,7 @@ func (c *Cluster) scalesIn(p int) error {
 	for i, next := range c.Terms[terms:] {
 		last := c.Terms[terms+i-1]
 		if last.Reason != election.ReasonShutdown || next.From-last.To > HandOver*c.opt.Lease/10 {
-			return &BrokenError{Liveness, c.now, fmt.Sprintf("r%d, primary, ended (%s) when others left, and nobody was primary for %v", last.Host, last.Reason, next.From-last.To)}
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("r%d, primary, ended (%s) when others left, and there was no primary for %v", last.Host, last.Reason, next.From-last.To)}
 		}
 	}
 	if !slices.Contains(c.present(), c.Primary()) {
@@ -399,7 +402,7 @@ func (c *Cluster) scalesIn(p int) error {
 	return nil
 }
 
-// stays sees that the primary is displaced by nobody, newcomers with any clock included.
+// stays sees that no replica displaces the primary, newcomers with any clock included.
 func (c *Cluster) stays(p int) error {
 	d := newDice(c.opt.Seed, forPeace, 1)
 	terms := len(c.Terms)
@@ -418,7 +421,7 @@ func (c *Cluster) stays(p int) error {
 	return nil
 }
 
-// spares tells whether one host can be missed: the others are a quorum to each of them.
+// spares reports whether one host can be missed: the others are a quorum to each of them.
 func (c *Cluster) spares(p int) bool {
 	all := c.present()
 	for _, i := range all {
@@ -448,6 +451,10 @@ func (c *Cluster) goes(p int) error {
 		crash = true
 		c.Coverage.Counts["peace crash"]++
 		c.Crash(p)
+		if c.majority() && c.opt.Lifelines == LifelinesAll {
+			c.Coverage.Counts["peace crash witnessed"]++
+			bound = WitnessedTakeover * lease / 10
+		}
 	case 1:
 		c.Coverage.Counts["peace hand-over"]++
 		c.Resign(p, election.ReasonSwitchover)
@@ -469,12 +476,12 @@ func (c *Cluster) goes(p int) error {
 	if crash {
 		c.Coverage.Takeover = max(c.Coverage.Takeover, next.From-from)
 	} else if gap := next.From - last.To; gap > HandOver*lease/10 {
-		return &BrokenError{Liveness, c.now, fmt.Sprintf("nobody was primary for %v when r%d handed over", gap, p)}
+		return &BrokenError{Liveness, c.now, fmt.Sprintf("there was no primary for %v when r%d handed over", gap, p)}
 	}
 	return nil
 }
 
-// allStop stops everybody at once, and sees that the primary can finish what it has in hand: those that stand by go on granting
+// allStop stops all replicas at once, and sees that the primary can finish what it has in hand: those that stand by go on granting
 // until it has released its lease, and no longer.
 func (c *Cluster) allStop(d dice) error {
 	c.Coverage.Counts["peace all stop"]++
@@ -488,12 +495,12 @@ func (c *Cluster) allStop(d dice) error {
 	}
 	for _, i := range c.present() {
 		if c.Up(i) {
-			return &BrokenError{Liveness, c.now, fmt.Sprintf("all were told to stop, and r%d (%s) has not", i, c.Role(i))}
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("all were asked to stop, and r%d (%s) has not", i, c.Role(i))}
 		}
 	}
 	for _, t := range c.Terms {
 		if t.To >= began && t.Reason != election.ReasonShutdown {
-			return &BrokenError{Liveness, c.now, fmt.Sprintf("all were told to stop, and r%d's term ended otherwise: %s", t.Host, t.Reason)}
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("all were asked to stop, and r%d's term ended otherwise: %s", t.Host, t.Reason)}
 		}
 	}
 	return nil

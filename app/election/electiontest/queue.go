@@ -29,6 +29,7 @@ const (
 	anArrival
 	aRoundsEnd
 	aSilence // the work has stopped
+	aDeath   // of another's process is learned of
 )
 
 // thing is one thing that is to happen.
@@ -39,6 +40,7 @@ type thing struct {
 	epoch int
 	msg   message
 	round *round
+	death *death
 	do    func()
 }
 

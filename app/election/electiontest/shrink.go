@@ -99,6 +99,8 @@ func (s *shrinker) calm() (progress bool) {
 		func(p *Plan) { p.Noise.MaxDelay = min(p.Noise.MaxDelay, 400*time.Millisecond) },
 		func(p *Plan) { p.Drift = false },
 		func(p *Plan) { p.Wall = WallRight },
+		func(p *Plan) { p.Lifelines = NoLifelines },
+		func(p *Plan) { p.Lifelines = LifelinesAll },
 		func(p *Plan) { p.NoiseUntil = p.NoiseFrom + (p.NoiseUntil-p.NoiseFrom)/2 },
 		func(p *Plan) { p.NoiseFrom += (p.NoiseUntil - p.NoiseFrom) / 2 },
 		func(p *Plan) {
@@ -112,7 +114,7 @@ func (s *shrinker) calm() (progress bool) {
 	return progress
 }
 
-// touches tells whether a fault names a host.
+// touches reports whether a fault names a host.
 func (p *Plan) touches(i int) bool {
 	return slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Who == Target(i) || f.Whom == Target(i) })
 }

@@ -50,6 +50,9 @@ func (p *Plan) String() string {
 	if p.Wall != WallRight {
 		line("wallclocks", p.Wall)
 	}
+	if p.Lifelines != NoLifelines {
+		line("lifelines", p.Lifelines)
+	}
 	if p.Hasty {
 		line("hasty")
 	}
@@ -89,7 +92,7 @@ func (f Fault) String() string {
 	return strings.Join(words, " ")
 }
 
-// needs is what a kind of fault is told.
+// needs is which arguments a kind of fault takes.
 type needs struct{ who, whom, length, n, q bool }
 
 func (k FaultKind) needs() needs {
@@ -216,6 +219,11 @@ func (p *Plan) read(w *words) (err error) {
 		p.Wall = WallClocks(w.next())
 		if p.Wall != WallApart && p.Wall != WallCoarse {
 			return fmt.Errorf("no such wall clocks")
+		}
+	case "lifelines":
+		p.Lifelines = Lifelines(w.next())
+		if p.Lifelines == NoLifelines || !slices.Contains(allLifelines(), p.Lifelines) {
+			return fmt.Errorf("no such lifelines")
 		}
 	case "hasty":
 		p.Hasty = true

@@ -48,7 +48,7 @@ func TestTheRecordingIsOfAFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	if took := fmt.Sprintf("%.2f s", r.Unpolled); !strings.Contains(string(doc), took) {
-		t.Errorf("the document does not say that nobody polled for %s", took)
+		t.Errorf("the document does not say that no replica polled for %s", took)
 	}
 	for _, p := range r.Polls {
 		if p.Replica == r.From && p.End > 0 || p.Replica == r.To && p.Start < r.Unpolled-0.001 {

@@ -1,5 +1,5 @@
 // Command picture draws the last failover of a running demo, from what Prometheus and the simulated Telegram have
-// recorded: what each replica was, who polled and when, when nobody did, and what became of users' messages.
+// recorded: what each replica was, who polled and when, when none did, and what became of users' messages.
 //
 //	go run ./app/monitoring/picture -out failover.svg
 //
@@ -25,7 +25,7 @@ import (
 	"habot/app/simulator"
 )
 
-// Of the picture, before and after the moment when nobody polled any more.
+// Of the picture, before and after the moment when no replica polled any more.
 const (
 	before = 3 * time.Second
 	after  = 7 * time.Second
@@ -49,7 +49,7 @@ func run(prometheus, telegram, out string, replay bool) error {
 	recording := strings.TrimSuffix(out, ".svg") + ".json"
 	var r Recording
 	if replay {
-		raw, err := os.ReadFile(recording) //nolint:gosec // named by whoever runs this
+		raw, err := os.ReadFile(recording) //nolint:gosec // named on the command line
 		if err != nil {
 			return fmt.Errorf("read the recording: %w", err)
 		}
@@ -67,11 +67,11 @@ func run(prometheus, telegram, out string, replay bool) error {
 		if err != nil {
 			return fmt.Errorf("write the recording: %w", err)
 		}
-		if err := os.WriteFile(recording, append(raw, '\n'), 0o644); err != nil { //nolint:gosec // for everybody to read
+		if err := os.WriteFile(recording, append(raw, '\n'), 0o644); err != nil { //nolint:gosec // world-readable: it is published
 			return fmt.Errorf("write the recording: %w", err)
 		}
 	}
-	if err := os.WriteFile(out, []byte(Draw(r)), 0o644); err != nil { //nolint:gosec // for everybody to read
+	if err := os.WriteFile(out, []byte(Draw(r)), 0o644); err != nil { //nolint:gosec // world-readable: it is published
 		return fmt.Errorf("write the picture: %w", err)
 	}
 	return nil
@@ -89,7 +89,7 @@ func record(ctx context.Context, prometheus, telegram string) (Recording, error)
 	last := report.Handovers[len(report.Handovers)-1]
 	zero := last.At.Add(-time.Duration(last.GapSeconds * float64(time.Second)))
 	if wait := time.Until(zero.Add(after + time.Second)); wait > 0 {
-		time.Sleep(wait) // until it can be told what came after
+		time.Sleep(wait) // until what came after is recorded
 	}
 	since := func(t time.Time) float64 { return math.Round(t.Sub(zero).Seconds()*1000) / 1000 }
 	r := Recording{

@@ -18,7 +18,7 @@ type Source interface {
 // Config is what a stream is made of.
 type Config struct {
 	Source Source
-	// Every is how often the source is asked while anybody watches.
+	// Every is how often the source is asked while a client watches.
 	Every time.Duration
 	// Most is how many may watch at once. A further one gets the event "full", and is to come again.
 	Most int
@@ -169,7 +169,7 @@ func (s *Stream) wait(ctx context.Context, changed <-chan struct{}) bool {
 	return false
 }
 
-// ask asks the source again and again, for as long as anybody watches.
+// ask asks the source again and again, for as long as a client watches.
 func (s *Stream) ask() {
 	tick := time.NewTicker(s.cfg.Every)
 	defer tick.Stop()
@@ -182,7 +182,7 @@ func (s *Stream) ask() {
 	}
 }
 
-// publish asks the source and hands on what it has; false if nobody watches. Who watches gets what has changed since
+// publish asks the source and hands on what it has; false if no client watches. A client that watches gets what has changed since
 // version, newcomers all there is.
 func (s *Stream) publish(version *uint64) bool {
 	s.mu.Lock()

@@ -7,7 +7,8 @@
 // whose answer is lost; a Telegram that is down, hangs, limits, refuses, or has a webhook set; ids that
 // start again lower; crash, freeze and wake, orderly stop, restart with the memory lost, switchover;
 // clocks that drift at the bound and wall clocks that jump by hours. Every eighth schedule is orderly:
-// nothing but stops, switchovers and wall clocks, of which no user may notice anything. Other schedules scale
+// nothing but stops, switchovers and wall clocks, of which no user may notice anything. In half of the schedules
+// the other processes learn of the end of one within moments, as over lifelines. Other schedules scale
 // in from more replicas than REPLICAS amid all of these.
 //
 // A crash takes a process's doors away: what had left still arrives, nothing leaves or comes in any more,
@@ -16,14 +17,14 @@
 // just before the freeze, and what it says is said after it. Its timers fire for nothing meanwhile: one
 // wake-up of the loop stands for them.
 //
-// It judges by the simulator's account and by its own, which asks nobody: who granted what by which clock,
-// what left whom when, what was heard. A request of a term may leave only while the promises of a majority
-// stand, by the clocks of those who gave them; while nobody else holds a lease; and never after one of a
+// It judges by the simulator's account and by its own, which asks no replica: who granted what by which clock,
+// what left which process when, what arrived. A request of a term may leave only while the promises of a majority
+// stand, by the clocks of those who gave them; while no other replica holds a lease; and never after one of a
 // newer term. Timestamps of terms increase. Every update is answered, those of a chat in order, and twice
-// only where a crash, a lost lease or something lost on its way explains it. What a replica was told is
+// only where a crash, a lost lease or something lost on its way explains it. What a replica knows to be
 // handled it does not answer. No live part goes without a sign of life for longer than it promised its
-// watcher, nobody halts without cause, and a stop ends in time. No process counts fewer replicas than run and have
-// not said that they have left, and one that has said so grants nothing. Once all is mended a poll is answered
+// watcher, no process halts without cause, and a stop ends in time. No process counts fewer replicas than run and
+// have not announced that they have left, and one that has announced it grants nothing. Once all is mended a poll is answered
 // within a bound, and then everything that waits.
 //
 // What is drawn from the seed is the schedule and the fate of every message, by its way and number. The

@@ -22,9 +22,9 @@ type judge struct {
 	written map[int64][]string // chat: what its user wrote, in order
 	// kept are the updates whose contents were noted, and the processes that had them in memory.
 	kept map[int][]*process
-	// forgotten are texts of updates that were confirmed, and that nobody who lives knows.
+	// forgotten are texts of updates that were confirmed, and that no live process knows.
 	forgotten map[string]bool
-	// late are updates of which a primary heard when its work had begun: no replica of its quorum knew them, or could say so.
+	// late are updates of which a primary learned when its work had begun: no replica of its quorum knew them, or could send them.
 	late map[int]bool
 }
 
@@ -86,8 +86,8 @@ func (w *world) number() {
 	}
 }
 
-// hears takes note of what a process knows of progress: the latest of the highest claim.
-func (w *world) hears(p *process, told election.Progress) {
+// learns takes note of what a process knows of progress: the latest of the highest claim.
+func (w *world) learns(p *process, told election.Progress) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := told.Claim.Compare(p.heard.Claim)
@@ -121,8 +121,8 @@ func (w *world) remembers(p *process, notes []json.RawMessage) {
 	}
 }
 
-// hearsLate takes note that a primary heard of the updates in these notes when its work had begun.
-func (w *world) hearsLate(notes []json.RawMessage) {
+// learnsLate takes note that a primary learned of the updates in these notes when its work had begun.
+func (w *world) learnsLate(notes []json.RawMessage) {
 	w.count("notes handed in late")
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,7 +134,7 @@ func (w *world) hearsLate(notes []json.RawMessage) {
 // settled is how long after its start a replica may not know yet what others keep.
 func (w *world) settled() time.Duration { return 3*w.opt.lease + 2*time.Second }
 
-// forgets finds the updates that were confirmed before they were handled and that nobody who lives knows: all replicas that did
+// forgets finds the updates that were confirmed before they were handled and that no live process knows: all replicas that did
 // have died. When the last of them did most others MUST have been gone, too, or it is a loss that nothing excuses. It MUST be
 // called while the others live.
 func (w *world) forgets() {
@@ -198,7 +198,7 @@ func (w *world) termBegins(p *process, t node.Term) *term {
 		w.breaks("ORDER: %s becomes primary with %v after %s with %v (%s granted both)", p.host.name, t0.claim, last.p.host.name, last.claim, who)
 	}
 	if len(lost) > 0 {
-		w.breaks("HANDED DOWN: %s begins a term without %v, though it was told that they are handled", p.host.name, lost)
+		w.breaks("HANDED DOWN: %s begins a term without %v, though it knew that they are handled", p.host.name, lost)
 	}
 	if len(untold) > 0 {
 		w.breaks("HANDED OVER: %s takes over from %s in order and is not told that %v are handled", p.host.name, last.p.host.name, untold)
@@ -241,7 +241,7 @@ func (w *world) leaves(p *process, method string, body []byte) *request {
 		return nil
 	}
 	w.tell("%s  > %s %.120s", p.host.name, method, body)
-	if method == "getMe" { // asked by everybody
+	if method == "getMe" { // every process asks it
 		defer w.mu.Unlock()
 		return r
 	}
@@ -359,7 +359,7 @@ func (w *world) settle() {
 		first[all[0].chat] = append(first[all[0].chat], text)
 	}
 	for chat, written := range j.written {
-		// What was heard of late is answered late, after what was written later.
+		// What became known late is answered late, after what was written later.
 		late := func(text string) bool { return j.late[byText[text].ID] }
 		written = slices.DeleteFunc(slices.Clone(written), func(text string) bool { return forgotten[text] || late(text) })
 		order := slices.DeleteFunc(first[chat], late)
@@ -390,7 +390,7 @@ func (w *world) excuse(rec simulator.Record, first, again *request) {
 	case a == b:
 		w.breaks("TWICE: %s answered %q again in one term", a.p.host.name, rec.Text)
 	case told:
-		w.breaks("TWICE: %s answered %q again, though it was told", b.p.host.name, rec.Text)
+		w.breaks("TWICE: %s answered %q again, though it knew", b.p.host.name, rec.Text)
 	case a.cut:
 		w.count("twice: in hand at a crash or a lost lease")
 	case w.disturbedIn(a):
@@ -400,7 +400,7 @@ func (w *world) excuse(rec simulator.Record, first, again *request) {
 	}
 }
 
-// disturbedIn tells whether something got lost at the end of a term.
+// disturbedIn reports whether something got lost at the end of a term.
 func (w *world) disturbedIn(t *term) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -184,7 +184,7 @@ func scalesInAmidTrouble(seed uint64) *world {
 	writing, stopWriting := context.WithCancel(context.Background())
 	w.aside.Go(func() { w.users(writing) })
 	troubled := time.Now()
-	w.aside.Go(func() { // they are told to stop within some time of each other
+	w.aside.Go(func() { // they are asked to stop within some time of each other
 		r := w.draw("leaving")
 		spread := []time.Duration{10 * time.Millisecond, time.Second, 10 * time.Second}[r.IntN(3)]
 		w.pause(time.Duration(r.Int64N(int64(4 * time.Second))))

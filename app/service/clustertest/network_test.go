@@ -9,8 +9,8 @@ import (
 	"habot/app/election"
 )
 
-// errNobody is a port where nobody listens.
-var errNobody = errors.New("connection refused")
+// errRefused is a port without a listener.
+var errRefused = errors.New("connection refused")
 
 // hop is the least a message takes, one way.
 const hop = 200 * time.Microsecond
@@ -102,7 +102,7 @@ func exchange[A any](ctx context.Context, l link, addr, kind string, ask func(co
 				}
 				return
 			}
-			r := result[A]{err: errNobody}
+			r := result[A]{err: errRefused}
 			if to != nil && to.door() == nil {
 				serving, done := context.WithTimeout(to.life, 5*time.Second)
 				defer done()
@@ -165,7 +165,7 @@ func (l link) Progress(ctx context.Context, addr string, p election.Progress) (e
 	return exchange(ctx, l, addr, "progress", func(ctx context.Context, to *process) (election.ProgressAnswer, error) {
 		a, err := to.node.Progress(ctx, p)
 		if to.id != p.Claim.Replica { // it knows better itself
-			to.w.hears(to, p)
+			to.w.learns(to, p)
 		}
 		to.w.remembers(to, p.Notes)
 		if a.Unknown != nil {

@@ -88,7 +88,7 @@ func (w *world) standby() *host {
 			return h
 		}
 	}
-	panic("nobody stands by")
+	panic("there is no standby")
 }
 
 // expectTerms ends the world, of which it expects that so many replicas acted as primary, one after the other.

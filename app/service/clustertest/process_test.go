@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,7 +52,7 @@ type process struct {
 	node *node.Node
 	bot  *bot.Bot
 	reg  *prometheus.Registry
-	// life ends with the process; taking, with which it takes part, when it is told to stop; ended is closed when all its
+	// life ends with the process; taking, with which it takes part, when it is asked to stop; ended is closed when all its
 	// goroutines are.
 	life   context.Context
 	kill   context.CancelFunc
@@ -163,7 +164,7 @@ const (
 
 // stop tells the process to end in order, as SIGTERM does.
 func (p *process) stop() {
-	p.w.tell("%s is told to stop", p.host.name)
+	p.w.tell("%s is asked to stop", p.host.name)
 	p.leave()
 	late := time.AfterFunc(shutdownBound, func() {
 		if !p.disturbed(shutdownBound) {
@@ -207,11 +208,36 @@ func (p *process) die(how, why string) {
 	w.tell("%s ends: %s (%s)", p.host.name, how, why)
 	p.kill()
 	p.wake()
+	w.mourn(p)
 	if how == "halt" && !p.disturbed(2*w.opt.lease) {
 		w.breaks("%s halted though nothing held it up: %s", p.host.name, why)
 	}
 	if how == "halt" && !w.opt.grown { // started again, as Docker would
 		w.restart(p, time.Second)
+	}
+}
+
+// mourn has other processes learn that one has ended, within moments, as over lifelines.
+func (w *world) mourn(p *process) {
+	if !w.opt.lifelines {
+		return
+	}
+	var all []*process
+	var ids []election.ReplicaID
+	for _, h := range w.hosts {
+		if o := w.at(h); o != nil {
+			all, ids = append(all, o), append(ids, o.id)
+		}
+	}
+	for _, o := range all {
+		others := slices.DeleteFunc(slices.Clone(ids), func(id election.ReplicaID) bool { return id == o.id })
+		after := time.Duration(w.draw("death " + string(p.id) + string(o.id)).Int64N(int64(3 * time.Millisecond)))
+		w.aside.Go(func() {
+			if w.pause(after) && !o.isDead() {
+				w.count("death witnessed")
+				o.node.ProcessDied(p.id, others)
+			}
+		})
 	}
 }
 
@@ -248,7 +274,7 @@ func (p *process) wake() {
 	}
 }
 
-// disturbed tells whether the process was frozen within d.
+// disturbed reports whether the process was frozen within d.
 func (p *process) disturbed(d time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -313,17 +339,17 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 	defer stop()
 	defer context.AfterFunc(p.life, stop)()
 	t0 := p.w.termBegins(p, t)
-	p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: t.Handled}) // it tells so, and knows it itself
+	p.w.learns(p, election.Progress{Claim: t.Change.Claim, Handled: t.Handled}) // it tells so, and knows it itself
 	defer p.excuse("poller")
 	report, late, note := t.Report, t.Late, t.Note
 	t.Report = func(handled []int64) {
 		report(handled)
-		p.w.hears(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
+		p.w.learns(p, election.Progress{Claim: t.Change.Claim, Handled: handled})
 	}
 	t.Late = func(ctx context.Context) ([]json.RawMessage, func(), bool) {
 		notes, settle, ok := late(ctx)
 		if ok && ctx.Err() == nil { // not while it gathers
-			p.w.hearsLate(notes)
+			p.w.learnsLate(notes)
 		}
 		return notes, settle, ok
 	}
@@ -331,7 +357,7 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 		note(notes)
 		p.w.remembers(p, notes)
 	}
-	t.Within = p.within
+	t.Expect = p.within
 	err := p.bot.RunAsPrimary(ctx, t)
 	p.w.termEnds(t0, ctx.Err() != nil)
 	return err

@@ -10,7 +10,7 @@ import (
 	"habot/app/simulator"
 )
 
-// bound is how long after all is mended a poll is answered again at the latest: whoever was started last has joined and won
+// bound is how long after all is mended a poll is answered again at the latest: the replica started last has joined and won
 // (three leases), a poll that waits for updates, or for a Telegram that hung, is over (8 s), and so is the wait after a
 // refusal (5 s).
 func bound(lease time.Duration) time.Duration { return 3*lease + 13*time.Second }
@@ -49,11 +49,12 @@ func schedule(seed uint64, level slog.Level) *world {
 func drawn(seed uint64, rng *rand.Rand) options {
 	pick := func(d ...time.Duration) time.Duration { return d[rng.IntN(len(d))] }
 	opt := options{
-		replicas: []int{3, 3, 3, 5, 3, 2, 3, 1}[seed%8],
-		lease:    pick(time.Second, time.Second, 400*time.Millisecond, 3*time.Second),
-		drift:    rng.IntN(2) == 0,
-		restarts: rng.IntN(4) > 0,
-		rate:     []float64{0.5, 3, 10}[rng.IntN(3)],
+		replicas:  []int{3, 3, 3, 5, 3, 2, 3, 1}[seed%8],
+		lease:     pick(time.Second, time.Second, 400*time.Millisecond, 3*time.Second),
+		drift:     rng.IntN(2) == 0,
+		restarts:  rng.IntN(4) > 0,
+		rate:      []float64{0.5, 3, 10}[rng.IntN(3)],
+		lifelines: seed/8%2 == 0,
 		noise: noise{
 			loss:    []float64{0, 0, 0.02, 0.2}[rng.IntN(4)],
 			double:  []float64{0, 0.1}[rng.IntN(2)],
@@ -86,8 +87,8 @@ func (w *world) users(ctx context.Context) {
 	}
 }
 
-// anybody is a host drawn at random, the primary's half of the time.
-func (w *world) anybody() *host {
+// anyHost is a host drawn at random, the primary's half of the time.
+func (w *world) anyHost() *host {
 	h := w.hosts[w.rng.IntN(len(w.hosts))]
 	if w.rng.IntN(2) == 0 {
 		w.mu.Lock()
@@ -101,7 +102,7 @@ func (w *world) anybody() *host {
 	return h
 }
 
-// The misfortunes that cost nothing: nobody may notice them.
+// The misfortunes that cost nothing: no user may notice them.
 const (
 	stopping  = 4
 	switching = 5
@@ -110,7 +111,7 @@ const (
 
 // misfortune does one random thing.
 func (w *world) misfortune() {
-	h := w.anybody()
+	h := w.anyHost()
 	p := w.at(h)
 	lasting := time.Duration(w.rng.Int64N(int64(6 * time.Second)))
 	what := w.rng.IntN(16)
@@ -160,7 +161,7 @@ func (w *world) misfortune() {
 		w.flood(simulator.FirstChat+w.rng.Int64N(chats), lasting)
 	case 14:
 		w.count("webhook set")
-		w.tell("somebody sets a webhook")
+		w.tell("a webhook is set from outside")
 		w.ask("setWebhook", "url", "https://example.org/")
 	}
 }
@@ -180,7 +181,7 @@ func (w *world) flood(chat int64, lasting time.Duration) {
 	}
 }
 
-// complete tells whether all processes run and have joined: one may go without taking the majority away.
+// complete reports whether all processes run and have joined: one may go without taking the majority away.
 func (w *world) complete() bool {
 	for _, h := range w.hosts {
 		if p := w.at(h); p == nil || p.taking.Err() != nil || time.Since(p.born) < 3*w.opt.lease {
@@ -297,13 +298,13 @@ func (w *world) peace() {
 	w.tell("all is mended")
 	for !w.polling(mended) {
 		if time.Since(mended) > bound(w.opt.lease)+w.numberDecay() {
-			w.breaks("LIVENESS: nobody polls %v after all was mended", time.Since(mended))
+			w.breaks("LIVENESS: no replica polls %v after all was mended", time.Since(mended))
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	w.recovery = time.Since(mended)
-	w.tell("somebody polls again, %v after all was mended", w.recovery)
+	w.tell("a replica polls again, %v after all was mended", w.recovery)
 }
 
 // numberDecay is how long a larger number than REPLICAS stays in force after the last of those has gone without a word.
@@ -315,7 +316,7 @@ func (w *world) numberDecay() time.Duration {
 }
 
 // quiet waits until all is answered. Then, in every other schedule, ids start again lower, as they may after a week in which
-// nobody wrote; what is written then is to be answered too.
+// no user wrote; what is written then is to be answered too.
 func (w *world) quiet() {
 	w.answered()
 	w.forgets()
@@ -340,7 +341,7 @@ func (w *world) answered() {
 	}
 }
 
-// polling tells whether a poll that left since then was answered.
+// polling reports whether a poll that left since then was answered.
 func (w *world) polling(since time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -352,7 +353,7 @@ func (w *world) polling(since time.Time) bool {
 	return false
 }
 
-// finish stops everybody in order and judges.
+// finish stops all replicas in order and judges.
 func (w *world) finish() {
 	for _, h := range w.hosts { // also one that is on its way back
 		for p := w.at(h); p != nil; p = w.at(h) {

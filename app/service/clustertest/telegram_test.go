@@ -126,7 +126,7 @@ func (v wire) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // serve takes a request to Telegram and its answer back. ctx is the client's: when it or the process ends the
-// connection closes, of which the server hears, if the network lets it.
+// connection closes. The server notices that, if the network lets it.
 func (v wire) serve(ctx context.Context, req *http.Request, body []byte, sent *request, what fate, there, back time.Duration, answers chan<- response) {
 	p, w := v.from, v.from.w
 	name := p.host.name
@@ -194,11 +194,11 @@ type recorder struct {
 func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	r.hijacked = true
 	here, there := net.Pipe()
-	_ = there.Close() // nobody reads what is written to a connection that is taken away
+	_ = there.Close() // what is written to a connection that is taken away is never read
 	return here, nil, nil
 }
 
-// ask has somebody else than the replicas call a method, on a way of their own.
+// ask calls a method from outside the cluster, on a way of its own.
 func (w *world) ask(method string, pairs ...string) {
 	form := url.Values{}
 	for i := 0; i < len(pairs); i += 2 {

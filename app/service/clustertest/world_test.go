@@ -32,6 +32,8 @@ type options struct {
 	rate     float64 // messages of users a second
 	restarts bool    // crashes and stops, so that memory is lost
 	orderly  bool    // nothing but stops, switchovers and wall clocks
+	// lifelines: others learn of the end of a process at once.
+	lifelines bool
 }
 
 // noise is what the network does all the time.

@@ -8,7 +8,7 @@ import (
 	"habot/app/page"
 )
 
-// Person is one whom the page may write as.
+// Person is one that the page may write as.
 type Person struct {
 	Chat int64  `json:"chat_id"`
 	Name string `json:"name"`

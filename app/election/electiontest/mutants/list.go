@@ -31,6 +31,8 @@ func leave(rule, from, to string) mutant { return in("election/leave.go", rule, 
 
 func many(rule, from, to string) mutant { return in("election/many.go", rule, from, to) }
 
+func death(rule, from, to string) mutant { return in("election/death.go", rule, from, to) }
+
 func config(rule, from, to string) mutant { return in("election/config.go", rule, from, to) }
 
 func in(file, rule, from, to string) mutant { return mutant{rule, []edit{{file, from, to}}} }
@@ -82,7 +84,7 @@ var mutants = []mutant{
 	}},
 	promise("floor not raised by a grant", "		p.raise(p.held)\n		p.held = c", "		p.held = c"),
 	promise("floor not raised by a release", "	if released {\n		p.raise(c)", "	if false {\n		p.raise(c)"),
-	follow("floor not raised by a primary that is heard", "		m.promise.raise(s.Primary)\n", ""),
+	follow("floor not raised by a primary that is in contact", "		m.promise.raise(s.Primary)\n", ""),
 	follow("floor raised by hearsay", "	if direct {\n		m.promise.raise", "	if true {\n		m.promise.raise"),
 	promise("floor not restored by a withdrawal", "	if released {\n		p.raise(c)", "	if true {\n		p.raise(c)"),
 	promise("floor lowered by a grant", "	if c.Compare(p.base) > 0 {\n		p.base = c", "	if true {\n		p.base = c"),
@@ -97,8 +99,8 @@ var mutants = []mutant{
 	promise("ended claims forgotten", "return c.Timestamp <= p.ended[c.Replica] }", "return false }"),
 	promise("only the very claim that ended is remembered", "return c.Timestamp <= p.ended[c.Replica] }", "return c.Timestamp == p.ended[c.Replica] }"),
 	promise("withdrawal leaves the promise", "		p.held, p.until = Claim{}, 0", "		p.held = c"),
-	candidate("withdrawal not told", "	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c}})\n", ""),
-	grant("anybody may end a claim", "|| c.Replica != req.From.Replica {", "{"),
+	candidate("withdrawal not sent", "	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c}})\n", ""),
+	grant("any replica may end a claim", "|| c.Replica != req.From.Replica {", "{"),
 
 	// Claiming.
 	candidate("timestamp reused after a withdrawal", "max(m.wall, m.floorSeen+1, m.lastOwn+1)", "max(m.wall, m.floorSeen+1)"),
@@ -108,7 +110,7 @@ var mutants = []mutant{
 	candidate("candidate does not yield to lower promises", "\t\t\tm.yieldIfHopeless()\n", ""),
 	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.patience()):", "case false:"),
 	candidate("unhealthy standby does not wait", "	if !m.health.OK {\n		// Let", "	if false {\n		// Let"),
-	candidate("named successor waits like the others", "	if m.nominated {\n		return at\n	}\n", ""),
+	candidate("named successor waits like the others", "	if m.nominated || m.inTurn && m.health.OK {\n		return at\n	}\n", ""),
 	candidate("others do not hold back for a successor", "		at = max(at, m.holdUntil)\n", ""),
 	grant("named successor holds back", "req.Successor != \"\" && !m.nominated && m.stays(", "req.Successor != \"\" && m.stays("),
 
@@ -122,7 +124,7 @@ var mutants = []mutant{
 	candidate("many claim at once", "	return at.Add(m.spread())\n", "	return at\n"),
 	many("few claim one after the other", "	if m.expected() <= few {\n		return 0\n	}\n", ""),
 	many("one of many waits for more than can be gone", "min(before, m.expected()-m.quorum())", "before"),
-	many("one of many does not guess at those it has not heard", "	before += int(float64(max(0, unheard)) * own)\n", ""),
+	many("one of many does not guess at those it has not met", "	before += int(float64(max(0, unheard)) * own)\n", ""),
 	many("one of many waits for those that do not claim", "first && id != m.last.claim.Replica && p.status.Role != Leaving && m.reachable(p) {", "first {"),
 	in("node/sender.go", "answer that comes late is given up", "return max(patience, s.n.cfg.Election.QueryTimeout())", "return s.n.cfg.Election.QueryTimeout()"),
 	in("node/sender.go", "below a majority one that hangs is waited for", "time.AfterFunc(s.n.cfg.Election.QueryTimeout(), done)", "time.AfterFunc(s.bound(), done)"),
@@ -156,12 +158,12 @@ var mutants = []mutant{
 		"ctx.Err() != nil || !q.cfg.Held() {\n		return false\n", "ctx.Err() != nil {\n		return false\n"),
 	primary("lease not checked after a freeze, by the machine", "	case m.now >= m.workUntil():\n		m.resign(ReasonLeaseLost, \"\", false)\n		return\n	}\n", "	}\n"),
 	primary("draining bot outlives its lease", "(m.stopping && drain)", "m.stopping"),
-	primary("hands over to nobody in particular", "		m.successor = m.chooseSuccessor(false)\n", ""),
-	primary("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now {", "p.status.Role != Standby || m.acks[id] < 0 {"),
-	primary("unhealthy primary hands over to anybody", "m.chooseSuccessor(true); id", "m.chooseSuccessor(false); id"),
+	primary("hands over to no named successor", "		m.successor = m.chooseSuccessor(false)\n", ""),
+	primary("hands over to one that has not granted", "p.status.Role != Standby || m.acks[id] <= m.now || ", "p.status.Role != Standby || m.acks[id] < 0 || "),
+	primary("unhealthy primary hands over to any standby", "m.chooseSuccessor(true); id", "m.chooseSuccessor(false); id"),
 	primary("unhealthy primary hands over to a process that has just started", " || m.now.Sub(p.since) < m.cfg.HealthSettles) {", ") {"),
 	follow("unhealthy primary hands over to a process that has just woken", "		if m.now.Sub(p.heard) <= p.within {\n			since", "		if true {\n			since"),
-	follow("unhealthy primary hands over to nobody that it goes on hearing", "		since = p.since\n", "		_ = p.since\n"),
+	follow("unhealthy primary does not hand over to a standby in steady contact", "		since = p.since\n", "		_ = p.since\n"),
 	in("reach/tracker.go", "new primary is judged by what probes said", "func (t *tracker) roleBegan() { t.polling = true }", "func (t *tracker) roleBegan() {}"),
 	primary("unhealthy primary stays", "if !m.health.OK && !m.stopping {", "if false {"),
 	primary("healthy heir not preferred", "		return a.Health.OK\n", "		return !a.Health.OK\n"),
@@ -170,9 +172,9 @@ var mutants = []mutant{
 	candidate("claims while it leaves", "	if m.leave.begun {\n		m.becomeLeaving()\n		return\n	}\n	m.role = Looking", "	m.role = Looking"),
 	leave("leaves as primary", "	case Primary:\n		m.resign(why, \"\", true)\n	default:", "	default:"),
 	leave("does not wait for a successor", "		m.leave.leftAt = m.now.Add(m.cfg.successorWait())\n", ""),
-	grant("standby that leaves does not wait for a successor", "		m.leave.leftAt = max(m.leave.leftAt, min(m.leave.by, m.now.Add(m.cfg.successorWait())))\n", ""),
+	grant("standby that leaves does not wait for a successor", "		m.leave.awaitSuccessor(m.now, m.cfg)\n", ""),
 	config("waits no longer than the others hold back", "{ return c.HoldBack() + c.Resend() }", "{ return c.HoldBack() }"),
-	leave("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anybodyStays()", "m.now >= m.leave.leftAt"),
+	leave("waits for a successor though all leave", "m.now >= m.leave.leftAt || !m.anotherStays()", "m.now >= m.leave.leftAt"),
 	leave("waits though a part of it has failed", "	if l.urgent {\n		l.by = now\n	}\n", ""),
 	leave("standby leaves though the primary needs it", "by: m.now.Add(m.cfg.LeaveWithin)}", "by: m.now}"),
 	leave("stays for as long as it is needed", "m.now >= min(m.leave.by, m.forsaken()):", "m.now >= m.forsaken():"),
@@ -202,8 +204,8 @@ var mutants = []mutant{
 	leave("one that never counted is counted out", "	if gone.joined && 1+others", "	if 1+others"),
 	follow("one that leaves does not count", "		joined = joined || p.joined\n", ""),
 	follow("one that leaves before it has joined counts", "s.Role != Joining && s.Role != Leaving // one", "s.Role != Joining // one"),
-	follow("late message of one that has left counts it again", "	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) {", "	if s.Replica == m.cfg.Self {"),
-	leave("late claim of one that has left binds", "m.promise.hasEnded(c) || m.hasDeparted(c.Replica) }", "m.promise.hasEnded(c) }"),
+	follow("late message of one that has left counts it again", "	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) || ", "	if s.Replica == m.cfg.Self || "),
+	leave("late claim of one that has left binds", "m.promise.hasEnded(c) || m.hasDeparted(c.Replica) || ", "m.promise.hasEnded(c) || "),
 	leave("promise to one that has left stands", "	if m.promise.held.Replica == id {\n", "	if false {\n"),
 	leave("primary that has left is followed", "c.Replica == id && !m.last.over {", "c.Replica == id && false {"),
 	leave("refusal of one that has left stands", "	delete(m.refused, id)\n", ""),
@@ -213,6 +215,46 @@ var mutants = []mutant{
 		{"election/size.go", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.size\n	if n == 0 {\n		n = m.cfg.Replicas\n	}\n	if m.role == Candidate"},
 		{"election/size.go", "	if n <= m.cfg.Replicas {\n		n = 0\n	}\n", ""},
 	}},
+
+	// A death that was witnessed.
+	death("death of any replica frees the promise to the living", "	if p.held.Replica == id {\n", "	if true {\n"),
+	death("death of any replica ends the primary's term", "	if m.last.claim.Replica == id && m.following() {\n", "	if m.following() {\n"),
+	death("promise to the dead stays", "		p.held, p.until = Claim{}, 0\n", ""),
+	death("claim of the dead leaves no floor", "		p.raise(p.held)\n", ""),
+	leave("late claims of the dead bind", " || m.hasDied(c.Replica)\n}", "\n}"),
+	follow("late words of the dead are heard", " || m.hasDied(s.Replica) {\n", " {\n"),
+	grant("late end of the dead's claims is heard", "	if m.hasDied(c.Replica) {\n		return // all", "	if false {\n		return // all"),
+	death("the dead are not bounded", "	if len(m.dead) >= deadLength {\n", "	if false {\n"),
+	death("many deaths make ended claims of the living forgotten", "	delete(p.ended, id)\n", "	p.end(Claim{2, id}, false)\n"),
+	death("the dead are counted out at once", "	m.dead[id] = m.now\n", "	m.dead[id] = m.now\n	m.cfg.Replicas--\n"),
+	candidate("the dead count as granting", "	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}\n	m.sendClaim(", "	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}\n	for id := range m.dead {\n		m.acks[id] = m.now.Add(m.cfg.GrantedFor())\n	}\n	m.sendClaim("),
+	death("grants of the dead are taken from a primary", "	m.dead[id] = m.now\n", "	m.dead[id] = m.now\n	delete(m.acks, id)\n	m.count()\n"),
+	{"a death makes a primary without a quorum", []edit{
+		{"election/death.go", "	case Standby:\n		m.look()\n", "	case Standby:\n		m.look()\n		m.claim()\n	m.win(m.now.Add(m.cfg.GrantedFor()))\n"},
+	}},
+	death("all that witness a death claim at once", "		if id < m.cfg.Self && !m.hasDied(id) {\n", "		if id == m.cfg.Self {\n"),
+	death("others that died too are waited for", "		if id < m.cfg.Self && !m.hasDied(id) {\n", "		if id < m.cfg.Self {\n"),
+	candidate("one of many that witnesses a death waits for its place", "m.nominated || m.inTurn && m.health.OK {", "m.nominated {"),
+	candidate("unhealthy witness does not wait", "m.nominated || m.inTurn && m.health.OK {", "m.nominated || m.inTurn {"),
+	follow("turn outlives its term", "		m.last, m.inTurn = followed{claim: c}, false\n", "		m.last = followed{claim: c}\n"),
+	candidate("turn outlives its claim", "	m.role, m.nominated, m.inTurn = Candidate, false, false\n", "	m.role, m.nominated = Candidate, false\n"),
+	primary("hands over to the dead", "m.acks[id] <= m.now || m.hasDied(id) {", "m.acks[id] <= m.now {"),
+	leave("successor that has died stays the successor", "!m.hasDeparted(id) && !m.hasDied(id) && ", "!m.hasDeparted(id) && "),
+	death("a successor that has died is held back for", "	if m.holdFor == id {\n", "	if false {\n"),
+	death("one that leaves does not stay for those that inherit", "		m.leave.awaitSuccessor(m.now, m.cfg)\n", ""),
+	leave("one that leaves waits for the dead", "p.status.Role != Leaving && !m.hasDied(id) {", "p.status.Role != Leaving && id != m.cfg.Self {"),
+	leave("leaving of the dead is dismissed", " || m.hasDied(id) && !req.Departed:", ":"),
+	death("a death is told of one that has left", "	if !m.hasDeparted(id) {\n", "	if true {\n"),
+	size("the dead are reachable", " && !m.hasDied(p.status.Replica)\n", "\n"),
+	death("candidate does not ask again when the holder dies", "	if m.role == Candidate && m.heldFor(id) {\n", "	if false {\n"),
+	death("candidate asks as seldom as after a release", "	if m.hasDied(holder.Replica) {\n", "	if false {\n"),
+
+	// The evidence of a death.
+	in("lifeline/lifeline.go", "a process that has closed its connection counts as dead", "	if x.pid != nil {\n		return x.pid.wait()\n	}\n", ""),
+	in("lifeline/lifeline.go", "a connection that is refused counts as a death", "				l.failed(e.Name(), err)\n", "				l.failed(e.Name(), err)\n				l.cfg.Died(election.ReplicaID(id))\n"),
+	in("lifeline/lifeline.go", "a death is reported of another process", "		l.cfg.Died(id)\n", "		l.cfg.Died(l.cfg.Self)\n"),
+	in("lifeline/handshake.go", "a proof without the secret is taken", "		if !hmac.Equal(got[:], proof(key, side, dialer, listener, p)) || theirs.id == self {\n", "		if theirs.id == self {\n"),
+	in("lifeline/handshake.go", "a proof that was passed on is taken", "	if dialer.bound && listener.bound {\n", "	if false {\n"),
 
 	// The number of replicas.
 	size("larger number ignored", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.cfg.Replicas\n	if m.role == Candidate"),
@@ -232,7 +274,7 @@ var mutants = []mutant{
 	candidate("standby asks only when its primary's lease is over", "	if m.role != Standby {\n		return m.queryAt", "	if true {\n		return m.queryAt"),
 	follow("primary ignores a later one", "		m.rival = c\n		m.resign(ReasonLeaseLost, \"\", false)\n", "		m.rival = c\n"),
 	follow("primary steps down for a message that may be late", "	case !fresh:\n", "	case false:\n"),
-	follow("primary asks nobody whether another is there", "			m.sendAt = m.now // a late", "			_ = m.now // a late"),
+	follow("primary does not ask whether another is there", "			m.sendAt = m.now // a late", "			_ = m.now // a late"),
 	follow("later primary leaves an earlier one no time", "	case c != m.rival:\n		m.rival, m.rivalAt = c, m.now\n", ""),
 	follow("later primary stays beside an earlier one", "	case in.sentAt.Sub(m.rivalAt) >= m.cfg.Lease/2:", "	case false:"),
 	primary("primary names a successor beside another primary", " && m.rival.IsZero() {", " {"),
@@ -240,7 +282,7 @@ var mutants = []mutant{
 	// Below a majority.
 	candidate("below a majority not all are asked", "return m.roundWas && len(m.refused) == 0 }", "return len(m.refused) == 0 }"),
 	candidate("below a majority refusals do not count", "return m.roundWas && len(m.refused) == 0 }", "return m.roundWas }"),
-	machine("round not told from the current one", "if in.Round == m.round {", "{"),
+	machine("round not distinguished from the current one", "if in.Round == m.round {", "{"),
 	follow("lower primary steps down", "		if fresh && earlier {", "		if fresh && !earlier {"),
 	follow("no primary steps down", "			m.resign(ReasonLowerPrimary, \"\", false)\n", ""),
 	follow("steps down on an answer older than its term", "in.answer && in.sentAt > m.ownSince, c.", "in.answer, c."),
@@ -248,8 +290,8 @@ var mutants = []mutant{
 
 	follow("primary under another lease is not spared", "		m.claimAt = max(m.claimAt, m.now.Add(min(s.Remaining, sparing)))\n", ""),
 
-	// What is told.
-	follow("mismatch told again and again", "			m.mismatchTold[s.Name] = why\n", ""),
+	// What is reported.
+	follow("mismatch reported again and again", "			m.mismatchTold[s.Name] = why\n", ""),
 	size("former primary shown beside its successor", "within && !followed", "within || followed"),
 	candidate("crash and lost lease confused", "return ok && p.heard >= at", "return ok && p.heard < at"),
 }

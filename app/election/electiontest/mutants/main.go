@@ -43,6 +43,7 @@ const (
 	nodeTests     = "./app/node"
 	botTests      = "./app/bot"
 	reachTests    = "./app/reach"
+	lifelineTests = "./app/lifeline"
 )
 
 func main() {
@@ -96,7 +97,7 @@ func check(ctx context.Context, b bench, jobs int, run string) error {
 	if err := matchAll(benches[0].dir); err != nil {
 		return err
 	}
-	for _, pkg := range []string{electionTests, nodeTests, botTests} {
+	for _, pkg := range []string{electionTests, nodeTests, botTests, lifelineTests} {
 		switch v, err := benches[0].judge(ctx, pkg); {
 		case err != nil:
 			return err

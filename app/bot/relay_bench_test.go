@@ -1,0 +1,205 @@
+package bot
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mymmrac/telego"
+	"github.com/mymmrac/telego/telegoutil"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"habot/app/election"
+	"habot/app/relay"
+	"habot/app/simulator"
+	"habot/app/term"
+)
+
+// What is compared: habot with webhook backends that answer at once, and a bare long-polling bot with telego, against one
+// simulated Telegram each, in one process. Both answer each update with a message; the bare bot in any order, and it confirms
+// before it handles.
+const (
+	benchChats = 20
+	benchToken = "123456789:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi" // telego takes no other form
+)
+
+// contender is one of the two, running.
+type contender struct {
+	sim  *simulator.Simulator
+	stop func()
+}
+
+func newContender(b *testing.B, run func(ctx context.Context, api string) (stop func())) *contender {
+	b.Helper()
+	sim := simulator.New(simulator.Config{Token: benchToken, Chats: benchChats, Logger: slog.New(slog.DiscardHandler)})
+	server := httptest.NewServer(sim.Handler())
+	ctx, cancel := context.WithCancel(context.Background())
+	stop := run(ctx, server.URL)
+	return &contender{sim, func() {
+		stop()
+		cancel()
+		server.CloseClientConnections()
+		server.Close()
+	}}
+}
+
+// echoBackend answers each update at once with the message to send.
+func echoBackend() *httptest.Server {
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var u telego.Update
+		if raw, err := io.ReadAll(req.Body); err != nil || json.Unmarshal(raw, &u) != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"method": "sendMessage", "chat_id": u.Message.Chat.ID, "text": "x: " + u.Message.Text})
+	}))
+}
+
+// relayed runs habot with two backends.
+func relayed(b *testing.B) *contender {
+	return newContender(b, func(ctx context.Context, api string) func() {
+		one, two := echoBackend(), echoBackend()
+		urls, err := relay.ParseBackends(one.URL + "," + two.URL)
+		if err != nil {
+			b.Fatal(err)
+		}
+		bot := New(Config{
+			Token: benchToken, APIURL: api, Name: "x", Version: "1", Cluster: &cluster{}, Logger: slog.New(slog.DiscardHandler),
+			Registerer: prometheus.NewRegistry(), OnHealth: func(election.Health) {},
+			Backend: &Backend{Relay: relay.Config{Backends: urls, Parallel: 40, Timeout: time.Minute}},
+		})
+		watching, stopWatching := context.WithCancel(ctx)
+		ended := make(chan error, 2)
+		drain := make(chan struct{})
+		go func() { ended <- bot.RunBackends(watching) }()
+		go func() {
+			ended <- bot.RunAsPrimary(ctx, term.Term{
+				Held: func() bool { return true }, Drain: drain, Expect: func(string, time.Duration) {}, Report: func([]int64) {},
+				Note: func([]json.RawMessage) {}, Gather: func(context.Context) {}, Late: neverLate, Noted: func() bool { return false },
+			})
+		}()
+		return func() {
+			close(drain)
+			<-ended
+			stopWatching()
+			<-ended
+			one.Close()
+			two.Close()
+		}
+	})
+}
+
+// bare runs a bot with telego alone.
+func bare(b *testing.B) *contender {
+	return newContender(b, func(ctx context.Context, api string) func() {
+		pool := &http.Transport{MaxIdleConnsPerHost: 64}
+		client := &http.Client{Transport: pool} // telego's own leaves goroutines behind
+		bot, err := telego.NewBot(benchToken, telego.WithAPIServer(api), telego.WithDiscardLogger(), telego.WithHTTPClient(client))
+		if err != nil {
+			b.Fatal(err)
+		}
+		polling, stop := context.WithCancel(ctx)
+		updates, err := bot.UpdatesViaLongPolling(polling, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for u := range updates {
+				go func() {
+					_, _ = bot.SendMessage(ctx, telegoutil.Message(u.Message.Chat.ChatID(), "x: "+u.Message.Text))
+				}()
+			}
+		}()
+		return func() {
+			stop()
+			<-ended
+			pool.CloseIdleConnections()
+		}
+	})
+}
+
+// answered waits until all are answered, and returns the accounts of the last n.
+func (c *contender) answered(b *testing.B, n int) []simulator.Record {
+	b.Helper()
+	for start := time.Now(); c.sim.Report().Unanswered > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			b.Fatalf("not all are answered: %+v", c.sim.Report())
+		}
+	}
+	rec := httptest.NewRecorder()
+	c.sim.Handler().ServeHTTP(rec, httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/report/updates", nil))
+	var all []simulator.Record
+	if err := json.Unmarshal(rec.Body.Bytes(), &all); err != nil {
+		b.Fatal(err)
+	}
+	return all[len(all)-n:]
+}
+
+// throughput has n updates answered that are written at once, and returns how long that took.
+func (c *contender) throughput(b *testing.B, n int) time.Duration {
+	b.Helper()
+	start := time.Now()
+	for i := range n {
+		c.sim.Write(simulator.FirstChat+int64(i%benchChats), fmt.Sprint("text ", i))
+	}
+	var last time.Time
+	for _, r := range c.answered(b, n) {
+		if at := r.Answered[0].At; at.After(last) {
+			last = at
+		}
+	}
+	return last.Sub(start)
+}
+
+// latency has n updates answered, fifty a second, and returns the median time to an answer.
+func (c *contender) latency(b *testing.B, n int) time.Duration {
+	b.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for i := range n {
+		c.sim.Write(simulator.FirstChat+int64(i%benchChats), fmt.Sprint("one ", i))
+		<-tick.C
+	}
+	var all []time.Duration
+	for _, r := range c.answered(b, n) {
+		all = append(all, r.Answered[0].At.Sub(r.Sent))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// BenchmarkRelay is habot with two webhook backends beside a bare long-polling bot: how many times the bare bot's
+// throughput (updates that wait, of twenty chats), and the latency that it adds at fifty updates a second.
+//
+//	go test ./app/bot -run '^$' -bench Relay -benchtime 5x
+func BenchmarkRelay(b *testing.B) {
+	const many, few = 2000, 250
+	ours, theirs := relayed(b), bare(b)
+	defer ours.stop()
+	defer theirs.stop()
+	ours.throughput(b, many) // connections are made
+	theirs.throughput(b, many)
+	var took, tookBare, late, lateBare time.Duration
+	for b.Loop() {
+		took += ours.throughput(b, many)
+		tookBare += theirs.throughput(b, many)
+		late += ours.latency(b, few)
+		lateBare += theirs.latency(b, few)
+	}
+	n := time.Duration(b.N)
+	b.ReportMetric(tookBare.Seconds()/took.Seconds(), "times-bare-throughput")
+	b.ReportMetric(float64(many*b.N)/took.Seconds(), "updates/s")
+	b.ReportMetric(float64((late/n).Microseconds())/1000, "ms-median")
+	b.ReportMetric(float64((lateBare/n).Microseconds())/1000, "ms-median-bare")
+	b.ReportMetric(0, "ns/op")
+}
