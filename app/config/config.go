@@ -192,7 +192,7 @@ func Load(environ []string, readFile func(name string) ([]byte, error)) (Config,
 		c.problem("INSTANCES", v, acceptedInstances)
 	}
 	c.allProxy(set)
-	if err := c.lookalikes(set, cfg.Demo); err != nil {
+	if err := c.typoHints(set, cfg.Demo); err != nil {
 		return Config{}, Problems{err.Error()}
 	}
 	cfg.Warnings = c.warnings

@@ -57,14 +57,14 @@ type replica interface {
 	SetHealth(h election.Health)
 }
 
-// operated is a replica that operators move, and whose log says so.
-type operated struct {
+// audited is a replica that operators move, and whose log says so.
+type audited struct {
 	replica
 	log *slog.Logger
 }
 
 // Switchover implements web.Replica.
-func (o operated) Switchover(ctx context.Context, successor string) error {
+func (o audited) Switchover(ctx context.Context, successor string) error {
 	o.log.Info("switchover requested", "by", "operator")
 	return o.replica.Switchover(ctx, successor) //nolint:wrapcheck // the server tells known errors apart
 }
@@ -145,7 +145,7 @@ func (s *service) build() error {
 		Lease: s.cfg.Lease, Logger: s.log, Exit: s.opts.Exit, ErrFailed: node.ErrPartFailed, ErrHalted: node.ErrHalted,
 	})
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), &slowly{Collector: collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), every: processEvery},
+	registry.MustRegister(collectors.NewGoCollector(), &cachedCollector{Collector: collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), every: processEvery},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "habot_replica_info", Help: "Who this replica is; always 1.",
 			ConstLabels: prometheus.Labels{"replica": name, "id": string(id), "version": s.opts.Version, "mode": s.cfg.Mode},
@@ -243,7 +243,7 @@ func (s *service) backend() *bot.Backend {
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
 	server := web.NewServer(web.Config{
-		Addr: s.cfg.HTTPAddr, Replica: operated{s.replica, s.log}, Failing: s.supervisor.Failing, Facts: s.facts, LastPoll: s.bot.LastPoll, Backends: s.bot.Backends,
+		Addr: s.cfg.HTTPAddr, Replica: audited{s.replica, s.log}, Failing: s.supervisor.Failing, Facts: s.facts, LastPoll: s.bot.LastPoll, Backends: s.bot.Backends,
 		Demo: s.cfg.Demo, AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
 		Served: func() { s.supervisor.Served(webServer) },
 	})

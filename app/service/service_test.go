@@ -89,7 +89,7 @@ func (willing) SetHealth(election.Health)                {}
 
 func TestTheLogTellsThatAnOperatorAskedForASwitchover(t *testing.T) {
 	logs := &record{}
-	if err := (operated{willing{}, logging.New(logs, slog.LevelInfo, false)}).Switchover(t.Context(), "r2"); err != nil {
+	if err := (audited{willing{}, logging.New(logs, slog.LevelInfo, false)}).Switchover(t.Context(), "r2"); err != nil {
 		t.Fatal(err)
 	}
 	if got := logs.String(); !strings.Contains(got, "INFO  switchover requested by=operator\n") {

@@ -48,7 +48,7 @@ func faultKinds() []string {
 // Fault asks for trouble.
 type Fault struct {
 	Kind string `json:"kind"`
-	// Methods are those that suffer; none named means all.
+	// Methods are those that fail; none named means all.
 	Methods []string `json:"methods,omitempty"`
 	// Replica restricts the trouble to one poller, Chats to requests that name one of them.
 	Replica string  `json:"replica,omitempty"`
@@ -304,9 +304,9 @@ func (s *Simulator) fault(method, who, chat string) (fault, bool) {
 	return fault{}, false
 }
 
-// suffer carries out the trouble a request is in; false if it was answered, or never will be. What is left of the trouble
+// inject carries out the fault that a request meets; false if it was answered, or never will be. What is left of the trouble
 // comes after the request was carried out: spoil sees to it.
-func (s *Simulator) suffer(c *gin.Context, method, chat string) (left fault, ok bool) {
+func (s *Simulator) inject(c *gin.Context, method, chat string) (left fault, ok bool) {
 	f, ok := s.fault(method, caller(c.Request), chat)
 	if !ok {
 		return fault{}, true

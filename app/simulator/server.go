@@ -74,7 +74,7 @@ func (s *Simulator) serveMethod(c *gin.Context) {
 		s.reply(c, badRequest("can't parse the request's body"))
 		return
 	}
-	left, ok := s.suffer(c, method, p["chat_id"])
+	left, ok := s.inject(c, method, p["chat_id"])
 	if !ok {
 		return
 	}

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forgetful makes a connection throw away what was not delivered when it is closed, as it is when the lease
+// abortOnClose makes a connection throw away what was not delivered when it is closed, as it is when the lease
 // ends; otherwise the kernel would go on sending it, and it would arrive when the way out is mended.
-func forgetful(conn syscall.RawConn) error {
+func abortOnClose(conn syscall.RawConn) error {
 	var failed error
 	err := conn.Control(func(fd uintptr) {
 		failed = errors.Join(

@@ -4,5 +4,5 @@ package telegram
 
 import "syscall"
 
-// forgetful does nothing here: elsewhere than on Linux the tests run, not the product.
-func forgetful(syscall.RawConn) error { return nil }
+// abortOnClose does nothing here: elsewhere than on Linux the tests run, not the product.
+func abortOnClose(syscall.RawConn) error { return nil }

@@ -73,7 +73,7 @@ func newBase(proxy *url.URL) *way {
 	dialer := &net.Dialer{
 		Timeout:         2 * time.Second,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3},
-		Control:         func(_, _ string, conn syscall.RawConn) error { return forgetful(conn) },
+		Control:         func(_, _ string, conn syscall.RawConn) error { return abortOnClose(conn) },
 	}
 	f := &families{dial: dialer.DialContext}
 	rt := &http.Transport{
@@ -106,7 +106,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return drop(req, ErrLeaseLost)
 		}
 		hold = held
-	} else if !t.harmless(method, req) {
+	} else if !t.allowedWithoutLease(method, req) {
 		return drop(req, errNeedsLease)
 	}
 	var written atomic.Bool
@@ -144,8 +144,8 @@ func drop(req *http.Request, why error) (*http.Response, error) {
 	return nil, why
 }
 
-// harmless tells whether a request may leave without a lease. It judges what is sent, not who sends it.
-func (t *transport) harmless(method string, req *http.Request) bool {
+// allowedWithoutLease tells whether a request may leave without a lease. It judges what is sent, not who sends it.
+func (t *transport) allowedWithoutLease(method string, req *http.Request) bool {
 	switch method {
 	case "getMe":
 		return true

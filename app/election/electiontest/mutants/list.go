@@ -166,7 +166,7 @@ var mutants = []mutant{
 	follow("unhealthy primary does not hand over to a standby in steady contact", "		since = p.since\n", "		_ = p.since\n"),
 	in("reach/tracker.go", "new primary is judged by what probes said", "func (t *tracker) roleBegan() { t.polling = true }", "func (t *tracker) roleBegan() {}"),
 	primary("unhealthy primary stays", "if !m.health.OK && !m.stopping {", "if false {"),
-	primary("healthy heir not preferred", "		return a.Health.OK\n", "		return !a.Health.OK\n"),
+	primary("healthy successor not preferred", "		return a.Health.OK\n", "		return !a.Health.OK\n"),
 
 	// Leaving.
 	candidate("claims while it leaves", "	if m.leave.begun {\n		m.becomeLeaving()\n		return\n	}\n	m.role = Looking", "	m.role = Looking"),

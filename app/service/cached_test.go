@@ -23,7 +23,7 @@ func (c *costly) Collect(ch chan<- prometheus.Metric) {
 
 func TestWhatCostsMuchIsCollectedSeldomAndAlwaysGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &slowly{Collector: &costly{desc: prometheus.NewDesc("n", "How often it was collected.", nil, nil)}, every: 5 * time.Second}
+		s := &cachedCollector{Collector: &costly{desc: prometheus.NewDesc("n", "How often it was collected.", nil, nil)}, every: 5 * time.Second}
 		for second := range 11 {
 			if got, want := testutil.ToFloat64(s), float64(second/5+1); got != want {
 				t.Errorf("after %d s: %v, want %v", second, got, want)

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// lookalikes warns of variables that are none of ours but look as if they were meant to be. A mistyped token is refused where
+// typoHints warns of variables that are none of ours but look as if they were meant to be. A mistyped token is refused where
 // the demo would run instead of the user's bot; so is a token under any other name.
-func (c *checker) lookalikes(set map[string]string, demo bool) error {
+func (c *checker) typoHints(set map[string]string, demo bool) error {
 	known, err := Variables()
 	if err != nil {
 		return err

@@ -7,10 +7,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// slowly collects from a collector that costs much no more often than every so often, and gives what it
+// cachedCollector collects from a collector that costs much no more often than every so often, and gives what it
 // had before in between: what a process uses changes slowly, and reading it each second costs more than
 // the election.
-type slowly struct {
+type cachedCollector struct {
 	prometheus.Collector
 	every time.Duration
 
@@ -20,7 +20,7 @@ type slowly struct {
 }
 
 // Collect implements prometheus.Collector.
-func (s *slowly) Collect(ch chan<- prometheus.Metric) {
+func (s *cachedCollector) Collect(ch chan<- prometheus.Metric) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := time.Now(); s.metrics == nil || now.Sub(s.last) >= s.every {
