@@ -80,11 +80,11 @@ func (r *run) takeLate(ctx, working context.Context) bool {
 
 // offer notes to the standbys what waits at the head of a full window, if it does. r.mu MUST be held.
 func (r *run) offer() {
-	if len(r.book.fetched) < maxBatch || len(r.kept.offered) > 0 { // there is room, or there will be
+	if len(r.offsets.fetched) < maxBatch || len(r.kept.offered) > 0 { // there is room, or there will be
 		return
 	}
-	for _, id := range r.book.fetched[:makeRoom] {
-		if r.book.handled[id] {
+	for _, id := range r.offsets.fetched[:makeRoom] {
+		if r.offsets.handled[id] {
 			continue
 		}
 		u, ok := r.inHand[id]
@@ -130,7 +130,7 @@ func (r *run) secure() time.Duration {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.book.keep(r.kept.offered, time.Now())
+	r.offsets.keep(r.kept.offered, time.Now())
 	r.kept.offered = nil
 	return 0
 }

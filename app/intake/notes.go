@@ -34,7 +34,7 @@ func (r *run) inherit(ctx context.Context, notes []json.RawMessage) (all bool) {
 		if n.Parts > 0 {
 			r.parts[n.ID] = max(n.Parts, r.parts[n.ID])
 		}
-		if n.Update != nil && !r.book.has(n.ID) {
+		if n.Update != nil && !r.offsets.has(n.ID) {
 			kept[n.ID] = n.Update
 		}
 	}
@@ -47,7 +47,7 @@ func (r *run) inherit(ctx context.Context, notes []json.RawMessage) (all bool) {
 		if all = r.kept.takes(len(kept[id])); !all {
 			break // what comes after it is not to overtake it
 		}
-		r.book.hold(id)
+		r.offsets.hold(id)
 		r.kept.add(id, kept[id])
 		r.kept.offered = append(r.kept.offered, id) // it may not be confirmed yet, and known to few
 		r.kept.looks = 0
@@ -75,7 +75,7 @@ func (r *run) note() {
 // settle forgets parts of answers to updates that are in hand no longer: nothing waits beside what is. r.mu MUST be held.
 func (r *run) settle() {
 	n := len(r.parts)
-	maps.DeleteFunc(r.parts, func(id, _ int) bool { return !r.book.knows(id) && !r.book.holds(id) })
+	maps.DeleteFunc(r.parts, func(id, _ int) bool { return !r.offsets.seen(id) && !r.offsets.holds(id) })
 	if len(r.parts) != n {
 		r.note()
 	}

@@ -139,7 +139,7 @@ type run struct {
 	stirred chan struct{} // told when an update is handled, or waits
 
 	mu      sync.Mutex
-	book    *ledger
+	offsets *offsets
 	inHand  map[int]update.Update // given to the consumer and not done
 	limited map[queue]bool        // whose first update waits because Telegram limits its chat
 	kept    backlog
@@ -151,7 +151,7 @@ type run struct {
 // Run polls and has updates handled until Drain is closed or ctx ends. When ctx ends nothing leaves any
 // more. It returns only after its last request has ended: then the replica is silent.
 func (in *Intake) Run(ctx context.Context, t term.Term) {
-	r := &run{in: in, reach: in.cfg.Reach, term: t, book: newLedger(t.Handled), stirred: make(chan struct{}, 1), parts: map[int]int{},
+	r := &run{in: in, reach: in.cfg.Reach, term: t, offsets: newOffsets(t.Handled), stirred: make(chan struct{}, 1), parts: map[int]int{},
 		inHand: map[int]update.Update{}, limited: map[queue]bool{}}
 	if r.reach.TermBegan() {
 		r.failures = 1 // the first poll is to tell soon
@@ -217,9 +217,9 @@ func (r *run) take(ctx context.Context, updates []update.Update) {
 	now := time.Now()
 	for _, u := range updates {
 		switch id := int(u.ID); {
-		case r.book.knows(id):
-		case r.book.take(id, now):
-			if r.book.handled[id] {
+		case r.offsets.seen(id):
+		case r.offsets.accept(id, now):
+			if r.offsets.handled[id] {
 				r.in.metrics.updates.WithLabelValues(string(update.Skipped)).Inc()
 			}
 		default:
@@ -237,8 +237,8 @@ func (r *run) enqueue(ctx context.Context, u update.Update) {
 // done takes note that an update is handled.
 func (r *run) done(id int64, o update.Outcome) {
 	r.mu.Lock()
-	r.book.done(int(id), time.Now())
-	r.term.Report(r.book.ids()) // under the lock: an older report must not overtake a newer one
+	r.offsets.done(int(id), time.Now())
+	r.term.Report(r.offsets.ids()) // under the lock: an older report must not overtake a newer one
 	if kept := r.kept.remove(int(id)); kept || r.parts[int(id)] > 0 {
 		delete(r.parts, int(id))
 		r.note()
@@ -286,8 +286,8 @@ func (r *run) await(ctx context.Context) {
 	for {
 		again := r.secure()
 		r.mu.Lock()
-		idle, d := r.book.idle(), pollStuck
-		if r.book.offset != 0 {
+		idle, d := r.offsets.idle(), pollStuck
+		if r.offsets.offset != 0 {
 			d = pollAgain
 		}
 		r.mu.Unlock()
@@ -330,8 +330,8 @@ func (r *run) finish(ctx context.Context) {
 func (r *run) poll(ctx context.Context) (updates []update.Update, ok bool) {
 	began := time.Now()
 	r.mu.Lock()
-	p := r.book.next(r.failures, began).slower(r.reach.AnswerBound)
-	atOnce := p.timeout == 0 && !p.askFirst || !r.book.idle()
+	p := r.offsets.next(r.failures, began).slower(r.reach.AnswerBound)
+	atOnce := p.timeout == 0 && !p.askFirst || !r.offsets.idle()
 	r.mu.Unlock()
 	if r.failures > 0 {
 		r.measure(ctx)
@@ -349,7 +349,7 @@ func (r *run) poll(ctx context.Context) (updates []update.Update, ok bool) {
 		r.reach.SetTrouble("", nil)
 		r.reach.Polled()
 		r.mu.Lock()
-		r.book.polled(p.offset, idsOf(updates))
+		r.offsets.acked(p.offset, idsOf(updates))
 		if len(updates) == 0 {
 			r.settle()
 		}
@@ -359,7 +359,7 @@ func (r *run) poll(ctx context.Context) (updates []update.Update, ok bool) {
 		r.wait(ctx, r.failed(ctx, v, err, p.dueAt(began)))
 	case ctx.Err() != nil:
 		r.mu.Lock()
-		r.book.cutOff(p.offset)
+		r.offsets.aborted(p.offset)
 		r.mu.Unlock()
 	default:
 		// The lease has ended; the caller that started the term ends it. Work that ends by itself counts as failed.
@@ -484,13 +484,13 @@ func (r *run) wait(ctx context.Context, d time.Duration) {
 // confirm tells Telegram, on stopping, what was handled since the last poll. Without anything new it
 // asks nothing: Telegram would keep a poll that repeats itself waiting for three seconds.
 func (r *run) confirm(ctx context.Context) {
-	if !r.book.unconfirmed() || ctx.Err() != nil || !r.term.Held() {
+	if !r.offsets.unconfirmed() || ctx.Err() != nil || !r.term.Held() {
 		return
 	}
 	r.term.Expect(pollLoop, confirmBound+slack)
 	ctx, cancel := context.WithTimeout(ctx, confirmBound)
 	defer cancel()
-	err := r.in.cfg.Caller.Call(ctx, "getUpdates", pollParams{Offset: r.book.offset, Limit: 1}, nil)
+	err := r.in.cfg.Caller.Call(ctx, "getUpdates", pollParams{Offset: r.offsets.offset, Limit: 1}, nil)
 	if err != nil {
 		r.in.cfg.Logger.Warn("could not confirm the last updates; the next primary will skip them", "error", err)
 	}

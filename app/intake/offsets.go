@@ -8,17 +8,17 @@ import (
 	"habot/app/reach"
 )
 
-// ledger keeps, for one term, which updates are handled and what the next poll confirms. It is pure.
-type ledger struct {
+// offsets tracks, for one term, which updates are handled and what the next poll confirms. It is pure.
+type offsets struct {
 	// offset confirms everything handled so far; 0 if there is nothing to confirm.
 	offset int
 	// known is the last offset used: a poll with it confirms nothing new.
 	known int
 	// knownSince is when known was learned.
 	knownSince time.Time
-	// told is the offset of a poll that was cut off by our own stopping while it waited for updates:
+	// abortedAt is the offset of a poll that was cut off by our own stopping while it waited for updates:
 	// Telegram takes in what a poll confirms when it arrives.
-	told int
+	abortedAt int
 	// handled since the last confirmation, the predecessor's included.
 	handled map[int]bool
 	// kept are updates in hand whose contents are noted, and whether so many others know them that they may be confirmed before
@@ -30,34 +30,34 @@ type ledger struct {
 	fetched []int
 }
 
-func newLedger(inherited []int64) *ledger {
-	l := &ledger{handled: map[int]bool{}, kept: map[int]bool{}}
+func newOffsets(inherited []int64) *offsets {
+	t := &offsets{handled: map[int]bool{}, kept: map[int]bool{}}
 	for _, id := range inherited {
-		l.handled[int(id)] = true
-		l.recent = append(l.recent, int(id))
+		t.handled[int(id)] = true
+		t.recent = append(t.recent, int(id))
 	}
-	return l
+	return t
 }
 
-// knows tells whether an update came before in this term, and is in hand or handled: polls bring it again until
+// seen reports whether an update came before in this term, and is in hand or handled: polls bring it again until
 // it is confirmed.
-func (l *ledger) knows(id int) bool { return id < l.offset || slices.Contains(l.fetched, id) }
+func (t *offsets) seen(id int) bool { return id < t.offset || slices.Contains(t.fetched, id) }
 
-// take takes in, at now, an update that is not known, the next in Telegram's order. It tells whether a
+// accept takes in, at now, an update that is not known, the next in Telegram's order. It tells whether a
 // predecessor has handled it, or has kept it and so has it in hand.
-func (l *ledger) take(id int, now time.Time) (over bool) {
-	l.fetched = append(l.fetched, id)
-	l.advance(now)
-	return l.handled[id] || l.holds(id)
+func (t *offsets) accept(id int, now time.Time) (over bool) {
+	t.fetched = append(t.fetched, id)
+	t.advance(now)
+	return t.handled[id] || t.holds(id)
 }
 
 // done takes note, at now, that an update in hand is handled.
-func (l *ledger) done(id int, now time.Time) {
-	l.handled[id] = true
-	delete(l.kept, id)
-	l.recent = append(l.recent, id)
-	l.recent = l.recent[max(0, len(l.recent)-maxRecent):]
-	l.advance(now)
+func (t *offsets) done(id int, now time.Time) {
+	t.handled[id] = true
+	delete(t.kept, id)
+	t.recent = append(t.recent, id)
+	t.recent = t.recent[max(0, len(t.recent)-maxRecent):]
+	t.advance(now)
 }
 
 // maxRecent bounds the handled updates remembered: more than may wait to be confirmed, or be kept.
@@ -65,66 +65,66 @@ const maxRecent = 1000
 
 // has tells whether an update is in hand, or was handled: not by its place among the others, for one that another replica kept
 // may lie below all that are confirmed.
-func (l *ledger) has(id int) bool {
-	return l.handled[id] || l.holds(id) || slices.Contains(l.fetched, id) || slices.Contains(l.recent, id)
+func (t *offsets) has(id int) bool {
+	return t.handled[id] || t.holds(id) || slices.Contains(t.fetched, id) || slices.Contains(t.recent, id)
 }
 
 // holds tells whether the contents of an update in hand are noted.
-func (l *ledger) holds(id int) bool {
-	_, ok := l.kept[id]
+func (t *offsets) holds(id int) bool {
+	_, ok := t.kept[id]
 	return ok
 }
 
 // hold takes note that an update is in hand because an earlier term noted it. It is not confirmed before keep.
-func (l *ledger) hold(id int) { l.kept[id] = false }
+func (t *offsets) hold(id int) { t.kept[id] = false }
 
 // keep takes note, at now, that the contents of updates in hand are known to others: they need not be had from Telegram again.
 // It MUST be called only once a majority has them.
-func (l *ledger) keep(ids []int, now time.Time) {
+func (t *offsets) keep(ids []int, now time.Time) {
 	for _, id := range ids {
-		l.kept[id] = true
+		t.kept[id] = true
 	}
-	l.advance(now)
+	t.advance(now)
 }
 
 // advance moves the offset to the oldest update in hand that is not kept: nothing else is confirmed before it is handled.
-func (l *ledger) advance(now time.Time) {
-	for len(l.fetched) > 0 && (l.handled[l.fetched[0]] || l.kept[l.fetched[0]]) {
-		l.offset = l.fetched[0] + 1
-		l.known, l.knownSince = l.offset, now
-		l.fetched = l.fetched[1:]
+func (t *offsets) advance(now time.Time) {
+	for len(t.fetched) > 0 && (t.handled[t.fetched[0]] || t.kept[t.fetched[0]]) {
+		t.offset = t.fetched[0] + 1
+		t.known, t.knownSince = t.offset, now
+		t.fetched = t.fetched[1:]
 	}
 }
 
 // idle tells whether nothing is in hand.
-func (l *ledger) idle() bool { return len(l.fetched) == 0 }
+func (t *offsets) idle() bool { return len(t.fetched) == 0 }
 
-// polled says that a poll with this offset was answered, with these ids: what it confirmed is over. Of what was handled
+// acked says that a poll with this offset was answered, with these ids: what it confirmed is over. Of what was handled
 // beyond it, by the predecessor perhaps, the answer shows what waits no longer, as far as it reaches: that is forgotten, for
 // ids may start again lower and come again. From then on polls carry no offset until there is something to confirm again,
 // for a server whose ids have started again just below an old offset would take it for a confirmation and drop what waits.
-func (l *ledger) polled(offset int, got []int) {
-	if offset != 0 && offset == l.offset {
-		l.offset = 0
+func (t *offsets) acked(offset int, got []int) {
+	if offset != 0 && offset == t.offset {
+		t.offset = 0
 	}
-	maps.DeleteFunc(l.handled, func(id int, _ bool) bool {
+	maps.DeleteFunc(t.handled, func(id int, _ bool) bool {
 		reached := len(got) == 0 || id < got[len(got)-1]
-		return id < offset || reached && !slices.Contains(got, id) && !l.knows(id)
+		return id < offset || reached && !slices.Contains(got, id) && !t.seen(id)
 	})
 }
 
-// cutOff says that a poll with this offset was cut off by our own stopping.
-func (l *ledger) cutOff(offset int) { l.told = offset }
+// aborted says that a poll with this offset was cut off by our own stopping.
+func (t *offsets) aborted(offset int) { t.abortedAt = offset }
 
 // unconfirmed tells whether stopping leaves something to confirm. To repeat what a poll that was cut off
 // has just said would make Telegram keep us waiting for three seconds, and the successor with us; should
 // that poll not have arrived, the successor receives what to skip.
-func (l *ledger) unconfirmed() bool { return l.offset != 0 && l.offset != l.told }
+func (t *offsets) unconfirmed() bool { return t.offset != 0 && t.offset != t.abortedAt }
 
 // ids are the updates handled since the last confirmation, in order.
-func (l *ledger) ids() []int64 {
-	ids := make([]int64, 0, len(l.handled))
-	for _, id := range slices.Sorted(maps.Keys(l.handled)) {
+func (t *offsets) ids() []int64 {
+	ids := make([]int64, 0, len(t.handled))
+	for _, id := range slices.Sorted(maps.Keys(t.handled)) {
 		ids = append(ids, int64(id))
 	}
 	return ids
@@ -178,18 +178,18 @@ const (
 // next is the poll to make after so many failed ones in a row. Telegram keeps a poll that repeats the
 // offset of one less than three seconds ago waiting for three: probes alternate between two offsets
 // that confirm the same.
-func (l *ledger) next(failures int, now time.Time) poll {
-	p := poll{offset: l.offset, limit: maxBatch, timeout: longTimeout, bound: longBound, wait: longTimeout * time.Second}
+func (t *offsets) next(failures int, now time.Time) poll {
+	p := poll{offset: t.offset, limit: maxBatch, timeout: longTimeout, bound: longBound, wait: longTimeout * time.Second}
 	switch {
 	case failures == 0:
-	case l.known == 0 || now.Sub(l.knownSince) > knownFor:
+	case t.known == 0 || now.Sub(t.knownSince) > knownFor:
 		p.timeout, p.bound, p.wait, p.askFirst = 0, waitBound, repeatWait, true
 	default:
 		p.timeout, p.bound, p.wait = 0, probeBound, 0
 		if failures%2 == 0 {
 			p.offset = 0
 		} else {
-			p.offset = l.known
+			p.offset = t.known
 		}
 	}
 	return p
