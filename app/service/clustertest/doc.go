@@ -24,7 +24,7 @@
 // only where a crash, a lost lease or something lost on its way explains it. What a replica knows to be
 // handled it does not answer. No live part goes without a sign of life for longer than it promised its
 // watcher, no process halts without cause, and a stop ends in time. No process counts fewer replicas than run and
-// have not announced that they have left, and one that has announced it grants nothing. Once all is mended a poll is answered
+// have not announced that they have left. Once all is mended a poll is answered
 // within a bound, and then everything that waits.
 //
 // What is drawn from the seed is the schedule and the fate of every message, by its way and number. The

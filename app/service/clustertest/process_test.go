@@ -70,13 +70,12 @@ type process struct {
 	// Guarded by w.mu.
 	dead bool
 	// departed: it has said that it has left.
-	departed   bool
-	departedAt time.Time
-	diedAt     time.Time
-	alone      bool              // with it a majority was gone
-	term       *term             // the one whose work runs
-	heard      election.Progress // and when
-	heardAt    time.Time
+	departed bool
+	diedAt   time.Time
+	alone    bool              // with it a majority was gone
+	term     *term             // the one whose work runs
+	heard    election.Progress // and when
+	heardAt  time.Time
 }
 
 // term is one role as primary, as the world sees it.
