@@ -32,8 +32,10 @@ type Config struct {
 	// Backends is what is known of webhook backends, a line each; nil for none.
 	Backends func() []string
 	Reaches  func() bool
-	// Locate has Telegram show where a chat is, and tells of it by Moved or Stays.
-	Locate     func(ctx context.Context, chat int64)
+	// Locate has Telegram show where a chat is, and tells of it by Moved or Stays. It ends with ctx.
+	Locate func(ctx context.Context, chat int64)
+	// Username is the bot's own name, which Telegram is asked for if it is not known yet; empty if it does not answer.
+	Username   func(ctx context.Context) string
 	Sender     *message.Sender
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
