@@ -52,16 +52,7 @@ func parse(text, username string) (name, argument string, ok bool) {
 // that has been done, and is not to be done again.
 func (b *Bot) replies(ctx context.Context, u telego.Update) (all []message.Message, done bool) {
 	m := u.Message
-	if m == nil {
-		return nil, false
-	}
-	if m.MigrateToChatID != 0 {
-		b.cfg.Admins.Moved(m.Chat.ID, m.MigrateToChatID)
-	}
-	if m.MigrateFromChatID != 0 {
-		b.cfg.Admins.Moved(m.MigrateFromChatID, m.Chat.ID)
-	}
-	if m.Text == "" || fromABot(m) {
+	if m == nil || m.Text == "" || fromABot(m) {
 		return nil, false
 	}
 	to, group := placeOf(m), inGroup(m)
