@@ -356,15 +356,18 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 			h.metrics.replies.WithLabelValues(replyCarriedOut).Inc()
 			return carried
 		case Again, Unknown:
-			d := max(after, min(callFirstWait<<min(n, 10), callLastWait))
+			d, remaining := max(after, min(callFirstWait<<min(n, 10), callLastWait)), callGiveUp-time.Since(began)
 			if v == Unknown {
 				d = max(after, unknown)
 				unknown *= callUnknownFactor
+				if remaining > 0 {
+					d = min(d, remaining) // the last attempt is made when they end
+				}
 			}
 			if r.rest != nil {
 				return again // it cannot be read twice
 			}
-			if time.Since(began)+d <= callGiveUp {
+			if d <= remaining {
 				if !h.pause(ctx, t, d, nil) {
 					return left
 				}

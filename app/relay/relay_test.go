@@ -875,10 +875,25 @@ func TestACallOfUnknownFateIsRepeatedAFewTimes(t *testing.T) {
 		if n := len(w.telegram.methods()); n < 3 || n > 4 {
 			t.Errorf("%d copies in a minute", n)
 		}
-		w.after(callGiveUp)
+		w.after(callGiveUp - time.Minute - time.Second)
+		if o := w.outcome(1); o != "" {
+			t.Errorf("%s before it was given up", o)
+		}
+		w.after(2 * time.Second)
 		w.expectDone(1)
 		if n := len(w.telegram.methods()); n > 6 {
 			t.Errorf("%d copies in all", n)
+		}
+		w.telegram.script = func(n int, _ Call) (Verdict, time.Duration, error) {
+			if n <= 6+5 {
+				return Unknown, 0, errTest
+			}
+			return Done, 0, nil // as the ten minutes end
+		}
+		w.give(1, 2)
+		w.after(callGiveUp + time.Second)
+		if n := w.metric("habot_backend_replies_total", "outcome=carried_out"); n != 1 {
+			t.Errorf("%v calls were carried out after an outage of ten minutes", n)
 		}
 	})
 }
