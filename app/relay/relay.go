@@ -72,16 +72,6 @@ type Forwarder interface {
 	Forward(ctx context.Context, c Call) (v Verdict, after time.Duration, err error)
 }
 
-// GivenUp is an update that is not tried any more.
-type GivenUp struct {
-	UpdateID int64
-	Kind     string
-	Chat     int64
-	Outcome  update.Outcome // Poison or Expired
-	Failures int
-	Detail   string // of the last failure
-}
-
 // Config is what a relay is made of.
 type Config struct {
 	Backends []Backend
@@ -102,8 +92,6 @@ type Config struct {
 	// OnReady is called on each change of readiness, the first time when it is known, never concurrently. It MUST NOT
 	// call the relay. It may be nil.
 	OnReady func(Readiness)
-	// OnGivenUp is called for each update that is given up, possibly concurrently. It may be nil.
-	OnGivenUp func(GivenUp)
 	// TLS is used for https; nil for the system's roots. It is cloned.
 	TLS *tls.Config
 }
@@ -303,9 +291,6 @@ func (r *Relay) failed(u update.Update, m member, a *attempts, o outcome) bool {
 func (r *Relay) giveUp(u update.Update, o update.Outcome, a *attempts, detail string) update.Outcome {
 	r.cfg.Logger.Error("an update is given up", "update_id", u.ID, "kind", u.Kind, "chat_id", u.Chat, "outcome", o, "failures", a.failures, "detail", detail)
 	r.metrics.givenUp.WithLabelValues(string(o)).Inc()
-	if r.cfg.OnGivenUp != nil {
-		r.cfg.OnGivenUp(GivenUp{UpdateID: u.ID, Kind: u.Kind, Chat: u.Chat, Outcome: o, Failures: a.failures, Detail: detail})
-	}
 	return o
 }
 
