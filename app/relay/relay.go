@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"habot/app/logging"
 	"habot/app/queues"
 	"habot/app/update"
 )
@@ -22,6 +23,9 @@ const DefaultTimeout = time.Minute
 
 // noBackendWait is how long an update waits for a backend at most until it looks again; changes wake it.
 const noBackendWait = time.Minute
+
+// lineEvery is between two log lines of one kind.
+const lineEvery = 10 * time.Second
 
 // Times of a call that a backend has answered with.
 const (
@@ -104,8 +108,8 @@ type Relay struct {
 	metrics    *metrics
 	poke       chan struct{} // told when a probe may be due
 	started    time.Time
-	failures   sometimes
-	oddities   sometimes
+	failures   *logging.Quota // lines about failed attempts
+	oddities   *logging.Quota // and about answers that are odd
 
 	mu         sync.Mutex
 	fleet      *fleet
@@ -140,6 +144,7 @@ func New(cfg Config) *Relay {
 	r := &Relay{
 		cfg: cfg, poke: make(chan struct{}, 1), started: time.Now(), fleet: newFleet(cfg.Backends),
 		unresolved: make([]string, len(cfg.Backends)), came: make(chan struct{}), recovered: make(chan struct{}),
+		failures: logging.NewQuota(1, lineEvery), oddities: logging.NewQuota(1, lineEvery),
 	}
 	for i, b := range cfg.Backends {
 		r.transports = append(r.transports, newTransport(b, cfg))
@@ -266,7 +271,7 @@ func (h handler) post(ctx context.Context, u update.Update, c choice, held func(
 	h.metrics.attempt(backend.Name(), o, now.Sub(began))
 	if o.replyErr != nil {
 		h.metrics.replies.WithLabelValues(replyMalformed).Inc()
-		if omitted, ok := h.oddities.now(now); ok {
+		if omitted, ok := h.oddities.Take(now); ok {
 			h.cfg.Logger.Warn("a webhook reply cannot be read; its update counts as handled", "update_id", u.ID, "backend", backend.Name(),
 				"error", o.replyErr, "omitted", omitted)
 		}
@@ -278,7 +283,7 @@ func (h handler) post(ctx context.Context, u update.Update, c choice, held func(
 func (r *Relay) failed(u update.Update, m member, a *attempts, o outcome) bool {
 	now := time.Now()
 	a.failed(now, m, o.retryAfter, rand.Float64()) //nolint:gosec // jitter
-	if omitted, ok := r.failures.now(now); ok {
+	if omitted, ok := r.failures.Take(now); ok {
 		r.cfg.Logger.Warn("a backend did not take an update; it will be sent again", "update_id", u.ID, "backend", r.cfg.Backends[m.backend].Name(),
 			"address", m.addr, "detail", o.detail, "failures", a.failures, "omitted", omitted)
 	}
@@ -315,7 +320,7 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 	}
 	if why := forbidden(r.method); why != "" {
 		h.metrics.replies.WithLabelValues(replyForbidden).Inc()
-		if omitted, ok := h.oddities.now(time.Now()); ok {
+		if omitted, ok := h.oddities.Take(time.Now()); ok {
 			h.cfg.Logger.Warn("a webhook reply names a method that is not allowed", "update_id", u.ID,
 				"method", r.method[:min(len(r.method), 64)], "detail", why, "omitted", omitted)
 		}
@@ -381,22 +386,4 @@ func (r *Relay) Close() {
 	for _, t := range r.transports {
 		t.CloseIdleConnections()
 	}
-}
-
-// sometimes lets a log line pass at most every ten seconds, and counts the others. It is safe for concurrent use.
-type sometimes struct {
-	mu      sync.Mutex
-	last    time.Time
-	omitted int
-}
-
-func (s *sometimes) now(now time.Time) (omitted int, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.last.IsZero() && now.Sub(s.last) < 10*time.Second {
-		s.omitted++
-		return 0, false
-	}
-	omitted, s.omitted, s.last = s.omitted, 0, now
-	return omitted, true
 }
