@@ -117,9 +117,9 @@ const locateBound = 2 * time.Second
 // supergroups have ids below this one, which begin with -100; those of basic groups, which may become supergroups, lie above.
 const supergroups = -1_000_000_000_000
 
-// MayCommand tells whether the operating commands are for a chat. A process that has just started does not know which groups
+// mayCommand tells whether the operating commands are for a chat. A process that has just started does not know which groups
 // have moved: before it refuses a supergroup it asks about those that it has not asked about.
-func (a *Admins) MayCommand(ctx context.Context, chat int64) bool {
+func (a *Admins) mayCommand(ctx context.Context, chat int64) bool {
 	if a.Is(chat) || chat > supergroups {
 		return a.Is(chat)
 	}

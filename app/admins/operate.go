@@ -62,7 +62,7 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 	}
 	words := strings.Fields(m.Text)
 	byBot := m.Forwarded || m.From.IsBot && m.SenderChat == nil
-	if len(words) == 0 || byBot || !h.isOwn(ctx, words[0]) || !h.MayCommand(ctx, u.Chat) {
+	if len(words) == 0 || byBot || !h.isOwn(ctx, words[0]) || !h.mayCommand(ctx, u.Chat) {
 		return h.next.Handle(ctx, u, t)
 	}
 	to := message.Place{Chat: u.Chat, Direct: m.Direct.ID}
