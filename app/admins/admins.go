@@ -32,8 +32,10 @@ type Config struct {
 	// Backends is what is known of webhook backends, a line each; nil for none.
 	Backends func() []string
 	Reaches  func() bool
-	// Locate has Telegram show where a chat is, and tells of it by Moved or Stays.
-	Locate     func(ctx context.Context, chat int64)
+	// Locate has Telegram show where a chat is, and tells of it by Moved or Stays. It ends with ctx.
+	Locate func(ctx context.Context, chat int64)
+	// Username is the bot's own name, which Telegram is asked for if it is not known yet; empty if it does not answer.
+	Username   func(ctx context.Context) string
 	Sender     *message.Sender
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -115,9 +117,9 @@ const locateBound = 2 * time.Second
 // supergroups have ids below this one, which begin with -100; those of basic groups, which may become supergroups, lie above.
 const supergroups = -1_000_000_000_000
 
-// MayCommand tells whether the operating commands are for a chat. A process that has just started does not know which groups
+// mayCommand tells whether the operating commands are for a chat. A process that has just started does not know which groups
 // have moved: before it refuses a supergroup it asks about those that it has not asked about.
-func (a *Admins) MayCommand(ctx context.Context, chat int64) bool {
+func (a *Admins) mayCommand(ctx context.Context, chat int64) bool {
 	if a.Is(chat) || chat > supergroups {
 		return a.Is(chat)
 	}

@@ -14,7 +14,7 @@ import (
 
 // Switchover moves the role on behalf of a chat. It returns what to answer, as HTML, and whether the role moves.
 func (a *Admins) Switchover(ctx context.Context, chat int64, to string) (string, bool) {
-	if !a.MayCommand(ctx, chat) {
+	if !a.mayCommand(ctx, chat) {
 		return "Only chats in ADMIN_CHAT_IDS may do that.", false
 	}
 	a.cfg.Logger.Info("switchover requested", "by", "admin chat", "chat_id", chat)

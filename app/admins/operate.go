@@ -38,8 +38,11 @@ type written struct {
 		From struct {
 			IsBot bool `json:"is_bot"`
 		} `json:"from"`
-		MigrateTo   int64 `json:"migrate_to_chat_id"`
-		MigrateFrom int64 `json:"migrate_from_chat_id"`
+		// SenderChat is set where Telegram shows an anonymous admin, or a channel that writes in the group, as a bot of its own.
+		SenderChat  *struct{} `json:"sender_chat"`
+		Forwarded   bool      `json:"is_automatic_forward"`
+		MigrateTo   int64     `json:"migrate_to_chat_id"`
+		MigrateFrom int64     `json:"migrate_from_chat_id"`
 	} `json:"message"`
 }
 
@@ -58,7 +61,8 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 		h.Moved(m.MigrateFrom, u.Chat)
 	}
 	words := strings.Fields(m.Text)
-	if len(words) == 0 || m.From.IsBot || !isOwn(words[0]) || !h.MayCommand(ctx, u.Chat) {
+	byBot := m.Forwarded || m.From.IsBot && m.SenderChat == nil
+	if len(words) == 0 || byBot || !h.isOwn(ctx, words[0]) || !h.mayCommand(ctx, u.Chat) {
 		return h.next.Handle(ctx, u, t)
 	}
 	to := message.Place{Chat: u.Chat, Direct: m.Direct.ID}
@@ -79,10 +83,17 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 	return update.Answered, true
 }
 
-// isOwn tells whether a word is habot's command: alone, or addressed to a bot, which is the one that got it.
-func isOwn(word string) bool {
-	name, _, _ := strings.Cut(word, "@")
-	return strings.EqualFold(name, ownCommand)
+// isOwn tells whether a word is habot's command: alone, or addressed to this bot. While its own name is not known, each is its own.
+func (a *Admins) isOwn(ctx context.Context, word string) bool {
+	name, to, addressed := strings.Cut(word, "@")
+	if !strings.EqualFold(name, ownCommand) {
+		return false
+	}
+	if !addressed {
+		return true
+	}
+	own := a.cfg.Username(ctx)
+	return own == "" || strings.EqualFold(to, own)
 }
 
 // operate does what was asked for. It returns what to answer, as HTML, and whether something has been done.

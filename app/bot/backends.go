@@ -49,18 +49,13 @@ func (f forwarder) Forward(ctx context.Context, c relay.Call) (relay.Verdict, ti
 	}
 }
 
-// locateBound bounds a look for a chat.
-const locateBound = 2 * time.Second
-
-// locate looks for an admin chat that may have moved. A bot behind webhook backends sets its own commands, so with backends
+// locate looks for an admin chat that may have moved, until ctx ends. A bot behind webhook backends sets its own commands, so with backends
 // another request shows it, one that leaves no message in the chat.
 func (b *Bot) locate(ctx context.Context, chat int64) {
 	if b.relay == nil {
 		b.builtin.SetAdminCommands(ctx, chat)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, locateBound)
-	defer cancel()
 	params := map[string]any{"chat_id": chat, "action": "typing"}
 	err := b.client.Call(ctx, "sendChatAction", params, nil)
 	switch to := telegram.MovedTo(err); {

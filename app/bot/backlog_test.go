@@ -407,3 +407,32 @@ func TestWhatWasHandledIsNotAnsweredAgainForANote(t *testing.T) {
 		}
 	})
 }
+
+// While the replicas are asked whether they know what is to be confirmed, something may turn up that none of them knows.
+func TestWhatTurnsUpWhileOthersAreAskedIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.tg.answerWith(limitFirst(1, 300))
+		var before []int
+		for i := range 100 {
+			before = append(before, f.tg.send(1+int64(i/50), "a")) // chat 1, which waits, then chat 2
+		}
+		kept := queued{id: f.tg.send(1, "kept"), chat: 1, text: "kept", at: time.Now()}
+		r := f.role(election.Change{})
+		asked := 0
+		r.term.Noted = func() bool {
+			if asked++; asked == 1 {
+				r.late <- []json.RawMessage{json.RawMessage(fmt.Sprintf(`{"update_id":%d,"update":%s}`, kept.id, kept.json()))}
+				time.Sleep(time.Millisecond) // it asks the loop
+			}
+			return asked == 1
+		}
+		r.run()
+		after(time.Minute)
+		f.expectConfirmed(before...)
+		if r.settled.Load() != 1 || asked < 2 {
+			t.Errorf("settled %d, asked %d times", r.settled.Load(), asked)
+		}
+	})
+}

@@ -91,11 +91,11 @@ func New(cfg Config) *Bot {
 	b.sender = message.New(b.client, func(from, to int64) { b.admins.Moved(from, to) })
 	b.admins = admins.New(admins.Config{
 		Chats: cfg.AdminChatIDs, Name: cfg.Name, Cluster: cfg.Cluster, Facts: b.facts, Reaches: b.reach.Works,
-		Locate: b.locate, Backends: b.backendLines,
+		Locate: b.locate, Username: b.username, Backends: b.backendLines,
 		Sender: b.sender, Logger: cfg.Logger, Registerer: cfg.Registerer,
 	})
 	b.builtin = builtin.New(builtin.Config{
-		ID: ownID(cfg.Token), Name: cfg.Name, Admins: b.admins, Sender: b.sender, Caller: b.client, Username: b.reach.Username, Ask: b.reach.GetMe,
+		ID: ownID(cfg.Token), Name: cfg.Name, Admins: b.admins, Sender: b.sender, Caller: b.client, Username: b.username,
 		Redact: b.client.Redact, Facts: b.facts, Logger: cfg.Logger,
 	})
 	handled := intake.Config{Caller: b.client, Reach: b.reach, Logger: cfg.Logger, Registerer: cfg.Registerer}
@@ -130,6 +130,17 @@ func (b *Bot) facts() diagnosis.Facts {
 		f.Incompatible = b.cfg.IncompatiblePeers()
 	}
 	return f
+}
+
+// askBound bounds asking for the own name.
+const askBound = 2 * time.Second
+
+// username is the bot's own name. A replica that is primary from the start has not probed yet, and asks. Empty if there is no answer.
+func (b *Bot) username(ctx context.Context) string {
+	if b.reach.Username() == "" {
+		_ = b.reach.GetMe(ctx, askBound) // it is not known then
+	}
+	return b.reach.Username()
 }
 
 // ownID is a bot's own id, which its token begins with; 0 if that is no token.

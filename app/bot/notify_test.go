@@ -31,7 +31,7 @@ func TestAdminsHearOfEveryChangeOfPrimary(t *testing.T) {
 		election.ReasonLeaseLost:    "could not renew its lease in time",
 		election.ReasonShutdown:     "shut down",
 		election.ReasonSwitchover:   "an operator requested a switchover",
-		election.ReasonUnhealthy:    "could not poll Telegram",
+		election.ReasonUnhealthy:    "could not poll Telegram, or reach a webhook backend",
 		election.ReasonLowerPrimary: "lower timestamp",
 		election.ReasonPartFailed:   "a component of ",
 		"of <the> future":           "of &lt;the&gt; future",

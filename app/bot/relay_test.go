@@ -329,7 +329,7 @@ func TestOwnCommandsOfAdmins(t *testing.T) {
 			text string
 		}{
 			{operator, "/habot status"}, {operator, "/status"}, {anybody, "/habot status"}, {operator, "/habot switchover habot-bot-3"},
-			{operator, "/habot"}, {operator, "/HABOT@my_bot nonsense"}, {operator, "/habots"},
+			{operator, "/habot"}, {operator, "/HABOT@habot_bot nonsense"}, {operator, "/habots"},
 		} {
 			f.tg.send(m.chat, m.text)
 		}
@@ -348,4 +348,35 @@ func TestOwnCommandsOfAdmins(t *testing.T) {
 		}
 		f.expectConfirmed(1000, 1001, 1002, 1003, 1004, 1005, 1006)
 	})
+}
+
+// In a group a bot that is an admin there is sent all messages: other bots' commands, and those of people who write anonymously.
+func TestOwnCommandsInAnAdminGroup(t *testing.T) {
+	t.Parallel()
+	const person, anonymous = `{"id":12,"is_bot":false,"first_name":"x"}`, `{"id":1087968824,"is_bot":true,"username":"GroupAnonymousBot"}`
+	for name, tt := range map[string]struct {
+		text, from, fields string
+		own                bool
+	}{
+		"addressed":                        {"/habot@Habot_BOT switchover", person, "", true},
+		"to another bot":                   {"/habot@other_bot switchover", person, "", false},
+		"by an anonymous admin":            {"/habot switchover", anonymous, `,"sender_chat":{"id":-1001234567890,"type":"supergroup"}`, true},
+		"by another bot":                   {"/habot switchover", `{"id":77,"is_bot":true,"username":"another_bot"}`, "", false},
+		"in a post of the group's channel": {"/habot switchover", person, `,"is_automatic_forward":true,"sender_chat":{"id":-1009,"type":"channel"}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f, b := newRelayed(t, supergroup)
+				f.tg.inject(queued{id: 1000, raw: fmt.Sprintf(
+					`{"update_id":1000,"message":{"message_id":1,"date":1,"from":%s,"chat":{"id":%d,"type":"supergroup"},"text":%q%s}}`, tt.from, supergroup, tt.text, tt.fields)})
+				f.start(election.Change{})
+				after(5 * time.Second)
+				if moved, relayed := len(f.cluster.asked) == 1, len(b.got()) == 1; moved != tt.own || relayed == tt.own {
+					t.Errorf("moved the role: %v, given to the backend: %v", moved, relayed)
+				}
+				f.expectConfirmed(1000)
+			})
+		})
+	}
 }

@@ -26,8 +26,8 @@ const (
 	maxParallel = builtin.Slots
 	maxBatch    = update.MaxBatch
 	sendBound   = message.Bound
-	sendBackOff = message.LongestBackOff
-	giveUpAfter = message.GiveUpAfter
+	sendBackOff = 2 * time.Second
+	giveUpAfter = 10 * time.Minute
 	probeBound  = reach.ProbeBound
 
 	pollLoop     = "poller"

@@ -34,9 +34,8 @@ type Config struct {
 	Admins *admins.Admins
 	Sender *message.Sender
 	Caller Caller
-	// Username is the bot's own name; empty while it is not known. Ask asks Telegram for it.
-	Username func() string
-	Ask      func(ctx context.Context, bound time.Duration) error
+	// Username is the bot's own name, which Telegram is asked for if it is not known yet; empty if it does not answer.
+	Username func(ctx context.Context) string
 	// Redact takes the token out of a text.
 	Redact func(string) string
 	// Facts are what this replica knows now.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"html"
 	"strings"
-	"time"
 
 	"habot/app/admins"
 	"habot/app/message"
@@ -53,16 +52,7 @@ func parse(text, username string) (name, argument string, ok bool) {
 // that has been done, and is not to be done again.
 func (b *Bot) replies(ctx context.Context, u telego.Update) (all []message.Message, done bool) {
 	m := u.Message
-	if m == nil {
-		return nil, false
-	}
-	if m.MigrateToChatID != 0 {
-		b.cfg.Admins.Moved(m.Chat.ID, m.MigrateToChatID)
-	}
-	if m.MigrateFromChatID != 0 {
-		b.cfg.Admins.Moved(m.MigrateFromChatID, m.Chat.ID)
-	}
-	if m.Text == "" || fromABot(m) {
+	if m == nil || m.Text == "" || fromABot(m) {
 		return nil, false
 	}
 	to, group := placeOf(m), inGroup(m)
@@ -96,16 +86,12 @@ func (b *Bot) replies(ctx context.Context, u telego.Update) (all []message.Messa
 	}
 }
 
-// askBound bounds asking for the own name.
-const askBound = 2 * time.Second
-
-// ownUsername is the bot's own name. A replica that is primary from the start has not probed yet, and asks
-// when a text names a bot: anywhere in a group, in a command elsewhere.
+// ownUsername is the bot's own name where a text may name a bot: anywhere in a group, in a command elsewhere.
 func (b *Bot) ownUsername(ctx context.Context, text string, group bool) string {
-	if b.cfg.Username() == "" && (group || strings.HasPrefix(text, "/")) && strings.Contains(text, "@") {
-		_ = b.cfg.Ask(ctx, askBound) // without an answer every command is its own
+	if (group || strings.HasPrefix(text, "/")) && strings.Contains(text, "@") {
+		return b.cfg.Username(ctx)
 	}
-	return b.cfg.Username()
+	return ""
 }
 
 // placeOf is where a message was written. Only a topic's message_thread_id is one to answer with: a thread of replies in a

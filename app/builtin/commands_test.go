@@ -88,7 +88,7 @@ func FuzzAnswersAreValid(f *testing.F) {
 		}
 		facts := func() diagnosis.Facts { return diagnosis.Facts{View: crowd{}.View()} }
 		b := New(Config{
-			Name: name, Username: func() string { return "habot_bot" }, Facts: facts, Logger: log,
+			Name: name, Username: func(context.Context) string { return "habot_bot" }, Facts: facts, Logger: log,
 			Admins: admins.New(admins.Config{Chats: chats, Name: name, Cluster: crowd{}, Facts: facts, Logger: log, Registerer: prometheus.NewRegistry()}),
 		})
 		kind := telego.ChatTypePrivate

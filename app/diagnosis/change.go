@@ -28,7 +28,7 @@ func Cause(c election.Change) string {
 	case election.ReasonSwitchover:
 		return "an operator requested a switchover"
 	case election.ReasonUnhealthy:
-		return previous + " could not poll Telegram"
+		return previous + " could not poll Telegram, or reach a webhook backend"
 	case election.ReasonLowerPrimary:
 		return previous + " met a primary with a lower timestamp"
 	case election.ReasonPartFailed:

@@ -118,20 +118,25 @@ func (r *run) full() {
 func (r *run) secure() time.Duration {
 	r.mu.Lock()
 	r.offer()
-	pending := len(r.kept.offered) > 0
+	asked := slices.Clone(r.kept.offered)
 	again := telegram.BackOff(r.kept.looks, secureFirst, secureLast, 0)
 	r.kept.looks++
 	r.mu.Unlock()
 	switch {
-	case !pending:
+	case len(asked) == 0:
 		return 0
 	case !r.term.Noted():
 		return again
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.offsets.keep(r.kept.offered, time.Now())
-	r.kept.offered = nil
+	// What has turned up while the standbys were asked is not known to them; what has been handled meanwhile is not kept any more.
+	known := slices.DeleteFunc(asked, func(id int) bool { return !slices.Contains(r.kept.offered, id) })
+	r.offsets.keep(known, time.Now())
+	r.kept.offered = slices.DeleteFunc(r.kept.offered, func(id int) bool { return slices.Contains(known, id) })
+	if len(r.kept.offered) > 0 {
+		return secureFirst
+	}
 	return 0
 }
 

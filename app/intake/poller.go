@@ -134,16 +134,16 @@ type run struct {
 
 	besides   sync.WaitGroup // what goes on beside polls
 	measuring atomic.Bool
-	measured  atomic.Int64 // when Telegram answered such a question last, in ns
 
 	stirred chan struct{} // told when an update is handled, or waits
 
-	mu      sync.Mutex
-	offsets *offsets
-	inHand  map[int]update.Update // given to the consumer and not done
-	limited map[queue]bool        // whose first update waits because Telegram limits its chat
-	kept    backlog
-	parts   map[int]int // of the answers to updates in hand, those that have been sent, but for 0
+	mu       sync.Mutex
+	offsets  *offsets
+	measured time.Time             // when Telegram answered a question beside polls last
+	inHand   map[int]update.Update // given to the consumer and not done
+	limited  map[queue]bool        // whose first update waits because Telegram limits its chat
+	kept     backlog
+	parts    map[int]int // of the answers to updates in hand, those that have been sent, but for 0
 	// mended is closed when a poll succeeds again; nil while they do.
 	mended chan struct{}
 }
@@ -377,14 +377,18 @@ func (r *run) measure(ctx context.Context) {
 	r.besides.Go(func() {
 		defer r.measuring.Store(false)
 		if r.reach.GetMe(ctx, measureBound) == nil {
-			r.measured.Store(time.Now().UnixNano())
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.measured = time.Now()
 		}
 	})
 }
 
 // askedLately tells whether Telegram has answered such a question just now.
 func (r *run) askedLately() bool {
-	return time.Since(time.Unix(0, r.measured.Load())) < pollBackOff+slack
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.measured) < pollBackOff+slack
 }
 
 // getUpdates polls, and tells how long that took.

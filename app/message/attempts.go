@@ -13,8 +13,8 @@ const (
 	Bound = 10 * time.Second
 	// longestSend bounds it then.
 	longestSend = time.Minute
-	// GiveUpAfter bounds the attempts to answer one update while Telegram works: what cannot be sent then is wrong in itself.
-	GiveUpAfter = 10 * time.Minute
+	// giveUpAfter bounds the attempts to answer one update while Telegram works: what cannot be sent then is wrong in itself.
+	giveUpAfter = 10 * time.Minute
 	// resendAfter is before the first attempt after one whose fate is unknown; each further wait is resendFactor times as
 	// long, less a random part. So ten minutes have seven attempts at most, the last when they end.
 	resendAfter  = time.Second
@@ -25,7 +25,7 @@ const (
 type attempts struct {
 	n       int           // in a row, without one whose fate is unknown
 	unknown int           // whose fate is unknown: Telegram may have taken the message
-	spent   time.Duration // of GiveUpAfter
+	spent   time.Duration // of giveUpAfter
 	bound   time.Duration // of the next; 0 for what answers take otherwise
 }
 
@@ -40,7 +40,7 @@ func (a *attempts) failed(v telegram.Verdict, err error, took, longest time.Dura
 	case v == telegram.Transient && !errors.Is(err, telegram.ErrNotSent):
 		d = resendWait(a.unknown, random)
 		a.unknown++
-		if left := GiveUpAfter - a.spent; d > left && left > 0 {
+		if left := giveUpAfter - a.spent; d > left && left > 0 {
 			d = left
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
@@ -51,7 +51,7 @@ func (a *attempts) failed(v telegram.Verdict, err error, took, longest time.Dura
 		a.n++
 	}
 	a.spent += d
-	return d, a.spent <= GiveUpAfter
+	return d, a.spent <= giveUpAfter
 }
 
 // resendWait is the wait after n+1 attempts whose fate is unknown.

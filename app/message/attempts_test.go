@@ -14,7 +14,7 @@ func TestWaitsBetweenAttemptsOfUnknownFateGrow(t *testing.T) {
 		var a attempts
 		var waits []time.Duration
 		for {
-			d, again := a.failed(telegram.Transient, errors.New("connection reset by peer"), 0, LongestBackOff, random)
+			d, again := a.failed(telegram.Transient, errors.New("connection reset by peer"), 0, longestBackOff, random)
 			if !again {
 				break
 			}
@@ -27,7 +27,7 @@ func TestWaitsBetweenAttemptsOfUnknownFateGrow(t *testing.T) {
 				t.Errorf("random %v: the waits are %v", random, waits)
 			}
 		}
-		if len(waits) < 4 || len(waits) > 6 || sum != GiveUpAfter || waits[0] > resendAfter {
+		if len(waits) < 4 || len(waits) > 6 || sum != giveUpAfter || waits[0] > resendAfter {
 			t.Errorf("random %v: the waits are %v, together %v", random, waits, sum)
 		}
 	}

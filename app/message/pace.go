@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// LongestBackOff is the longest wait between two attempts to answer an update that did not reach Telegram.
-const LongestBackOff = 2 * time.Second
+// longestBackOff is the longest wait between two attempts to answer an update that did not reach Telegram.
+const longestBackOff = 2 * time.Second
 
 // forGood is a wait that ends with what is waited for.
 const forGood = 24 * time.Hour
@@ -29,7 +29,7 @@ type Term interface {
 // meanwhile would most likely fail, too, or be taken and come twice. What is in hand outlasts any outage.
 func InTurn(t Turn, term Term, id int64) Pace {
 	return Pace{
-		Longest: LongestBackOff,
+		Longest: longestBackOff,
 		Begin:   t.Expect,
 		Pause: func(ctx context.Context, d time.Duration, asked bool) bool {
 			if asked {

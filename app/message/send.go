@@ -80,7 +80,7 @@ type params struct {
 }
 
 // Send sends one message, and again while it does not get through: at will if it surely did not leave, a few times with growing
-// waits if Telegram may have taken it. It ends when the pace says so, or when Telegram has worked for GiveUpAfter
+// waits if Telegram may have taken it. It ends when the pace says so, or when Telegram has worked for giveUpAfter
 // meanwhile. The verdict explains the error.
 func (s *Sender) Send(ctx context.Context, m Message, p Pace) (telegram.Verdict, error) {
 	params := params{Chat: m.To.Chat, Thread: m.To.Thread, Direct: m.To.Direct, Text: m.Text}
@@ -106,7 +106,7 @@ func (s *Sender) Send(ctx context.Context, m Message, p Pace) (telegram.Verdict,
 		}
 		d, again := tried.failed(v, err, time.Since(start), p.Longest, rand.Float64()) //nolint:gosec // jitter
 		if !again {
-			return v, fmt.Errorf("give up after %v: %w", GiveUpAfter, err)
+			return v, fmt.Errorf("give up after %v: %w", giveUpAfter, err)
 		}
 		if !p.Pause(ctx, d, v == telegram.Limited) {
 			return telegram.Over, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"habot/app/logging"
 	"habot/app/queues"
 	"habot/app/update"
 )
@@ -22,6 +23,9 @@ const DefaultTimeout = time.Minute
 
 // noBackendWait is how long an update waits for a backend at most until it looks again; changes wake it.
 const noBackendWait = time.Minute
+
+// lineEvery is between two log lines of one kind.
+const lineEvery = 10 * time.Second
 
 // Times of a call that a backend has answered with.
 const (
@@ -72,16 +76,6 @@ type Forwarder interface {
 	Forward(ctx context.Context, c Call) (v Verdict, after time.Duration, err error)
 }
 
-// GivenUp is an update that is not tried any more.
-type GivenUp struct {
-	UpdateID int64
-	Kind     string
-	Chat     int64
-	Outcome  update.Outcome // Poison or Expired
-	Failures int
-	Detail   string // of the last failure
-}
-
 // Config is what a relay is made of.
 type Config struct {
 	Backends []Backend
@@ -102,8 +96,6 @@ type Config struct {
 	// OnReady is called on each change of readiness, the first time when it is known, never concurrently. It MUST NOT
 	// call the relay. It may be nil.
 	OnReady func(Readiness)
-	// OnGivenUp is called for each update that is given up, possibly concurrently. It may be nil.
-	OnGivenUp func(GivenUp)
 	// TLS is used for https; nil for the system's roots. It is cloned.
 	TLS *tls.Config
 }
@@ -116,8 +108,8 @@ type Relay struct {
 	metrics    *metrics
 	poke       chan struct{} // told when a probe may be due
 	started    time.Time
-	failures   sometimes
-	oddities   sometimes
+	failures   *logging.Quota // lines about failed attempts
+	oddities   *logging.Quota // and about answers that are odd
 
 	mu         sync.Mutex
 	fleet      *fleet
@@ -152,6 +144,7 @@ func New(cfg Config) *Relay {
 	r := &Relay{
 		cfg: cfg, poke: make(chan struct{}, 1), started: time.Now(), fleet: newFleet(cfg.Backends),
 		unresolved: make([]string, len(cfg.Backends)), came: make(chan struct{}), recovered: make(chan struct{}),
+		failures: logging.NewQuota(1, lineEvery), oddities: logging.NewQuota(1, lineEvery),
 	}
 	for i, b := range cfg.Backends {
 		r.transports = append(r.transports, newTransport(b, cfg))
@@ -278,7 +271,7 @@ func (h handler) post(ctx context.Context, u update.Update, c choice, held func(
 	h.metrics.attempt(backend.Name(), o, now.Sub(began))
 	if o.replyErr != nil {
 		h.metrics.replies.WithLabelValues(replyMalformed).Inc()
-		if omitted, ok := h.oddities.now(now); ok {
+		if omitted, ok := h.oddities.Take(now); ok {
 			h.cfg.Logger.Warn("a webhook reply cannot be read; its update counts as handled", "update_id", u.ID, "backend", backend.Name(),
 				"error", o.replyErr, "omitted", omitted)
 		}
@@ -290,7 +283,7 @@ func (h handler) post(ctx context.Context, u update.Update, c choice, held func(
 func (r *Relay) failed(u update.Update, m member, a *attempts, o outcome) bool {
 	now := time.Now()
 	a.failed(now, m, o.retryAfter, rand.Float64()) //nolint:gosec // jitter
-	if omitted, ok := r.failures.now(now); ok {
+	if omitted, ok := r.failures.Take(now); ok {
 		r.cfg.Logger.Warn("a backend did not take an update; it will be sent again", "update_id", u.ID, "backend", r.cfg.Backends[m.backend].Name(),
 			"address", m.addr, "detail", o.detail, "failures", a.failures, "omitted", omitted)
 	}
@@ -303,9 +296,6 @@ func (r *Relay) failed(u update.Update, m member, a *attempts, o outcome) bool {
 func (r *Relay) giveUp(u update.Update, o update.Outcome, a *attempts, detail string) update.Outcome {
 	r.cfg.Logger.Error("an update is given up", "update_id", u.ID, "kind", u.Kind, "chat_id", u.Chat, "outcome", o, "failures", a.failures, "detail", detail)
 	r.metrics.givenUp.WithLabelValues(string(o)).Inc()
-	if r.cfg.OnGivenUp != nil {
-		r.cfg.OnGivenUp(GivenUp{UpdateID: u.ID, Kind: u.Kind, Chat: u.Chat, Outcome: o, Failures: a.failures, Detail: detail})
-	}
 	return o
 }
 
@@ -330,7 +320,7 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 	}
 	if why := forbidden(r.method); why != "" {
 		h.metrics.replies.WithLabelValues(replyForbidden).Inc()
-		if omitted, ok := h.oddities.now(time.Now()); ok {
+		if omitted, ok := h.oddities.Take(time.Now()); ok {
 			h.cfg.Logger.Warn("a webhook reply names a method that is not allowed", "update_id", u.ID,
 				"method", r.method[:min(len(r.method), 64)], "detail", why, "omitted", omitted)
 		}
@@ -356,15 +346,18 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 			h.metrics.replies.WithLabelValues(replyCarriedOut).Inc()
 			return carried
 		case Again, Unknown:
-			d := max(after, min(callFirstWait<<min(n, 10), callLastWait))
+			d, remaining := max(after, min(callFirstWait<<min(n, 10), callLastWait)), callGiveUp-time.Since(began)
 			if v == Unknown {
 				d = max(after, unknown)
 				unknown *= callUnknownFactor
+				if remaining > 0 {
+					d = min(d, remaining) // the last attempt is made when they end
+				}
 			}
 			if r.rest != nil {
 				return again // it cannot be read twice
 			}
-			if time.Since(began)+d <= callGiveUp {
+			if d <= remaining {
 				if !h.pause(ctx, t, d, nil) {
 					return left
 				}
@@ -393,22 +386,4 @@ func (r *Relay) Close() {
 	for _, t := range r.transports {
 		t.CloseIdleConnections()
 	}
-}
-
-// sometimes lets a log line pass at most every ten seconds, and counts the others. It is safe for concurrent use.
-type sometimes struct {
-	mu      sync.Mutex
-	last    time.Time
-	omitted int
-}
-
-func (s *sometimes) now(now time.Time) (omitted int, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.last.IsZero() && now.Sub(s.last) < 10*time.Second {
-		s.omitted++
-		return 0, false
-	}
-	omitted, s.omitted, s.last = s.omitted, 0, now
-	return omitted, true
 }

@@ -219,16 +219,15 @@ type world struct {
 	registry *prometheus.Registry
 	log      *strings.Builder
 
-	mu      sync.Mutex
-	got     []got
-	done    map[int64]time.Time
-	by      map[int64]update.Outcome
-	order   map[int64][]int64 // by queue
-	givenUp []GivenUp
-	ready   []Readiness
-	hosts   []*host
-	due     map[string]time.Time // promises to the watchdog
-	homes   int64
+	mu    sync.Mutex
+	got   []got
+	done  map[int64]time.Time
+	by    map[int64]update.Outcome
+	order map[int64][]int64 // by queue
+	ready []Readiness
+	hosts []*host
+	due   map[string]time.Time // promises to the watchdog
+	homes int64
 }
 
 type lockedWriter struct {
@@ -270,11 +269,6 @@ func newWorldWith(t *testing.T, list string, option func(*Config), at ...string)
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.ready = append(w.ready, is)
-		},
-		OnGivenUp: func(g GivenUp) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.givenUp = append(w.givenUp, g)
 		},
 	}
 	option(&cfg)
