@@ -3,6 +3,7 @@ module habot
 go 1.26.0
 
 // What the product imports. A test compares this block with the image's packages (app/appliance_test.go).
+// tint writes log lines without time=, level= and msg=, which slog's own text handler always has.
 require (
 	github.com/caarlos0/env/v10 v10.0.0
 	github.com/gin-gonic/gin v1.12.0
@@ -22,11 +23,10 @@ require (
 	github.com/chromedp/chromedp v0.23.0
 	github.com/grafana/grafana-foundation-sdk/go v0.0.22
 	github.com/mdlayher/netlink v1.11.2
+	github.com/prometheus/client_model v0.6.3
 	github.com/prometheus/common v0.73.1
 	go.uber.org/goleak v1.3.0
 )
-
-require github.com/prometheus/client_model v0.6.3
 
 require (
 	github.com/andybalholm/brotli v1.2.0 // indirect

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,6 +56,32 @@ func TestImageTestsAndCIAreBuiltWithTheSameFlags(t *testing.T) {
 	}
 	if got := one(t, `build-tags: \[(.*)\]`, read(t, ".golangci.yml")); got != "e2e, "+strings.ReplaceAll(testedTags, ",", ", ") {
 		t.Errorf("the linter's tags are %s", got)
+	}
+}
+
+// Commands that are there to be copied build as the image is built, too.
+func TestCommandsOfDocumentsHaveTheImagesTags(t *testing.T) {
+	t.Parallel()
+	commands := 0
+	for _, folder := range []string{"../README.md", ".", "../grafana", "../prometheus"} {
+		err := filepath.WalkDir(folder, func(name string, _ fs.DirEntry, err error) error {
+			if err != nil || !slices.Contains([]string{".md", ".go"}, filepath.Ext(name)) {
+				return err
+			}
+			for _, m := range regexp.MustCompile(`go (?:test|run|vet) .*-tags[ =](\S+)`).FindAllStringSubmatch(read(t, "app/"+name), -1) {
+				commands++
+				if want := "e2e," + testedTags; m[1] != want {
+					t.Errorf("%s: a command has -tags %s, not %s", name, m[1], want)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if commands < 20 {
+		t.Errorf("only %d commands with tags were found", commands)
 	}
 }
 

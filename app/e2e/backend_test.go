@@ -110,7 +110,7 @@ func (s *stack) longestWait(t *testing.T, from int64, fault time.Time) (longest 
 // at fifty updates a second over twenty chats. Nothing is lost, and each chat is answered in order. What it measures is how long the
 // update waits that waits longest:
 //
-//	go test -tags e2e -count=1 -v ./app/e2e -run 'TestBackends$' -repetitions 20
+//	go test -tags e2e,nomsgpack,stdjson -count=1 -v ./app/e2e -run 'TestBackends$' -repetitions 20
 func TestBackends(t *testing.T) {
 	s := relayed(t, "habote2e-backends")
 	kill := func(containers ...string) {

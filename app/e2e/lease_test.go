@@ -43,7 +43,7 @@ type starving struct {
 }
 
 // TestLease compares LEASEs and prints a table: one stack after the other where the machine is to be calm, all
-// at once where it is not to be.
+// at once where it is not to be. There are no lifelines: with them no LEASE matters after kill -9.
 func TestLease(t *testing.T) {
 	if *leases == "" {
 		t.Skip("no -leases")
@@ -55,7 +55,7 @@ func TestLease(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := &row{lease: d, changes: map[string][]election.Reason{}}
-		r.s = newStack(t, "habote2e-lease-"+value, "LEASE="+value)
+		r.s = newStack(t, "habote2e-lease-"+value, "LEASE="+value, "LIFELINE_DIR=")
 		r.measureAlone(t)
 		r.s.down()
 		rows = append(rows, r)

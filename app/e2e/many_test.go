@@ -123,7 +123,7 @@ func newPack(t *testing.T, n int) *pack {
 	return p
 }
 
-// start starts all replicas at once.
+// start starts all replicas at once. They have no lifelines, as if each were on a machine of its own.
 func (p *pack) start() {
 	var peers []string
 	for _, m := range p.members {
@@ -132,7 +132,7 @@ func (p *pack) start() {
 	for _, m := range p.members {
 		p.keep(m, nil, []string{
 			"REPLICA_NAME=" + m.name, "PEER_ADDR=" + m.peer, "HTTP_ADDR=" + m.http, "REPLICAS=" + strconv.Itoa(len(p.members)),
-			"INSTANCES=" + strings.Join(peers, ","), "TELEGRAM_API_URL=" + p.telegram, "ADMIN_CHAT_IDS=1001",
+			"INSTANCES=" + strings.Join(peers, ","), "TELEGRAM_API_URL=" + p.telegram, "ADMIN_CHAT_IDS=1001", "LIFELINE_DIR=",
 		})
 	}
 }

@@ -183,6 +183,15 @@ func (a *account) lose(r *Record) {
 	}
 }
 
+// loseOverdue loses what was confirmed long enough ago.
+func (a *account) loseOverdue(now time.Time) {
+	for len(a.overdue) > 0 && now.Sub(a.overdue[0].since) > lostAfter {
+		a.lose(a.overdue[0].record)
+		a.overdue[0].record = nil
+		a.overdue = a.overdue[1:]
+	}
+}
+
 func (a *account) delivered(now time.Time, poller string, updates []queued) {
 	for _, u := range updates {
 		r := a.records[u.serial]
@@ -200,6 +209,7 @@ func (a *account) delivered(now time.Time, poller string, updates []queued) {
 }
 
 func (a *account) confirmed(now time.Time, updates []queued) {
+	a.loseOverdue(now)
 	for _, u := range updates {
 		if r := a.records[u.serial]; r != nil && r.Confirmed.IsZero() {
 			r.Confirmed = now
@@ -360,11 +370,7 @@ func (a *account) sum(now time.Time) Report {
 
 // numbers are the report without its list. It takes no longer the more there is to account for.
 func (a *account) numbers(now time.Time) Report {
-	for len(a.overdue) > 0 && now.Sub(a.overdue[0].since) > lostAfter {
-		a.lose(a.overdue[0].record)
-		a.overdue[0].record = nil
-		a.overdue = a.overdue[1:]
-	}
+	a.loseOverdue(now)
 	r := a.report
 	if len(a.underWay) == 0 && !a.idleSince.IsZero() {
 		r.LongestUnpolledSeconds = max(r.LongestUnpolledSeconds, now.Sub(a.idleSince).Seconds())

@@ -91,6 +91,18 @@ func TestConfirmedWithoutAnAnswerIsLostOnlyAfterAWhile(t *testing.T) {
 	}
 }
 
+// Lost updates are counted while they happen: what is remembered for that does not grow until a report is asked for.
+func TestWhatIsOverdueIsBoundedWithoutAReport(t *testing.T) {
+	t.Parallel()
+	a := newAccount()
+	for i := range 1000 {
+		a.confirmed(at(float64(i)), []queued{sent(a, float64(i), 10+i, "hello")})
+	}
+	if n, most := len(a.overdue), int(lostAfter.Seconds())+1; n > most {
+		t.Errorf("%d updates of 1000 s are remembered, at most those of the last %v, %d, need be", n, lostAfter, most)
+	}
+}
+
 func TestDroppedUpdateIsNeitherLostNorUnanswered(t *testing.T) {
 	t.Parallel()
 	a := newAccount()

@@ -242,6 +242,9 @@ func (s *Simulator) Apply(ctl Control) {
 
 func (s *Simulator) beginFault(now time.Time, f Fault) {
 	s.faultNumber++
+	if f.Kind == FaultWebhook {
+		f.Replica = "" // it conflicts with all
+	}
 	begun := fault{f, s.faultNumber, now.Add(time.Duration(f.Seconds * float64(time.Second)))}
 	if len(s.faults) >= maxFaults {
 		oldest := s.faults[0].number
@@ -262,11 +265,11 @@ func (s *Simulator) endFaults(now time.Time, ended func(fault) bool) {
 			return false
 		}
 		s.account.model.FaultEnded(now, f.number)
-		if f.Kind == FaultWebhook && s.bot.webhook.url == strangeHook {
-			s.bot.webhook = webhookSettings{}
-		}
 		return true
 	})
+	if s.bot.webhook.url == strangeHook && !slices.ContainsFunc(s.faults, func(f fault) bool { return f.Kind == FaultWebhook }) {
+		s.bot.webhook = webhookSettings{}
+	}
 }
 
 // expireFaults ends those whose time is over, and those that have nothing left: a bot may delete a strange webhook.

@@ -264,6 +264,24 @@ func TestAStrangeWebhookConflictsUntilItsTimeIsOverOrTheBotDeletesIt(t *testing.
 	})
 }
 
+// A webhook is the bot's: it conflicts with every replica, and for as long as the last of such faults lasts.
+func TestStrangeWebhooksOverlapAndHitEveryReplica(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.control(`{"faults":[{"kind":"webhook","seconds":10},{"kind":"webhook","seconds":30,"replica":"` + bob + `"}]}`)
+		for _, shade := range r.frame(0).Shades {
+			if shade.Who != "" {
+				t.Errorf("the page shows it as a fault of %s alone", shade.Who)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		r.call(alice, "getUpdates").expect(t, http.StatusConflict, conflictWebhook)
+		time.Sleep(10 * time.Second)
+		r.call(alice, "getUpdates").expect(t, http.StatusOK, "")
+	})
+}
+
 func TestOfTooManyFaultsTheOldestEnd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -17,7 +17,7 @@ var starved = flag.Bool("starved", false, "this process runs under a CPU quota: 
 // reported. The times are real: app/e2e runs this in a container with a tenth of a processor.
 func TestStarved(t *testing.T) {
 	if !*starved {
-		t.Skip("needs a CPU quota: go test -tags e2e ./app/e2e -run Starved")
+		t.Skip("needs a CPU quota: go test -tags e2e,nomsgpack,stdjson ./app/e2e -run Starved")
 	}
 	const lease = 550 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())

@@ -150,6 +150,19 @@ func TestASlowReaderIsCutOff(t *testing.T) {
 	})
 }
 
+// SECURITY.md: one that watches and does not read is let go after 5 s, not after the server's 15.
+func TestAWatcherThatDoesNotReadIsLetGo(t *testing.T) {
+	t.Parallel()
+	bubble(t, configure(viewing(cluster())), func(t *testing.T, p *pipes, _ func() time.Duration) {
+		c := p.dial(t)
+		send(t, c, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+		time.Sleep(5*time.Second + time.Millisecond)
+		if n, err := c.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("read %d, %v", n, err)
+		}
+	})
+}
+
 func TestAnIdleConnectionIsClosed(t *testing.T) {
 	t.Parallel()
 	bubble(t, configure(nil), func(t *testing.T, p *pipes, _ func() time.Duration) {

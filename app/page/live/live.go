@@ -17,8 +17,8 @@ import (
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Headers are those of every file of a page.
-func Headers(h http.Header) {
+// headers are those of every file of a page.
+func headers(h http.Header) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -46,7 +46,7 @@ func kind(name string) string {
 // ServeFile answers with the file of a name from the first folder that has it, or 404. A name is that of a file right in
 // a folder.
 func ServeFile(w http.ResponseWriter, name string, folders ...page.Folder) {
-	Headers(w.Header())
+	headers(w.Header())
 	for _, folder := range folders {
 		if strings.Contains(name, "/") {
 			break

@@ -66,7 +66,7 @@ func (s *Stream) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "another page may not watch", http.StatusForbidden)
 		return
 	}
-	Headers(w.Header())
+	headers(w.Header())
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	if !s.enter() {

@@ -20,6 +20,26 @@ export function text(e, value) {
   if (e.textContent !== t) e.textContent = t;
 }
 
+export const cell = (words, properties = {}) => element('td', properties, words);
+
+// rows replaces those of a table or list, if what they are made of has changed.
+export function rows(id, key, make) {
+  const body = $(id);
+  if (body.dataset.key === key) return;
+  body.dataset.key = key;
+  body.replaceChildren(...make());
+}
+
+const timers = {};
+
+// notice shows a message, for a while or until it is replaced; an empty one takes it away.
+export function notice(id, message, forMs) {
+  clearTimeout(timers[id]);
+  $(id).hidden = message === '';
+  text($(id), message);
+  if (forMs) timers[id] = setTimeout(() => notice(id, ''), forMs);
+}
+
 // announce has a screen reader read something out, once.
 export function announce(message) {
   text($('announce'), message);

@@ -1,6 +1,6 @@
 // A replica's own page: what it knows of the cluster, live.
 
-import { $, announce, element, text } from './dom.js';
+import { $, announce, cell, element, notice, rows, text } from './dom.js';
 import { clock, length } from './format.js';
 import { Lanes } from './lanes.js';
 import { Live } from './live.js';
@@ -11,12 +11,6 @@ lanes.keeps = 86400e6;
 let last = null;
 
 const live = new Live('events', { frame, lost, back, full });
-
-function notice(id, message, forMs) {
-  $(id).hidden = message === '';
-  text($(id), message);
-  if (forMs) setTimeout(() => { if ($(id).textContent === message) notice(id, ''); }, forMs);
-}
 
 function full() {
   notice('lost', 'Too many pages watch this replica already. This one tries again every 10 seconds.');
@@ -31,15 +25,6 @@ function lost(ms) {
 
 function back(ms, restarted) {
   notice('restarted', restarted ? 'This replica was restarted.' : `Connected again after ${length(ms * 1000)}.`, 8000);
-}
-
-const cell = (words, properties = {}) => element('td', properties, words);
-
-function rows(id, key, make) {
-  const body = $(id);
-  if (body.dataset.key === key) return;
-  body.dataset.key = key;
-  body.replaceChildren(...make());
 }
 
 function frame(f) {

@@ -103,7 +103,7 @@ export class Chat {
     if (m.dropped) return `dropped by Telegram: ${m.dropped}`;
     if (m.times) return `${clock(m.at_us, 0)}, polled by ${m.delivered || 'a replica that is gone'}`;
     if (m.confirmed) return m.expects ? `waits ${waits}: polled by ${m.delivered}, confirmed, not answered` : `polled by ${m.delivered}`;
-    return m.delivered ? `waits ${waits}: polled by ${m.delivered}` : `waits ${waits}: nobody has polled it`;
+    return m.delivered ? `waits ${waits}: polled by ${m.delivered}` : `waits ${waits}: not polled yet`;
   }
 
   // tick has the times of what waits go on.

@@ -1,6 +1,6 @@
 // The playground: what the simulator sees, live, and what it can be asked for.
 
-import { $, announce, element, text } from './dom.js';
+import { $, announce, cell, element, notice, rows, text } from './dom.js';
 import { clock, count, length, perSecond } from './format.js';
 import { Lanes } from './lanes.js';
 import { Live } from './live.js';
@@ -51,16 +51,6 @@ function back(ms, restarted) {
   if (!restarted) notice('restarted', `Connected again after ${length(ms * 1000)}; nothing is missing.`, 6000);
 }
 
-const timers = {};
-
-// notice shows a message, for a while or until it is replaced; an empty one takes it away.
-function notice(id, message, forMs) {
-  clearTimeout(timers[id]);
-  $(id).hidden = message === '';
-  text($(id), message);
-  if (forMs) timers[id] = setTimeout(() => notice(id, ''), forMs);
-}
-
 function frame(f, restarted) {
   if (restarted) {
     notice('restarted', 'The simulator was restarted. Its tally and its lanes start again; updates that waited are gone.', 15000);
@@ -96,16 +86,6 @@ function state(f) {
   document.title = `${brief}: habot playground`;
   $('no-replica').hidden = f.lanes.length > 0;
   $('lanes').hidden = f.lanes.length === 0;
-}
-
-const cell = (words, properties = {}) => element('td', properties, words);
-
-// rows replaces those of a table, if what they are made of has changed.
-function rows(id, key, make) {
-  const body = $(id);
-  if (body.dataset.key === key) return;
-  body.dataset.key = key;
-  body.replaceChildren(...make());
 }
 
 function tables(f) {
