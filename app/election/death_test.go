@@ -268,40 +268,50 @@ func TestSuccessorThatDiesWhileTheBotStopsIsReplaced(t *testing.T) {
 	`)
 }
 
-// Many deaths make no claim of the living forgotten, and take no more room than a bound.
-func TestTheDeadAreBounded(t *testing.T) {
+// Many that have died, or left, make no claim of the living forgotten, and take no more room than a bound.
+func TestThoseThatAreGoneAreBounded(t *testing.T) {
 	t.Parallel()
-	m := election.New(election.Config{Self: "m", Name: "m", Lease: lease, Replicas: 3}, election.Reading{})
-	now := election.Instant(2 * lease)
-	step := func(in election.Input) []election.Output {
-		return m.Step(election.Reading{Now: now, Wall: 1}, in)
+	from := func(id election.ReplicaID, role election.Role) election.Status {
+		return election.Status{Protocol: election.Protocol, Replica: id, Name: string(id), Lease: lease, Role: role}
 	}
-	from := func(id election.ReplicaID) election.Status {
-		return election.Status{Protocol: election.Protocol, Replica: id, Name: string(id), Lease: lease, Role: election.Candidate}
-	}
-	refusal := func(c election.Claim) election.Refusal {
-		for _, out := range step(election.ClaimReceived{Request: election.ClaimRequest{From: from(c.Replica), Claim: c}}) {
-			if r, ok := out.(election.Reply); ok {
-				return r.Answer.Refusal
+	for name, gone := range map[string]func(id election.ReplicaID) election.Input{
+		"died": func(id election.ReplicaID) election.Input { return election.ProcessDied{Replica: id} },
+		"left": func(id election.ReplicaID) election.Input {
+			return election.LeaveReceived{Request: election.LeaveRequest{From: from(id, election.Leaving), Departed: true}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := election.New(election.Config{Self: "m", Name: "m", Lease: lease, Replicas: 3}, election.Reading{})
+			now := election.Instant(2 * lease)
+			step := func(in election.Input) []election.Output {
+				return m.Step(election.Reading{Now: now, Wall: 1}, in)
 			}
-		}
-		return ""
-	}
-	ended := election.Claim{Timestamp: 1, Replica: "living"}
-	step(election.EndReceived{Request: election.EndRequest{From: from("living"), Claim: ended}})
-	const deaths = 1000
-	for i := range deaths {
-		now++
-		step(election.ProcessDied{Replica: election.ReplicaID(fmt.Sprintf("dead-%04d", i))})
-	}
-	if got := refusal(ended); got != election.RefusedEnded {
-		t.Errorf("a claim that a living replica has withdrawn: %q, want %q", got, election.RefusedEnded)
-	}
-	if got := refusal(election.Claim{Timestamp: 9e18, Replica: "dead-0999"}); got != election.RefusedEnded {
-		t.Errorf("a claim of the dead: %q, want %q", got, election.RefusedEnded)
-	}
-	if got := refusal(election.Claim{Timestamp: 9e18, Replica: "dead-0000"}); got == election.RefusedEnded {
-		t.Errorf("all of %d dead are remembered", deaths)
+			refusal := func(c election.Claim) election.Refusal {
+				for _, out := range step(election.ClaimReceived{Request: election.ClaimRequest{From: from(c.Replica, election.Candidate), Claim: c}}) {
+					if r, ok := out.(election.Reply); ok {
+						return r.Answer.Refusal
+					}
+				}
+				return ""
+			}
+			ended := election.Claim{Timestamp: 1, Replica: "living"}
+			step(election.EndReceived{Request: election.EndRequest{From: from("living", election.Candidate), Claim: ended}})
+			const many = 1000
+			for i := range many {
+				now++
+				step(gone(election.ReplicaID(fmt.Sprintf("gone-%04d", i))))
+			}
+			if got := refusal(ended); got != election.RefusedEnded {
+				t.Errorf("a claim that a living replica has withdrawn: %q, want %q", got, election.RefusedEnded)
+			}
+			if got := refusal(election.Claim{Timestamp: 9e18, Replica: "gone-0999"}); got != election.RefusedEnded {
+				t.Errorf("a claim of the last that is gone: %q, want %q", got, election.RefusedEnded)
+			}
+			if got := refusal(election.Claim{Timestamp: 9e18, Replica: "gone-0000"}); got == election.RefusedEnded {
+				t.Errorf("all of %d that are gone are remembered", many)
+			}
+		})
 	}
 }
 

@@ -177,7 +177,7 @@ func (m *Machine) onLeaveAnswer(a LeaveAnswer, sentAt Instant) {
 func (m *Machine) countOut(id ReplicaID) {
 	gone := m.peers[id]
 	if len(m.departed) >= endedLength {
-		m.forgetDeparted()
+		forgetOldest(m.departed)
 	}
 	m.departed[id] = m.now
 	delete(m.peers, id)
@@ -206,12 +206,13 @@ func (m *Machine) countOut(id ReplicaID) {
 	m.count()
 }
 
-func (m *Machine) forgetDeparted() {
+// forgetOldest makes room among those that are gone: the longest known is forgotten.
+func forgetOldest(gone map[ReplicaID]Instant) {
 	var oldest ReplicaID
-	for id, at := range m.departed {
-		if o, ok := m.departed[oldest]; !ok || at < o || at == o && id < oldest {
+	for id, at := range gone {
+		if o, ok := gone[oldest]; !ok || at < o || at == o && id < oldest {
 			oldest = id
 		}
 	}
-	delete(m.departed, oldest)
+	delete(gone, oldest)
 }
