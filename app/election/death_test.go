@@ -172,6 +172,16 @@ func TestLateWordOfTheDeadDoesNotHideItsSuccessor(t *testing.T) {
 		1420 size
 		  > expected=3 quorum=2 reachable=3
 	`)
+	// Nor does it if it had left in order.
+	story(t, replica{}, standbyOfEarlier+`
+		1200 status y name=x
+		1310 status z name=x
+		1420 departed y name=x
+		  > x has left
+		  > no claim
+		1420 size
+		  > expected=3 quorum=2 reachable=3
+	`)
 }
 
 func TestPromiseToADeadCandidateIsFree(t *testing.T) {

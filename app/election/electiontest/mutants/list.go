@@ -201,7 +201,7 @@ var mutants = []mutant{
 	leave("never dismisses", "		a.Dismissed = m.dismiss(id)\n", ""),
 	leave("one that has left is waited for", "		m.resize(m.size - 1)\n", ""),
 	leave("one that has left is counted out for one that is silent", " && 1+others < m.size {", " && m.size > 0 {"),
-	leave("one that never counted is counted out", "	if gone.joined && 1+others", "	if 1+others"),
+	leave("one that never counted is counted out", "	if counted && 1+others", "	if 1+others"),
 	follow("one that leaves does not count", "		joined = joined || p.joined\n", ""),
 	follow("one that leaves before it has joined counts", "s.Role != Joining && s.Role != Leaving // one", "s.Role != Joining // one"),
 	follow("late message of one that has left counts it again", "	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) || ", "	if s.Replica == m.cfg.Self || "),
@@ -211,6 +211,7 @@ var mutants = []mutant{
 	leave("refusal of one that has left stands", "	delete(m.refused, id)\n", ""),
 	leave("the highest timestamp leaves with a replica", "		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER", "		// ORDER"),
 	leave("departure is not remembered", "	m.departed[id] = m.now\n", ""),
+	leave("a successor that has left is waited for", "	if m.holdFor == id {\n", "	if false {\n"),
 	leave("those that have left are not bounded", "	if len(m.departed) >= endedLength {\n", "	if false {\n"),
 	{"counted out below REPLICAS", []edit{
 		{"election/size.go", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.size\n	if n == 0 {\n		n = m.cfg.Replicas\n	}\n	if m.role == Candidate"},
