@@ -201,7 +201,7 @@ var mutants = []mutant{
 	leave("never dismisses", "		a.Dismissed = m.dismiss(id)\n", ""),
 	leave("one that has left is waited for", "		m.resize(m.size - 1)\n", ""),
 	leave("one that has left is counted out for one that is silent", " && 1+others < m.size {", " && m.size > 0 {"),
-	leave("one that never counted is counted out", "	if counted && 1+others", "	if 1+others"),
+	leave("one that never counted is counted out", "counted := met && gone.joined", "counted := met || gone == nil"),
 	follow("one that leaves does not count", "		joined = joined || p.joined\n", ""),
 	follow("one that leaves before it has joined counts", "s.Role != Joining && s.Role != Leaving // one", "s.Role != Joining // one"),
 	follow("late message of one that has left counts it again", "	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) || ", "	if s.Replica == m.cfg.Self || "),
