@@ -6,7 +6,8 @@ import "time"
 // process that has ended needs no time-out. SAFETY.md, "A death that was witnessed", says why that is safe: each
 // replica acts on its own evidence alone, and a quorum decides as ever.
 
-// deadLength bounds the dead that are remembered; the longest known is forgotten first.
+// deadLength bounds the dead that are remembered; the longest known is forgotten first. They have a set of their own, so that
+// many deaths make no claim of a living replica forgotten.
 const deadLength = 256
 
 // onDeath takes in that the process of another replica has ended: it counts no grant any more and sends nothing. A
@@ -17,7 +18,7 @@ func (m *Machine) onDeath(in ProcessDied) {
 		return
 	}
 	if len(m.dead) >= deadLength {
-		m.forgetDead()
+		forgetOldest(m.dead)
 	}
 	m.dead[id] = m.now
 	m.promise.free(id)
@@ -96,16 +97,4 @@ func (p *promise) free(id ReplicaID) {
 func (m *Machine) hasDied(id ReplicaID) bool {
 	_, dead := m.dead[id]
 	return dead
-}
-
-// forgetDead makes room for one more. The dead have a set of their own, so that many deaths make no claim of a living
-// replica forgotten.
-func (m *Machine) forgetDead() {
-	var longest ReplicaID
-	for id, at := range m.dead {
-		if l, ok := m.dead[longest]; !ok || at < l || at == l && id < longest {
-			longest = id
-		}
-	}
-	delete(m.dead, longest)
 }

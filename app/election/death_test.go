@@ -9,12 +9,7 @@ import (
 
 func TestWitnessedDeathOfThePrimaryIsFollowedAtOnce(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1005 claim p/900 role=primary
-		  > primary is p/900, start
-		  > refuse p/900 joining remaining=5 floor=p/900
-		1100 claim p/900 role=primary
-		  > grant p/900
+	story(t, replica{}, standbyOfEarlier+`
 		1200 status z
 		1300 died p seen=z
 		  > dead p, p
@@ -32,12 +27,7 @@ func TestWitnessedDeathOfThePrimaryIsFollowedAtOnce(t *testing.T) {
 
 func TestAStandbyRemembersTheDeathThatItWitnessed(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1005 claim p/900 role=primary
-		  > primary is p/900, start
-		  > refuse p/900 joining remaining=5 floor=p/900
-		1100 claim p/900 role=primary
-		  > grant p/900
+	story(t, replica{}, standbyOfEarlier+`
 		1300 died p seen=a
 		  > dead p, p
 		1301 claim a/950
@@ -50,12 +40,7 @@ func TestAStandbyRemembersTheDeathThatItWitnessed(t *testing.T) {
 
 func TestThoseThatWitnessADeathClaimInTurn(t *testing.T) {
 	t.Parallel()
-	story(t, replica{Replicas: 5}, `
-		1005 claim p/900 role=primary
-		  > primary is p/900, start
-		  > refuse p/900 joining remaining=5 floor=p/900
-		1100 claim p/900 role=primary
-		  > grant p/900
+	story(t, replica{Replicas: 5}, standbyOfEarlier+`
 		# a and b are before m, and so is c, but it has died too
 		1290 died c seen=a,b,z
 		  > dead c
@@ -71,12 +56,7 @@ func TestThoseThatWitnessADeathClaimInTurn(t *testing.T) {
 		1350 state
 		  > looking follows=- remaining=0 floor=a/1000
 	`)
-	story(t, replica{Replicas: 5}, `
-		1005 claim p/900 role=primary
-		  > primary is p/900, start
-		  > refuse p/900 joining remaining=5 floor=p/900
-		1100 claim p/900 role=primary
-		  > grant p/900
+	story(t, replica{Replicas: 5}, standbyOfEarlier+`
 		1290 died c seen=a,b,p,z
 		  > dead c
 		1300 died p seen=a,b,c,z
@@ -89,12 +69,7 @@ func TestThoseThatWitnessADeathClaimInTurn(t *testing.T) {
 
 func TestOneOfManyThatWitnessADeathDoesNotWaitForItsPlace(t *testing.T) {
 	t.Parallel()
-	story(t, replica{Replicas: 9}, `
-		1005 claim p/900 role=primary
-		  > primary is p/900, start
-		  > refuse p/900 joining remaining=5 floor=p/900
-		1100 claim p/900 role=primary
-		  > grant p/900
+	story(t, replica{Replicas: 9}, standbyOfEarlier+`
 		1110 status a,b,c,d,e,f,g
 		1300 died p
 		  > dead p, p
@@ -105,12 +80,7 @@ func TestOneOfManyThatWitnessADeathDoesNotWaitForItsPlace(t *testing.T) {
 // A turn is for one term and one claim: of many, all would claim at once.
 func TestTurnEndsWithItsTermAndItsClaim(t *testing.T) {
 	t.Parallel()
-	story(t, replica{Replicas: 9}, `
-		1005 claim p/900 role=primary
-		  > primary is p/900, start
-		  > refuse p/900 joining remaining=5 floor=p/900
-		1100 claim p/900 role=primary
-		  > grant p/900
+	story(t, replica{Replicas: 9}, standbyOfEarlier+`
 		1300 died p seen=a
 		  > dead p, p
 		1310 claim a/1000 role=primary reason=crash
@@ -120,12 +90,7 @@ func TestTurnEndsWithItsTermAndItsClaim(t *testing.T) {
 		2310 state
 		  > looking follows=- remaining=0 floor=a/1000
 	`)
-	story(t, replica{Replicas: 9}, `
-		1005 claim p/900 role=primary
-		  > primary is p/900, start
-		  > refuse p/900 joining remaining=5 floor=p/900
-		1100 claim p/900 role=primary
-		  > grant p/900
+	story(t, replica{Replicas: 9}, standbyOfEarlier+`
 		1300 died p
 		  > dead p, p
 		  > claim m/1000 as candidate, round 1
@@ -139,12 +104,7 @@ func TestTurnEndsWithItsTermAndItsClaim(t *testing.T) {
 
 func TestDeathOfAnotherThanThePrimaryFreesNothingElse(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1005 claim p/900 role=primary
-		  > primary is p/900, start
-		  > refuse p/900 joining remaining=5 floor=p/900
-		1100 claim p/900 role=primary
-		  > grant p/900
+	story(t, replica{}, standbyOfEarlier+`
 		1200 status z
 		1200 size
 		  > expected=3 quorum=2 reachable=3
@@ -212,6 +172,16 @@ func TestLateWordOfTheDeadDoesNotHideItsSuccessor(t *testing.T) {
 		1420 size
 		  > expected=3 quorum=2 reachable=3
 	`)
+	// Nor does it if it had left in order.
+	story(t, replica{}, standbyOfEarlier+`
+		1200 status y name=x
+		1310 status z name=x
+		1420 departed y name=x
+		  > x has left
+		  > no claim
+		1420 size
+		  > expected=3 quorum=2 reachable=3
+	`)
 }
 
 func TestPromiseToADeadCandidateIsFree(t *testing.T) {
@@ -254,12 +224,7 @@ func TestCandidateAsksAgainAtOnceWhenTheHolderDies(t *testing.T) {
 		1034.5 tick
 		  > claim m/1000 as candidate, round 3
 	`)
-	story(t, replica{Replicas: 5}, `
-		1005 claim p/900 role=primary
-		  > primary is p/900, start
-		  > refuse p/900 joining remaining=5 floor=p/900
-		1100 claim p/900 role=primary
-		  > grant p/900
+	story(t, replica{Replicas: 5}, standbyOfEarlier+`
 		1300 died p
 		  > dead p, p
 		  > claim m/1000 as candidate, round 1
@@ -276,15 +241,7 @@ func TestCandidateAsksAgainAtOnceWhenTheHolderDies(t *testing.T) {
 
 func TestOwnTermIsNotEndedByTheDeathOfAGranter(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1021 status c
 		1022 granted b m/1000 sent=1020
 		  > bot until 1910, lease ends 2010
@@ -308,15 +265,7 @@ func TestOwnTermIsNotEndedByTheDeathOfAGranter(t *testing.T) {
 
 func TestSuccessorThatDiesWhileTheBotStopsIsReplaced(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1022 granted b,c m/1000 sent=1020
 		  > bot until 1910, lease ends 2010
 		1031 resign switchover to=b
@@ -329,50 +278,56 @@ func TestSuccessorThatDiesWhileTheBotStopsIsReplaced(t *testing.T) {
 	`)
 }
 
-// Many deaths make no claim of the living forgotten, and take no more room than a bound.
-func TestTheDeadAreBounded(t *testing.T) {
+// Many that have died, or left, make no claim of the living forgotten, and take no more room than a bound.
+func TestThoseThatAreGoneAreBounded(t *testing.T) {
 	t.Parallel()
-	m := election.New(election.Config{Self: "m", Name: "m", Lease: lease, Replicas: 3}, election.Reading{})
-	now := election.Instant(2 * lease)
-	step := func(in election.Input) []election.Output {
-		return m.Step(election.Reading{Now: now, Wall: 1}, in)
+	from := func(id election.ReplicaID, role election.Role) election.Status {
+		return election.Status{Protocol: election.Protocol, Replica: id, Name: string(id), Lease: lease, Role: role}
 	}
-	from := func(id election.ReplicaID) election.Status {
-		return election.Status{Protocol: election.Protocol, Replica: id, Name: string(id), Lease: lease, Role: election.Candidate}
-	}
-	refusal := func(c election.Claim) election.Refusal {
-		for _, out := range step(election.ClaimReceived{Request: election.ClaimRequest{From: from(c.Replica), Claim: c}}) {
-			if r, ok := out.(election.Reply); ok {
-				return r.Answer.Refusal
+	for name, gone := range map[string]func(id election.ReplicaID) election.Input{
+		"died": func(id election.ReplicaID) election.Input { return election.ProcessDied{Replica: id} },
+		"left": func(id election.ReplicaID) election.Input {
+			return election.LeaveReceived{Request: election.LeaveRequest{From: from(id, election.Leaving), Departed: true}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := election.New(election.Config{Self: "m", Name: "m", Lease: lease, Replicas: 3}, election.Reading{})
+			now := election.Instant(2 * lease)
+			step := func(in election.Input) []election.Output {
+				return m.Step(election.Reading{Now: now, Wall: 1}, in)
 			}
-		}
-		return ""
-	}
-	ended := election.Claim{Timestamp: 1, Replica: "living"}
-	step(election.EndReceived{Request: election.EndRequest{From: from("living"), Claim: ended}})
-	const deaths = 1000
-	for i := range deaths {
-		now++
-		step(election.ProcessDied{Replica: election.ReplicaID(fmt.Sprintf("dead-%04d", i))})
-	}
-	if got := refusal(ended); got != election.RefusedEnded {
-		t.Errorf("a claim that a living replica has withdrawn: %q, want %q", got, election.RefusedEnded)
-	}
-	if got := refusal(election.Claim{Timestamp: 9e18, Replica: "dead-0999"}); got != election.RefusedEnded {
-		t.Errorf("a claim of the dead: %q, want %q", got, election.RefusedEnded)
-	}
-	if got := refusal(election.Claim{Timestamp: 9e18, Replica: "dead-0000"}); got == election.RefusedEnded {
-		t.Errorf("all of %d dead are remembered", deaths)
+			refusal := func(c election.Claim) election.Refusal {
+				for _, out := range step(election.ClaimReceived{Request: election.ClaimRequest{From: from(c.Replica, election.Candidate), Claim: c}}) {
+					if r, ok := out.(election.Reply); ok {
+						return r.Answer.Refusal
+					}
+				}
+				return ""
+			}
+			ended := election.Claim{Timestamp: 1, Replica: "living"}
+			step(election.EndReceived{Request: election.EndRequest{From: from("living", election.Candidate), Claim: ended}})
+			const many = 1000
+			for i := range many {
+				now++
+				step(gone(election.ReplicaID(fmt.Sprintf("gone-%04d", i))))
+			}
+			if got := refusal(ended); got != election.RefusedEnded {
+				t.Errorf("a claim that a living replica has withdrawn: %q, want %q", got, election.RefusedEnded)
+			}
+			if got := refusal(election.Claim{Timestamp: 9e18, Replica: "gone-0999"}); got != election.RefusedEnded {
+				t.Errorf("a claim of the last that is gone: %q, want %q", got, election.RefusedEnded)
+			}
+			if got := refusal(election.Claim{Timestamp: 9e18, Replica: "gone-0000"}); got == election.RefusedEnded {
+				t.Errorf("all of %d that are gone are remembered", many)
+			}
+		})
 	}
 }
 
 func TestNamedSuccessorThatDiesIsHeldBackForNoLonger(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1000 status p role=primary primary=p/5000
-		  > primary is p/5000, start
-		1010 claim p/5000 role=primary
-		  > grant p/5000
+	story(t, replica{}, standby+`
 		1300 release p/5000 role=standby reason=switchover to=z
 		1310 died z
 		  > dead z
@@ -383,11 +338,7 @@ func TestNamedSuccessorThatDiesIsHeldBackForNoLonger(t *testing.T) {
 // The witnesses may need the grant of one that leaves.
 func TestReplicaThatLeavesStaysForThoseThatWitnessADeath(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1000 status b,p primary=p/5000
-		  > primary is p/5000, start
-		1010 claim p/5000 role=primary
-		  > grant p/5000
+	story(t, replica{}, standbyWithB+`
 		1500 leave
 		  > say that it leaves
 		1510 needed p p/5000
@@ -400,11 +351,7 @@ func TestReplicaThatLeavesStaysForThoseThatWitnessADeath(t *testing.T) {
 		  > grant b/6000
 	`)
 	// No replica is left that needs it.
-	story(t, replica{}, `
-		1000 status b,p primary=p/5000
-		  > primary is p/5000, start
-		1010 claim p/5000 role=primary
-		  > grant p/5000
+	story(t, replica{}, standbyWithB+`
 		1500 leave
 		  > say that it leaves
 		1510 needed p p/5000
@@ -420,15 +367,7 @@ func TestReplicaThatLeavesStaysForThoseThatWitnessADeath(t *testing.T) {
 
 func TestLeavingOfTheDead(t *testing.T) {
 	t.Parallel()
-	primary := `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	primary := won + `
 		1022 granted b,c m/1000 sent=1020
 		  > bot until 1910, lease ends 2010
 	`

@@ -132,9 +132,8 @@ func (m *Machine) onLeave(req LeaveRequest) LeaveAnswer {
 	switch {
 	case id == m.cfg.Self || m.mismatched(req.From) || m.hasDeparted(id) || m.hasDied(id) && !req.Departed:
 	case req.Departed:
-		m.observe(req.From)
 		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER: it may have been the last to know
-		m.countOut(id)
+		m.countOut(req.From)
 	default:
 		m.observe(req.From)
 		a.Dismissed = m.dismiss(id)
@@ -174,16 +173,21 @@ func (m *Machine) onLeaveAnswer(a LeaveAnswer, sentAt Instant) {
 
 // countOut takes in that a replica has left in order. It announced that only when no claimant counted its grant any
 // more, and it grants nothing more: one replica less may hold a promise. Its own claims are over.
-func (m *Machine) countOut(id ReplicaID) {
-	gone := m.peers[id]
+func (m *Machine) countOut(s Status) {
+	id := s.Replica
+	gone, met := m.peers[id]
+	counted := met && gone.joined
 	if len(m.departed) >= endedLength {
-		m.forgetDeparted()
+		forgetOldest(m.departed)
 	}
 	m.departed[id] = m.now
 	delete(m.peers, id)
 	delete(m.acks, id)
 	delete(m.refused, id)
-	m.emit(Departed{Name: gone.status.Name, Replica: id})
+	m.emit(Departed{Name: s.Name, Replica: id})
+	if m.holdFor == id {
+		m.holdFor = ""
+	}
 	if m.promise.held.Replica == id {
 		m.promise.end(m.promise.held, true)
 	}
@@ -200,18 +204,19 @@ func (m *Machine) countOut(id ReplicaID) {
 		}
 	}
 	// Those that are silent are waited for: they still count.
-	if gone.joined && 1+others < m.size {
+	if counted && 1+others < m.size {
 		m.resize(m.size - 1)
 	}
 	m.count()
 }
 
-func (m *Machine) forgetDeparted() {
+// forgetOldest makes room among those that are gone: the longest known is forgotten.
+func forgetOldest(gone map[ReplicaID]Instant) {
 	var oldest ReplicaID
-	for id, at := range m.departed {
-		if o, ok := m.departed[oldest]; !ok || at < o || at == o && id < oldest {
+	for id, at := range gone {
+		if o, ok := gone[oldest]; !ok || at < o || at == o && id < oldest {
 			oldest = id
 		}
 	}
-	delete(m.departed, oldest)
+	delete(gone, oldest)
 }

@@ -21,11 +21,7 @@ func TestReplicaThatHasPromisedNothingLeavesAtOnce(t *testing.T) {
 
 func TestStandbyThatLeavesGoesOnGrantingUntilThePrimaryDismissesIt(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1000 status p role=primary primary=p/5000
-		  > primary is p/5000, start
-		1010 claim p/5000 role=primary
-		  > grant p/5000
+	story(t, replica{}, standby+`
 		1500 leave
 		  > say that it leaves
 		1500 state
@@ -57,11 +53,7 @@ func TestStandbyThatLeavesGoesWhenThePrimaryHasReleased(t *testing.T) {
 	t.Parallel()
 	t.Run("at once if the others leave too", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1000 status p role=primary primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{}, standby+`
 			1500 leave
 			  > say that it leaves
 			1510 leaving b
@@ -75,11 +67,7 @@ func TestStandbyThatLeavesGoesWhenThePrimaryHasReleased(t *testing.T) {
 	})
 	t.Run("when the successor needs it no more", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1000 status b,p primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{}, standbyWithB+`
 			1500 leave
 			  > say that it leaves
 			1510 needed p p/5000
@@ -102,11 +90,7 @@ func TestStandbyThatLeavesGoesWhenThePrimaryHasReleased(t *testing.T) {
 	})
 	t.Run("or after a moment without a claim", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1000 status b,p primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{}, standbyWithB+`
 			1500 leave
 			  > say that it leaves
 			1510 needed p p/5000
@@ -123,11 +107,7 @@ func TestStandbyThatLeavesGoesWhenThePrimaryHasReleased(t *testing.T) {
 // A promise to a primary that has gone silent runs out: then no claimant counts it.
 func TestStandbyThatLeavesWaitsForItsPromiseToRunOut(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1000 status p role=primary primary=p/5000
-		  > primary is p/5000, start
-		1010 claim p/5000 role=primary
-		  > grant p/5000
+	story(t, replica{}, standby+`
 		1900 leave
 		  > say that it leaves
 		2009 tick
@@ -142,11 +122,7 @@ func TestStandbyThatLeavesWaitsForItsPromiseToRunOut(t *testing.T) {
 // counted out.
 func TestStandbyLeavesAPrimaryThatNeverAnswersWithoutAWord(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1000 status p role=primary primary=p/5000
-		  > primary is p/5000, start
-		1010 claim p/5000 role=primary
-		  > grant p/5000
+	story(t, replica{}, standby+`
 		1500 leave
 		  > say that it leaves
 		1550 tick
@@ -175,11 +151,7 @@ func TestNobodyLeavesLaterThanItMay(t *testing.T) {
 	t.Parallel()
 	t.Run("though it is needed", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1000 status p role=primary primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{}, standby+`
 			1500 leave
 			  > say that it leaves
 			1900 claim p/5000 role=primary
@@ -213,22 +185,14 @@ func TestNobodyLeavesLaterThanItMay(t *testing.T) {
 	})
 	t.Run("at once if it may not wait", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{Hurried: true}, `
-			1000 status p role=primary primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{Hurried: true}, standby+`
 			1500 leave
 			  > left
 		`)
 	})
 	t.Run("at once if a part of it has failed", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1000 status p role=primary primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{}, standby+`
 			1500 leave reason=part_failed
 			  > left
 		`)
@@ -253,15 +217,7 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 	t.Parallel()
 	t.Run("to a successor that needs it no more", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1010 tick
-			  > claim m/1000 as candidate, round 1
-			1020 granted b m/1000 sent=1010
-			  > election m/1000 won after 10
-			  > primary is m/1000, start
-			  > bot until 1900, lease ends 2000
-			  > start bot m/1000
-			  > claim m/1000 as primary, round 2
+		story(t, replica{}, won+`
 			1100 leave
 			  > drain bot, shutdown
 			1110 stopped
@@ -284,15 +240,7 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 	})
 	t.Run("or there is no claim for a moment", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1010 tick
-			  > claim m/1000 as candidate, round 1
-			1020 granted b m/1000 sent=1010
-			  > election m/1000 won after 10
-			  > primary is m/1000, start
-			  > bot until 1900, lease ends 2000
-			  > start bot m/1000
-			  > claim m/1000 as primary, round 2
+		story(t, replica{}, won+`
 			1100 leave
 			  > drain bot, shutdown
 			1110 stopped
@@ -309,15 +257,7 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 	})
 	t.Run("or all leave", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1010 tick
-			  > claim m/1000 as candidate, round 1
-			1020 granted b m/1000 sent=1010
-			  > election m/1000 won after 10
-			  > primary is m/1000, start
-			  > bot until 1900, lease ends 2000
-			  > start bot m/1000
-			  > claim m/1000 as primary, round 2
+		story(t, replica{}, won+`
 			1020 granted c m/1000 sent=1010
 			1100 leave
 			  > drain bot, shutdown
@@ -334,15 +274,7 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 	})
 	t.Run("or the others leave while it waits", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1010 tick
-			  > claim m/1000 as candidate, round 1
-			1020 granted b m/1000 sent=1010
-			  > election m/1000 won after 10
-			  > primary is m/1000, start
-			  > bot until 1900, lease ends 2000
-			  > start bot m/1000
-			  > claim m/1000 as primary, round 2
+		story(t, replica{}, won+`
 			1100 leave
 			  > drain bot, shutdown
 			1110 stopped
@@ -357,15 +289,7 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 	})
 	t.Run("and goes once a successor has claimed if it may not wait", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{Hurried: true}, `
-			1010 tick
-			  > claim m/1000 as candidate, round 1
-			1020 granted b m/1000 sent=1010
-			  > election m/1000 won after 10
-			  > primary is m/1000, start
-			  > bot until 1900, lease ends 2000
-			  > start bot m/1000
-			  > claim m/1000 as primary, round 2
+		story(t, replica{Hurried: true}, won+`
 			1100 leave
 			  > drain bot, shutdown
 			1110 stopped
@@ -378,15 +302,7 @@ func TestPrimaryThatLeavesHandsOverFirst(t *testing.T) {
 	})
 	t.Run("and so if a part of it has failed", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1010 tick
-			  > claim m/1000 as candidate, round 1
-			1020 granted b m/1000 sent=1010
-			  > election m/1000 won after 10
-			  > primary is m/1000, start
-			  > bot until 1900, lease ends 2000
-			  > start bot m/1000
-			  > claim m/1000 as primary, round 2
+		story(t, replica{}, won+`
 			1100 leave reason=part_failed
 			  > drain bot, part_failed
 			1110 stopped
@@ -444,15 +360,7 @@ func TestPrimaryDismissesWhomItDoesNotNeed(t *testing.T) {
 
 func TestPrimaryThatFallsSilentDismissesNobody(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b,c m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, wonByBoth+`
 		1900 tick
 		  > stop bot now, lease_lost
 		1901 leaving b
@@ -486,15 +394,7 @@ func TestBelowAMajorityNobodyIsDismissedBeforeOrAfterATerm(t *testing.T) {
 // Grants that are about to run out would leave the primary no time to renew.
 func TestPrimaryKeepsALeaverWhileItsOtherGrantsAreOld(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b,c m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, wonByBoth+`
 		1400 tick
 		  > claim m/1000 as primary, round 3
 		1420 granted b m/1000 sent=1420
@@ -514,11 +414,7 @@ func TestNobodyHoldsBackForASuccessorThatLeaves(t *testing.T) {
 	t.Parallel()
 	t.Run("known before", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1000 status b,p primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{}, standbyWithB+`
 			1100 leaving b
 			  > no claim
 			1200 release p/5000 reason=shutdown to=b
@@ -527,11 +423,7 @@ func TestNobodyHoldsBackForASuccessorThatLeaves(t *testing.T) {
 	})
 	t.Run("known after", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1000 status b,p primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{}, standbyWithB+`
 			1200 release p/5000 reason=shutdown to=b
 			1200 next
 			  > next 1250
@@ -542,11 +434,7 @@ func TestNobodyHoldsBackForASuccessorThatLeaves(t *testing.T) {
 	})
 	t.Run("it has left", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1000 status b,p primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{}, standbyWithB+`
 			1200 release p/5000 reason=shutdown to=b
 			1210 departed b
 			  > b has left
@@ -556,15 +444,7 @@ func TestNobodyHoldsBackForASuccessorThatLeaves(t *testing.T) {
 	})
 	t.Run("chosen by an operator", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1010 tick
-			  > claim m/1000 as candidate, round 1
-			1020 granted b,c m/1000 sent=1010
-			  > election m/1000 won after 10
-			  > primary is m/1000, start
-			  > bot until 1900, lease ends 2000
-			  > start bot m/1000
-			  > claim m/1000 as primary, round 2
+		story(t, replica{}, wonByBoth+`
 			1100 resign switchover to=b
 			  > drain bot, switchover
 			1150 leaving b
@@ -711,11 +591,7 @@ func TestClaimsOfAReplicaThatHasLeftAreOver(t *testing.T) {
 	t.Parallel()
 	t.Run("a standby looks for another primary", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{}, `
-			1000 status p role=primary primary=p/5000
-			  > primary is p/5000, start
-			1010 claim p/5000 role=primary
-			  > grant p/5000
+		story(t, replica{}, standby+`
 			1100 departed p
 			  > p has left
 			  > no claim
@@ -752,15 +628,7 @@ func TestClaimsOfAReplicaThatHasLeftAreOver(t *testing.T) {
 // A replica of another LEASE or version takes no part, nor does its leaving.
 func TestLeavingOfAMismatchedReplicaChangesNothing(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b,c m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, wonByBoth+`
 		1100 leaving b lease=2000
 		  > mismatch b lease_mismatch: 2s
 		  > needed for m/1000

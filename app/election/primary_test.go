@@ -7,15 +7,7 @@ import (
 
 func TestPrimaryRenewsEveryHeartbeatAndItsLeaseMoves(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1030 granted b m/1000 sent=1020
 		  > bot until 1910, lease ends 2010
 		1030 next
@@ -32,15 +24,7 @@ func TestPrimaryRenewsEveryHeartbeatAndItsLeaseMoves(t *testing.T) {
 
 func TestRenewalThatNoQuorumGrantsIsSentAgainSoon(t *testing.T) {
 	t.Parallel()
-	story(t, replica{Replicas: 5}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b,c m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{Replicas: 5}, wonByBoth+`
 		# the answer to an earlier round, or one of the two that are needed, is not enough
 		1030 granted b m/1000 sent=1020
 		1040 granted c m/1000 sent=1010
@@ -62,15 +46,7 @@ func TestRenewalThatNoQuorumGrantsIsSentAgainSoon(t *testing.T) {
 
 func TestFailedRenewalNeverMovesTheDeadline(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1220 tick
 		  > claim m/1000 as primary, round 3
 		1230 refused b m/1000 held holder=c/2000 remaining=900 sent=1220
@@ -93,15 +69,7 @@ func TestFailedRenewalNeverMovesTheDeadline(t *testing.T) {
 
 func TestWorkThatStopsInTimeReleasesTheLease(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1900 tick
 		  > stop bot now, lease_lost
 		1900 next
@@ -122,15 +90,7 @@ func TestWorkThatStopsInTimeReleasesTheLease(t *testing.T) {
 
 func TestHaltWhenTheWorkHasNotStoppedAtTheEndOfTheLease(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1900 tick
 		  > stop bot now, lease_lost
 		1999 tick
@@ -143,15 +103,7 @@ func TestHaltWhenTheWorkHasNotStoppedAtTheEndOfTheLease(t *testing.T) {
 // before every request, so it gets the stop margin to notice.
 func TestFrozenPrimaryHasAStopMarginBeforeItHalts(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		5000 granted c m/1000 sent=1020
 		  > stop bot now, lease_lost
 		5099 tick
@@ -162,15 +114,7 @@ func TestFrozenPrimaryHasAStopMarginBeforeItHalts(t *testing.T) {
 
 func TestReleaseGoesOutOnlyAfterTheWorkHasStopped(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1100 resign switchover to=c
 		  > drain bot, switchover
 		1100 state
@@ -192,15 +136,7 @@ func TestReleaseGoesOutOnlyAfterTheWorkHasStopped(t *testing.T) {
 
 func TestSecondResignIsIgnoredWhileTheWorkDrains(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1100 resign switchover to=c
 		  > drain bot, switchover
 		1110 resign part_failed to=b
@@ -213,15 +149,7 @@ func TestSecondResignIsIgnoredWhileTheWorkDrains(t *testing.T) {
 
 func TestDrainEndsWhenTheLeaseIsLost(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1100 resign switchover to=c
 		  > drain bot, switchover
 		1900 tick
@@ -234,15 +162,7 @@ func TestDrainEndsWhenTheLeaseIsLost(t *testing.T) {
 
 func TestWorkThatDiesReleasesTheLease(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1100 stopped
 		  > stepped down m/1000, part_failed
 		  > release m/1000 part_failed to b
@@ -371,15 +291,7 @@ func TestUnhealthyPrimaryTrustsNoStandbyThatItHasNotHeardForAWhile(t *testing.T)
 // reads the same at both, its age tells nothing. A clock may be that coarse.
 func TestWordOfAnOldPrimaryAskedForInTheInstantOfWinningDisplacesNobody(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, won+`
 		1030 status c role=primary primary=c/900 sent=1020
 		1030 state
 		  > primary follows=m/1000 remaining=970 floor=m/1000

@@ -42,7 +42,7 @@ func (m *Machine) quorum() int {
 // reachable reports whether a replica is in contact, and not as the primary that another has followed since: an
 // observer is not to see two after a crash.
 func (m *Machine) reachable(p *peer) bool {
-	followed := m.safe() && p.status.Role == Primary && p.status.Primary.Compare(m.last.claim) < 0
+	followed := p.status.Role == Primary && p.status.Primary.Compare(m.last.claim) < 0 && m.safe()
 	return m.now.Sub(p.heard) <= p.within && !followed && !m.hasDied(p.status.Replica)
 }
 
@@ -50,20 +50,21 @@ func (m *Machine) reachable(p *peer) bool {
 // in contact together for a while. Replicas that join do not count yet, so that one that restarts under
 // another name is not counted twice. One that has left in order counts no more (countOut).
 func (m *Machine) measure() {
-	maps.DeleteFunc(m.incompatible, func(_ string, x incompatiblePeer) bool { return m.now.Sub(x.heard) > m.retention() })
+	keep := m.retention()
+	maps.DeleteFunc(m.incompatible, func(_ string, x incompatiblePeer) bool { return m.now.Sub(x.heard) > keep })
 	n := 1
 	for id, p := range m.peers {
 		switch {
-		case m.now.Sub(p.heard) > m.retention():
+		case m.now.Sub(p.heard) > keep:
 			delete(m.peers, id)
 		case m.reachable(p) && p.joined:
 			n++
 		}
 	}
-	maps.DeleteFunc(m.departed, func(_ ReplicaID, at Instant) bool { return m.now.Sub(at) > m.retention() })
+	maps.DeleteFunc(m.departed, func(_ ReplicaID, at Instant) bool { return m.now.Sub(at) > keep })
 	if n <= m.cfg.Replicas {
 		m.growing = false
-		if m.size != 0 && m.now.Sub(m.sizeSeen) > m.retention() {
+		if m.size != 0 && m.now.Sub(m.sizeSeen) > keep {
 			m.resize(0)
 		}
 		return

@@ -74,6 +74,54 @@ func story(t *testing.T, r replica, script string) {
 
 const lease = time.Second
 
+// How stories begin that begin alike.
+const (
+	// won: m is primary by the grant of b.
+	won = `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+	`
+	// wonByBoth: by the grants of b and c.
+	wonByBoth = `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+		1020 granted b,c m/1000 sent=1010
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+	`
+	// standby: m stands by p and has promised to support it until 2010.
+	standby = `
+		1000 status p role=primary primary=p/5000
+		  > primary is p/5000, start
+		1010 claim p/5000 role=primary
+		  > grant p/5000
+	`
+	// standbyWithB: b stands by too.
+	standbyWithB = `
+		1000 status b,p primary=p/5000
+		  > primary is p/5000, start
+		1010 claim p/5000 role=primary
+		  > grant p/5000
+	`
+	// standbyOfEarlier: until 2100, and p's claim is below m's wall clock: m's next is m/1000.
+	standbyOfEarlier = `
+		1005 claim p/900 role=primary
+		  > primary is p/900, start
+		  > refuse p/900 joining remaining=5 floor=p/900
+		1100 claim p/900 role=primary
+		  > grant p/900
+	`
+)
+
 // player turns lines into inputs, and outputs into lines.
 type player struct {
 	t    *testing.T

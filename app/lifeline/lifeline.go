@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"habot/app/election"
@@ -205,7 +206,8 @@ func dial(ctx context.Context, path string) (*net.UnixConn, error) {
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(bounded, "unix", path)
 	if err != nil {
-		if info, e := os.Lstat(path); e == nil && info.Mode()&os.ModeSocket != 0 && time.Since(info.ModTime()) > staleAfter {
+		info, e := os.Lstat(path)
+		if errors.Is(err, syscall.ECONNREFUSED) && e == nil && info.Mode()&os.ModeSocket != 0 && time.Since(info.ModTime()) > staleAfter {
 			_ = os.Remove(path)
 		}
 		return nil, fmt.Errorf("connect: %w", err)

@@ -457,6 +457,25 @@ func TestRefusedConnectionProvesNothing(t *testing.T) {
 	}
 }
 
+// A connection that fails for another reason proves nothing of the socket: its replica may live, and be found by others.
+func TestOnlyASocketThatRefusesIsRemoved(t *testing.T) {
+	d := dir(t)
+	r := run(t, d, id(1), true)
+	path := filepath.Join(d, string(id(1))+suffix)
+	if err := os.Chtimes(path, time.Time{}, time.Now().Add(-25*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := dial(ctx, path); err == nil {
+		t.Error("connected")
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the socket of a living replica was removed: %v", err)
+	}
+	r.stop()
+}
+
 func TestAllMeetWhoeverStartsFirst(t *testing.T) {
 	d := dir(t)
 	const n = 12

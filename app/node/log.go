@@ -37,8 +37,7 @@ func (n *Node) logRoles(now election.Instant, changes []roleChange) {
 	}
 }
 
-// logMembership logs which replicas were lost and found since it last did. Replicas are asked once per lease: to
-// look twice as often is enough.
+// logMembership logs which replicas were lost and found since it last did. To look twice a lease is enough.
 func (n *Node) logMembership(now election.Instant) {
 	if now.Sub(n.logged.peersAt) < n.cfg.Election.Lease/2 {
 		return

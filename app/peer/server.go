@@ -61,7 +61,7 @@ type Server struct {
 // NewServer returns a server that does not listen yet.
 func NewServer(cfg ServerConfig) *Server {
 	s := &Server{cfg: cfg, refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "habot_peer_refusals_total", Help: "Requests of other replicas, or of incompatible, that were refused, by reason.",
+		Name: "habot_peer_refusals_total", Help: "Requests at the replicas' port that were refused, by reason.",
 	}, []string{"reason"})}
 	for _, r := range []string{reasonTLS, reasonProtocol, reasonRequest} {
 		s.refusals.WithLabelValues(r)

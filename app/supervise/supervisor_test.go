@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,6 +194,57 @@ func TestAServerThatAnswersIsNeverAtFault(t *testing.T) {
 			cancel()
 		}
 	})
+}
+
+// What an idle replica costs is how often it wakes: servers are asked at once, and when a loop has woken the process anyway.
+func TestIdleServersAreAskedTogether(t *testing.T) {
+	const lease = time.Second
+	for name, tc := range map[string]struct{ wakes, want time.Duration }{
+		"nothing wakes it":           {time.Hour, 2 * Patience(lease) / 3},
+		"a loop wakes it":            {300 * time.Millisecond, 300 * time.Millisecond},
+		"a loop wakes it more often": {100 * time.Millisecond, 300 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSupervisor(lease, noExit(t))
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				loop := func(ctx context.Context) error {
+					for wake := time.NewTicker(tc.wakes); ; {
+						select {
+						case <-ctx.Done():
+							return nil
+						case <-wake.C:
+							s.Alive("loop", time.Hour)
+						}
+					}
+				}
+				start := time.Now()
+				asked := map[string][]time.Duration{}
+				var mu sync.Mutex
+				server := func(name string) Server {
+					return Server{name, func(context.Context) error {
+						mu.Lock()
+						defer mu.Unlock()
+						asked[name] = append(asked[name], time.Since(start))
+						return nil
+					}}
+				}
+				if err := s.Run(ctx, orderly().run, []Component{{"loop", loop}}, []Server{server("a"), server("b")}); err != nil {
+					t.Fatal(err)
+				}
+				if len(asked["a"]) < 5 || !slices.Equal(asked["a"], asked["b"]) {
+					t.Fatalf("a was asked at %v, b at %v", asked["a"], asked["b"])
+				}
+				for i := range asked["a"][1:] {
+					if every := asked["a"][i+1] - asked["a"][i]; every != tc.want {
+						t.Errorf("asked at %v, want every %v", asked["a"], tc.want)
+						break
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestAnOrderlyShutdownIsNoFailure(t *testing.T) {

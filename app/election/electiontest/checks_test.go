@@ -32,6 +32,9 @@ func TestEveryCheckCanFail(t *testing.T) {
 	request := func(h *host, claim election.Claim) election.ClaimRequest {
 		return election.ClaimRequest{Claim: claim, From: h.machine.Status(0)}
 	}
+	leaving := func(h *host, departed bool) election.LeaveRequest {
+		return election.LeaveRequest{From: h.machine.Status(0), Departed: departed}
+	}
 	cases := map[string]struct {
 		want Guarantee
 		do   func(c *Cluster, p, a, b *host)
@@ -113,6 +116,57 @@ func TestEveryCheckCanFail(t *testing.T) {
 		"no replica takes over": {Liveness, func(c *Cluster, p, a, _ *host) {
 			p.frozenUntil, a.frozenUntil = never, never
 			if err := c.goes(p.index); err != nil {
+				c.broken = err
+			}
+		}},
+		"a grant of one that has left": {Number, func(c *Cluster, p, a, _ *host) {
+			a.account.departed = true
+			c.replied(a, request(p, p.account.own), election.ClaimAnswer{Granted: true})
+		}},
+		"one that has left while its grant is counted": {Number, func(c *Cluster, _, a, _ *host) {
+			c.leaves(a, leaving(a, true))
+		}},
+		"one that has left while its work runs": {Duty, func(c *Cluster, p, _, _ *host) {
+			c.leaves(p, leaving(p, true))
+		}},
+		"a dismissal from another's claim": {Number, func(c *Cluster, p, a, _ *host) {
+			c.dismisses(p, leaving(a, false), election.LeaveAnswer{Dismissed: true, Claim: newer(p, 1)})
+		}},
+		"a dismissal of one that the lease rests on": {Number, func(c *Cluster, p, a, b *host) {
+			for _, h := range []*host{a, b} {
+				c.dismisses(p, leaving(h, false), election.LeaveAnswer{Dismissed: true, Claim: p.account.own})
+			}
+		}},
+		"a number below those that run": {Number, func(c *Cluster, _, a, _ *host) {
+			c.resized(a, election.LeaveReceived{}, 2)
+		}},
+		"a grant to one that cannot take part": {Duty, func(c *Cluster, p, a, b *host) {
+			b.incompatible = OtherLease
+			c.replied(a, request(b, election.Claim{Timestamp: newer(p, 1).Timestamp, Replica: b.id}), election.ClaimAnswer{Granted: true})
+		}},
+		"a tick that was due": {Spin, func(c *Cluster, p, _, _ *host) {
+			c.now += lease
+			c.wakeUp(p)
+		}},
+		"one that was asked to stop does not": {Liveness, func(c *Cluster, p, _, _ *host) {
+			p.frozenUntil = never
+			if err := c.allStop(newDice(1, forPeace, 2)); err != nil {
+				c.broken = err
+			}
+		}},
+		"a larger number stays after a scale-in": {Liveness, func(c *Cluster, p, _, _ *host) {
+			for range 2 {
+				c.Start(c.AddHost())
+				c.members++
+			}
+			if err := c.Run(c.now + 8*lease); err != nil {
+				c.broken = err
+				return
+			}
+			for _, h := range c.hosts {
+				h.frozenUntil = never
+			}
+			if err := c.scalesIn(p.index); err != nil {
 				c.broken = err
 			}
 		}},
@@ -213,7 +267,7 @@ func TestPlansAreReadAsTheyAreWritten(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "replicas 0", "replicas 99", "replicas x", "replicas 3 4", "colour blue", "replicas 3\n1s explode r1", "replicas 3\n1s crash r3",
-		"replicas 3\n1s crash x1", "replicas 3\n1s on monday crash it", "replicas 3\n1s freeze r1", "replicas 3\nstranger tall", "replicas 3\nlifelines none",
+		"replicas 3\n1s crash x1", "replicas 3\n1s on monday crash it", "replicas 3\n1s freeze r1", "replicas 3\nincompatible tall", "replicas 3\nlifelines none",
 		"replicas 3\n1s cut r1", "replicas 3\n1s configure r1 3", "replicas 3\nwallclocks melted", "replicas 3\n1s on win +x crash it",
 	} {
 		if _, err := ParsePlan(text); !errors.Is(err, ErrPlan) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"habot/app/simulator"
+	"habot/app/supervise"
 )
 
 // Replicas that are too many leave in order: Telegram is polled without a break, and those that stay need no
@@ -121,7 +122,7 @@ func TestNeededStandbyEndsWithinTheBoundOfAShutdown(t *testing.T) {
 				time.Sleep(2 * lease) // the grants of the third have run out
 				p := w.at(standbys[1])
 				p.stop()
-				time.Sleep(leaveWithin - time.Millisecond)
+				time.Sleep(supervise.LeaveWithin - time.Millisecond)
 				if v := p.node.View(); p.isDead() || !v.Known() {
 					w.breaks("it has left: %t, and knows a primary: %t", p.isDead(), v.Known())
 				}

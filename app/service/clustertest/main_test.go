@@ -113,7 +113,7 @@ func kinds() []string {
 		"term after start", "term after crash", "term after lease_lost", "term after shutdown", "term after switchover", "term after unhealthy",
 		"term drained", "term cut off",
 		"twice: its first answer's fate was not known", "twice: in hand at a crash or a lost lease", "twice: handed over in trouble",
-		"update answered", "update skipped",
+		"update answered", "update skipped", "flood of a limited chat", "said that it has left",
 	}
 	for _, f := range fates()[1:] {
 		all = append(all, "request "+f)

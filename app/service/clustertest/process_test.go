@@ -17,6 +17,7 @@ import (
 	"habot/app/bot"
 	"habot/app/election"
 	"habot/app/node"
+	"habot/app/supervise"
 )
 
 // errGone is what a process that has ended gets of the world.
@@ -109,12 +110,12 @@ func (w *world) begin(h *host) {
 
 	logger := slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{Level: w.level, ReplaceAttr: bare}))
 	p.node = node.New(node.Config{
-		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles, LeaveWithin: leaveWithin},
+		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles, LeaveWithin: supervise.LeaveWithin},
 		Clock:     clock{p},
 		Transport: link{p},
 		Work:      p.work,
 		Logger:    logger, Registerer: p.reg,
-		Expect: func(d time.Duration) { p.within("election", max(d, 500*time.Millisecond)) }, // as the service does
+		Expect: func(d time.Duration) { p.within("election", max(d, 300*time.Millisecond)) }, // as the service does
 		Halt:   func(reason string) { p.die("halt", reason) },
 	})
 	p.bot = bot.New(bot.Config{
@@ -157,10 +158,7 @@ func (p *process) run() {
 }
 
 // shutdownBound is the service's on an orderly stop.
-const (
-	shutdownBound = 12 * time.Second
-	leaveWithin   = shutdownBound - 1500*time.Millisecond
-)
+const shutdownBound = 12 * time.Second
 
 // stop tells the process to end in order, as SIGTERM does.
 func (p *process) stop() {

@@ -201,7 +201,7 @@ var mutants = []mutant{
 	leave("never dismisses", "		a.Dismissed = m.dismiss(id)\n", ""),
 	leave("one that has left is waited for", "		m.resize(m.size - 1)\n", ""),
 	leave("one that has left is counted out for one that is silent", " && 1+others < m.size {", " && m.size > 0 {"),
-	leave("one that never counted is counted out", "	if gone.joined && 1+others", "	if 1+others"),
+	leave("one that never counted is counted out", "counted := met && gone.joined", "counted := met || gone == nil"),
 	follow("one that leaves does not count", "		joined = joined || p.joined\n", ""),
 	follow("one that leaves before it has joined counts", "s.Role != Joining && s.Role != Leaving // one", "s.Role != Joining // one"),
 	follow("late message of one that has left counts it again", "	if s.Replica == m.cfg.Self || m.hasDeparted(s.Replica) || ", "	if s.Replica == m.cfg.Self || "),
@@ -211,6 +211,8 @@ var mutants = []mutant{
 	leave("refusal of one that has left stands", "	delete(m.refused, id)\n", ""),
 	leave("the highest timestamp leaves with a replica", "		m.floorSeen = max(m.floorSeen, req.From.Floor.Timestamp) // ORDER", "		// ORDER"),
 	leave("departure is not remembered", "	m.departed[id] = m.now\n", ""),
+	leave("a successor that has left is waited for", "	if m.holdFor == id {\n", "	if false {\n"),
+	leave("those that have left are not bounded", "	if len(m.departed) >= endedLength {\n", "	if false {\n"),
 	{"counted out below REPLICAS", []edit{
 		{"election/size.go", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.size\n	if n == 0 {\n		n = m.cfg.Replicas\n	}\n	if m.role == Candidate"},
 		{"election/size.go", "	if n <= m.cfg.Replicas {\n		n = 0\n	}\n", ""},
@@ -259,7 +261,7 @@ var mutants = []mutant{
 	// The number of replicas.
 	size("larger number ignored", "	n := max(m.cfg.Replicas, m.size)\n	if m.role == Candidate", "	n := m.cfg.Replicas\n	if m.role == Candidate"),
 	size("larger number used at once", "n > m.size && m.now.Sub(m.since) >= m.growthDelay() {", "n > m.size {"),
-	size("larger number never decays", "m.size != 0 && m.now.Sub(m.sizeSeen) > m.retention() {", "false {"),
+	size("larger number never decays", "m.size != 0 && m.now.Sub(m.sizeSeen) > keep {", "false {"),
 	size("joining replicas count", "case m.reachable(p) && p.joined:", "case m.reachable(p):"),
 	size("deadline stays when the quorum grows", "Configured: m.cfg.Replicas})\n	m.count()\n", "Configured: m.cfg.Replicas})\n"),
 
