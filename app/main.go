@@ -73,6 +73,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintf(stderr, "habot: too many arguments for %s\n%s\n", command, usage)
 		return exitUsage
 	}
+	environ := os.Environ()
 	switch command {
 	case "version":
 		_, _ = fmt.Fprintln(stdout, thisBuild(buildInfo()))
@@ -81,7 +82,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stdout, usage)
 		return 0
 	case "simulator":
-		if !config.Demo(os.Environ()) {
+		var rehearsal bool
+		if environ, rehearsal = config.Rehearsal(environ); !rehearsal && !config.Demo(environ) {
 			_, _ = fmt.Fprintln(stderr, "BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
 			return 0
 		}
@@ -90,7 +92,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "habot: a replica runs on Linux only: no other system has the clock that its lease needs")
 		return exitFailed
 	}
-	cfg, err := config.Load(os.Environ(), os.ReadFile)
+	cfg, err := config.Load(environ, os.ReadFile)
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			_, _ = fmt.Fprintln(stderr, "habot:", line)
@@ -230,7 +232,7 @@ func (p process) watchStatus(ctx context.Context, operator *web.Client) error {
 func (p process) simulate(ctx context.Context) error {
 	cfg, log := p.cfg, p.log
 	s := simulator.New(simulator.Config{
-		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Project: cfg.SimulatorProject, AwaitBot: true, Logger: log,
+		Addr: cfg.SimulatorAddr, Token: cfg.Token, AnyToken: cfg.SimulatorRehearsal, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Project: cfg.SimulatorProject, AwaitBot: true, Logger: log,
 	})
 	if err := s.Listen(); err != nil {
 		return fmt.Errorf("start the simulator: %w", err)

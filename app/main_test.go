@@ -73,6 +73,21 @@ func TestTheSimulatorIsNotNeededWithAToken(t *testing.T) {
 	}
 }
 
+func TestASimulatorOfARehearsalStartsWithAToken(t *testing.T) {
+	t.Setenv("BOT_TOKEN_FILE", "/not/there") // for the replicas alone
+	t.Setenv("SIMULATOR_REHEARSAL", "true")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	t.Setenv("SIMULATOR_ADDR", taken.Addr().String()) // it ends at once
+	var out, errs bytes.Buffer
+	if code := run([]string{"simulator"}, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), "start the simulator") {
+		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+}
+
 func TestAHealthcheckWithoutAReplicaFails(t *testing.T) {
 	t.Setenv("HTTP_ADDR", "127.0.0.1:1")
 	var out, errs bytes.Buffer
