@@ -490,6 +490,15 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+func TestFilesOfSecretsAreListedWithTheirVariables(t *testing.T) {
+	t.Parallel()
+	got, err := config.SecretFiles([]string{"ADMIN_TOKEN_FILE= /run/b ", "BOT_TOKEN_FILE=/run/a", "BACKEND_SECRET_FILE=", "OTHER_FILE=/x", "CLUSTER_SECRET=x"})
+	want := []config.SecretFile{{Variable: "BOT_TOKEN_FILE", Path: "/run/a"}, {Variable: "ADMIN_TOKEN_FILE", Path: "/run/b"}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func TestARehearsalIsGivenNoToken(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"BOT_TOKEN=" + token, "BOT_TOKEN_FILE=/not/there"} {
