@@ -19,6 +19,7 @@ import (
 
 	"habot/app/config"
 	"habot/app/diagnosis"
+	"habot/app/doctor"
 	"habot/app/logging"
 	"habot/app/service"
 	"habot/app/simulator"
@@ -31,6 +32,7 @@ const usage = `usage: habot [command]
   healthcheck         exit 0 if the replica beside it is alive
   status [--watch]    show whether the bot answers, and all replicas; exit 1 if it does not answer
   history             show the last changes of primary
+  doctor              check settings, network, replicas and Telegram, a line each; exit 1 on warnings, 2 on errors
   switchover [NAME]   move the primary role to a replica, to any if none is named
   simulator           run the stand-in for Telegram
   version             show version and commit
@@ -64,7 +66,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if len(args) == 1 && args[0] == watchFlag {
 			most = 1
 		}
-	case "serve", "healthcheck", "history", "simulator", "version", "help", "-h", "--help":
+	case "serve", "healthcheck", "history", "doctor", "simulator", "version", "help", "-h", "--help":
 	default:
 		_, _ = fmt.Fprintf(stderr, "habot: there is no command %q\n%s\n", command, usage)
 		return exitUsage
@@ -93,6 +95,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	cfg, err := config.Load(environ, os.ReadFile)
+	if command == "doctor" {
+		return examine(cfg, err, environ, stdout, stderr)
+	}
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			_, _ = fmt.Fprintln(stderr, "habot:", line)
@@ -126,6 +131,26 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	return 0
+}
+
+// examine is the command doctor. err is that of the configuration.
+func examine(cfg config.Config, err error, environ []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	opts := doctor.Options{Config: cfg, Version: thisBuild(buildInfo()).version}
+	if err != nil {
+		opts.Problems = strings.Split(err.Error(), "\n")
+	}
+	opts.Files, err = config.SecretFiles(environ)
+	if err == nil {
+		var world *doctor.World
+		if world, err = doctor.NewWorld(opts); err == nil {
+			defer world.Close()
+			return doctor.Write(stdout, doctor.Examine(ctx, opts, world))
+		}
+	}
+	_, _ = fmt.Fprintln(stderr, "habot:", err)
+	return exitUsage
 }
 
 // process is what every command has.
