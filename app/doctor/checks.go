@@ -181,6 +181,15 @@ func (e examination) telegram(ctx context.Context) []Line {
 	return append([]Line{way}, both...)
 }
 
+// portOf reads a port.
+func portOf(text string) (uint16, error) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("read a port: %w", err)
+	}
+	return uint16(n), nil
+}
+
 func proxyPort(proxy *url.URL) string {
 	if port := proxy.Port(); port != "" {
 		return port
@@ -198,13 +207,13 @@ func (e examination) way(ctx context.Context, subject, advice, host, port, serve
 	case err != nil:
 		return failure(subject, "its name is not resolved (%s): repair the name servers of this machine or container", reason(err)), false
 	}
-	number, err := strconv.ParseUint(port, 10, 16)
+	number, err := portOf(port)
 	if err != nil {
 		return failure(subject, "its port cannot be read"), false
 	}
 	families := firstOfEach(addrs)
 	tries := inParallel(len(families), func(i int) try {
-		took, err := e.Dial(ctx, netip.AddrPortFrom(families[i], uint16(number)), serverName)
+		took, err := e.Dial(ctx, netip.AddrPortFrom(families[i], number), serverName)
 		return try{family(families[i]), took, err}
 	})
 	var texts []string
@@ -243,7 +252,7 @@ func (t try) String() string {
 	case t.err == nil:
 		return fmt.Sprintf("%s connects in %s", t.family, span(t.took))
 	case noRoute(t.err):
-		return fmt.Sprintf("%s is not available here", t.family)
+		return t.family + " is not available here"
 	default:
 		return fmt.Sprintf("%s fails: %s", t.family, reason(t.err))
 	}
@@ -326,13 +335,13 @@ func (e examination) backend(ctx context.Context, b relay.Backend) Line {
 	if err != nil {
 		return failure(subject, "its name is not resolved (%s): start it, or correct BACKEND; updates wait at Telegram meanwhile", reason(err))
 	}
-	number, err := strconv.ParseUint(port, 10, 16)
+	number, err := portOf(port)
 	if err != nil {
 		return failure(subject, "its port cannot be read") // relay has refused it
 	}
 	addrs = addrs[:min(len(addrs), maxCopies)]
 	failures := inParallel(len(addrs), func(i int) error {
-		_, err := e.Dial(ctx, netip.AddrPortFrom(addrs[i], uint16(number)), "") // as relay probes it
+		_, err := e.Dial(ctx, netip.AddrPortFrom(addrs[i], number), "") // as relay probes it
 		return err
 	})
 	up, last := 0, error(nil)

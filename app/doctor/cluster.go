@@ -122,6 +122,9 @@ func (e examination) replica(m met) []Line {
 	} else if known && -ahead > maxClock {
 		wrong(warning(subject, "has a wall clock that is at least %s behind the one here: times in logs and history mislead; synchronize both (NTP)", (-ahead).Round(time.Second)))
 	}
+	if trouble := diagnosis.TroubleOf(s.Health); trouble == diagnosis.TroubleToken {
+		wrong(failure(subject, "reports: %s; give all replicas the same token", trouble.Text()))
+	}
 	if !s.Health.OK {
 		lines = append(lines, warning(subject, "%s", diagnosis.Unwell(s)))
 	}
@@ -236,6 +239,7 @@ func pollers(all []met) Line {
 			return failure(subject, "%s reports: %s; stop that program, or revoke the token at @BotFather", s.Name, trouble.Text())
 		case diagnosis.TroubleWebhook:
 			return failure(subject, "%s reports: %s; stop the program that sets it", s.Name, trouble.Text())
+		case diagnosis.TroubleToken: // stands in the replica's line
 		}
 	}
 	if !asked {

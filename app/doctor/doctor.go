@@ -124,7 +124,7 @@ func Examine(ctx context.Context, opts Options, probes Probes) []Line {
 	defer cancel()
 	e := examination{Options: opts, Probes: probes}
 	checks := []func(context.Context) []Line{e.configuration, e.files}
-	if opts.Problems == nil {
+	if len(opts.Problems) == 0 {
 		checks = append(checks, e.cluster, e.lifelines, e.telegram, e.backends)
 	}
 	checks = append(checks, e.limits)

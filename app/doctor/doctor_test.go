@@ -301,6 +301,11 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 				edit(f, first, func(r *Replica) { r.Status.Health = election.Health{Detail: "connection refused"} })
 			}, code: 1, want: []string{"WARN  replica 10.0.0.1:7175: a does not reach Telegram: connection refused"},
 		},
+		"a replica with an old token": {
+			edit: func(f *fake) {
+				edit(f, first, func(r *Replica) { r.Status.Health.Detail = diagnosis.TroubleToken.Text() })
+			}, code: 2, want: []string{"ERROR replica 10.0.0.1:7175: a reports: Telegram rejects the token (401"},
+		},
 		"another poller": {
 			edit: func(f *fake) {
 				edit(f, "10.0.0.2:7175", func(r *Replica) { r.Status.Health.Detail = diagnosis.TroubleConflict.Text() })
