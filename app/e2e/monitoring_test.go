@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -311,7 +312,7 @@ func (w *watched) onePrimary(t *testing.T, end time.Time) {
 }
 
 // noPanelIsEmpty puts each question as Grafana does. Each must have an answer that can be drawn, without warnings,
-// and with names where a replica is meant.
+// and with names where a replica is meant; but for those about webhook backends, of which this stack has none.
 func (w *watched) noPanelIsEmpty(t *testing.T, end time.Time) {
 	t.Helper()
 	shown := end.Sub(w.begun).Round(time.Second)
@@ -345,8 +346,9 @@ func (w *watched) noPanelIsEmpty(t *testing.T, end time.Time) {
 				}
 			}
 		}
-		if drawn == 0 {
-			t.Errorf("%s is empty: %s", q.Of, expr)
+		// The built-in bot has no webhook backends: the questions about them are evaluated here, and have no answer.
+		if backends := strings.Contains(expr, "habot_backend_"); (drawn == 0) != backends {
+			t.Errorf("%s has %d values: %s", q.Of, drawn, expr)
 		}
 	}
 	w.answers(t, end, shown)

@@ -125,12 +125,12 @@ func (n *Node) held(number int64) bool {
 }
 
 func (n *Node) stopWork(out election.StopWork) {
+	n.cfg.Logger.Info("stepping down", "reason", out.Reason, "drain", out.Drain)
 	t := n.term
-	if t == nil {
+	if t == nil { // it was cut off by its lease before the loop got to that, and has ended
 		return
 	}
 	t.asked = true
-	n.cfg.Logger.Info("stepping down", "reason", out.Reason, "drain", out.Drain)
 	if out.Drain {
 		if !t.drains {
 			t.drains = true

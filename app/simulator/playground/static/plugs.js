@@ -4,7 +4,7 @@ import { $, announce, element } from './dom.js';
 
 // What is undone is done to the one that polled before: it is the one that was hit.
 const commands = (name, before, project) => [
-  [`docker kill ${name}`, 'killed: a standby polls within about half a second'],
+  [`docker kill ${name}`, 'killed: a standby polls within milliseconds'],
   [`docker start ${before}`, 'started again: it becomes a standby'],
   [`docker pause ${name}`, 'frozen: Telegram sees its poll still open, so the gap looks shorter than the half second for which messages wait'],
   [`docker unpause ${before}`, 'thawed: it finds its lease expired, and stands by'],
