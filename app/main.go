@@ -19,6 +19,7 @@ import (
 
 	"habot/app/config"
 	"habot/app/diagnosis"
+	"habot/app/doctor"
 	"habot/app/logging"
 	"habot/app/service"
 	"habot/app/simulator"
@@ -31,6 +32,7 @@ const usage = `usage: habot [command]
   healthcheck         exit 0 if the replica beside it is alive
   status [--watch]    show whether the bot answers, and all replicas; exit 1 if it does not answer
   history             show the last changes of primary
+  doctor              check settings, network, replicas and Telegram, a line each; exit 1 on warnings, 2 on errors
   switchover [NAME]   move the primary role to a replica, to any if none is named
   simulator           run the stand-in for Telegram
   version             show version and commit
@@ -64,7 +66,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if len(args) == 1 && args[0] == watchFlag {
 			most = 1
 		}
-	case "serve", "healthcheck", "history", "simulator", "version", "help", "-h", "--help":
+	case "serve", "healthcheck", "history", "doctor", "simulator", "version", "help", "-h", "--help":
 	default:
 		_, _ = fmt.Fprintf(stderr, "habot: there is no command %q\n%s\n", command, usage)
 		return exitUsage
@@ -73,6 +75,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintf(stderr, "habot: too many arguments for %s\n%s\n", command, usage)
 		return exitUsage
 	}
+	environ := os.Environ()
 	switch command {
 	case "version":
 		_, _ = fmt.Fprintln(stdout, thisBuild(buildInfo()))
@@ -81,7 +84,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stdout, usage)
 		return 0
 	case "simulator":
-		if !config.Demo(os.Environ()) {
+		var rehearsal bool
+		if environ, rehearsal = config.Rehearsal(environ); !rehearsal && !config.Demo(environ) {
 			_, _ = fmt.Fprintln(stderr, "BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
 			return 0
 		}
@@ -90,7 +94,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "habot: a replica runs on Linux only: no other system has the clock that its lease needs")
 		return exitFailed
 	}
-	cfg, err := config.Load(os.Environ(), os.ReadFile)
+	cfg, err := config.Load(environ, os.ReadFile)
+	if command == "doctor" {
+		return examine(cfg, err, environ, stdout, stderr)
+	}
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			_, _ = fmt.Fprintln(stderr, "habot:", line)
@@ -124,6 +131,26 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	return 0
+}
+
+// examine is the command doctor. err is that of the configuration.
+func examine(cfg config.Config, err error, environ []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	opts := doctor.Options{Config: cfg, Version: thisBuild(buildInfo()).version}
+	if err != nil {
+		opts.Problems = strings.Split(err.Error(), "\n")
+	}
+	opts.Files, err = config.SecretFiles(environ)
+	if err == nil {
+		var world *doctor.World
+		if world, err = doctor.NewWorld(opts); err == nil {
+			defer world.Close()
+			return doctor.Write(stdout, doctor.Examine(ctx, opts, world))
+		}
+	}
+	_, _ = fmt.Fprintln(stderr, "habot:", err)
+	return exitUsage
 }
 
 // process is what every command has.
@@ -230,7 +257,7 @@ func (p process) watchStatus(ctx context.Context, operator *web.Client) error {
 func (p process) simulate(ctx context.Context) error {
 	cfg, log := p.cfg, p.log
 	s := simulator.New(simulator.Config{
-		Addr: cfg.SimulatorAddr, Token: cfg.Token, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Project: cfg.SimulatorProject, AwaitBot: true, Logger: log,
+		Addr: cfg.SimulatorAddr, Token: cfg.Token, AnyToken: cfg.SimulatorRehearsal, Rate: cfg.SimulatorRate, Chats: cfg.SimulatorChats, Project: cfg.SimulatorProject, AwaitBot: true, Logger: log,
 	})
 	if err := s.Listen(); err != nil {
 		return fmt.Errorf("start the simulator: %w", err)

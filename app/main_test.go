@@ -20,7 +20,7 @@ import (
 )
 
 func TestCommandsThatAreWrongExitWith2(t *testing.T) {
-	for _, args := range [][]string{{"nonsense"}, {"status", "now"}, {"status", "--watch", "x"}, {"history", "x"}, {"switchover", "a", "b"}, {"serve", "x"}, {"version", "x"}} {
+	for _, args := range [][]string{{"nonsense"}, {"status", "now"}, {"status", "--watch", "x"}, {"history", "x"}, {"doctor", "x"}, {"switchover", "a", "b"}, {"serve", "x"}, {"version", "x"}} {
 		var out, errs bytes.Buffer
 		if code := run(args, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "usage:") {
 			t.Errorf("%v: exit code %d, said %q", args, code, errs.String())
@@ -73,11 +73,60 @@ func TestTheSimulatorIsNotNeededWithAToken(t *testing.T) {
 	}
 }
 
+func TestASimulatorOfARehearsalStartsWithAToken(t *testing.T) {
+	t.Setenv("BOT_TOKEN_FILE", "/not/there") // for the replicas alone
+	t.Setenv("SIMULATOR_REHEARSAL", "true")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	t.Setenv("SIMULATOR_ADDR", taken.Addr().String()) // it ends at once
+	var out, errs bytes.Buffer
+	if code := run([]string{"simulator"}, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), "start the simulator") {
+		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+}
+
 func TestAHealthcheckWithoutAReplicaFails(t *testing.T) {
 	t.Setenv("HTTP_ADDR", "127.0.0.1:1")
 	var out, errs bytes.Buffer
 	if code := run([]string{"healthcheck"}, &out, &errs); code != exitFailed || errs.Len() == 0 {
 		t.Errorf("exit code %d, said %q", code, errs.String())
+	}
+}
+
+// Standard output has all lines of an examination, whatever it finds, and the exit code is that of the worst.
+func TestADoctorsExitCodeIsThatOfItsWorstLine(t *testing.T) {
+	nothing, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = nothing.Close()
+	for name, c := range map[string]struct {
+		set  map[string]string
+		code int
+		want string
+	}{
+		"nothing runs": {map[string]string{"INSTANCES": nothing.Addr().String(), "TELEGRAM_API_URL": "http://" + nothing.Addr().String()}, 1, "WARN  quorum: no replica answers"},
+		"no Telegram": {map[string]string{
+			"INSTANCES": nothing.Addr().String(), "TELEGRAM_API_URL": "http://" + nothing.Addr().String(), "BOT_TOKEN": "123456:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi",
+		}, 2, "ERROR Telegram's address 127.0.0.1:"},
+		"a wrong configuration":  {map[string]string{"LEASE": "5", "REPLICAS": "0"}, 2, "ERROR configuration: LEASE="},
+		"a file that is missing": {map[string]string{"BOT_TOKEN_FILE": "/not/there"}, 2, "ERROR BOT_TOKEN_FILE: there is no such file here"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for name, value := range c.set {
+				t.Setenv(name, value)
+			}
+			var out, errs bytes.Buffer
+			if code := run([]string{"doctor"}, &out, &errs); code != c.code || !strings.Contains(out.String(), "\n"+c.want) || errs.Len() > 0 {
+				t.Errorf("exit code %d\n%s\n%s", code, &out, &errs)
+			}
+			if strings.Contains(out.String(), "ABCDEFGH") || strings.Contains(out.String(), "/not/there") {
+				t.Errorf("a secret is shown:\n%s", &out)
+			}
+		})
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	acceptedChats     = "a comma-separated list of chat ids (whole numbers, not 0), at most 20"
 	acceptedLevel     = "debug, info, warn or error"
 	acceptedFormat    = "text or json"
+	acceptedSwitch    = "true or false"
 )
 
 // checker turns text into values and collects what is wrong.
@@ -76,7 +77,8 @@ func (c *checker) config(raw environment) Config {
 		SimulatorRate:  c.rate(raw.SimulatorRate),
 		SimulatorChats: c.whole("SIMULATOR_CHATS", raw.SimulatorChats, 1, maxChats),
 
-		SimulatorProject: c.project(raw.SimulatorProject),
+		SimulatorProject:   c.project(raw.SimulatorProject),
+		SimulatorRehearsal: c.oneOf("SIMULATOR_REHEARSAL", raw.SimulatorRehearsal, acceptedSwitch, "true", "false") == "true",
 	}
 	if samePort(cfg.PeerAddr, cfg.HTTPAddr) {
 		c.problem("HTTP_ADDR", cfg.HTTPAddr, "another port than PEER_ADDR's, "+acceptedAddr)
@@ -91,6 +93,9 @@ func (c *checker) config(raw environment) Config {
 	cfg.OperatorKey = c.operatorKey(cfg.ClusterSecrets)
 	c.backend(&cfg, raw)
 	stack(&cfg, raw.SwarmTask)
+	if cfg.SimulatorRehearsal && !cfg.Demo && raw.TelegramAPIURL == "" {
+		c.warn("SIMULATOR_REHEARSAL=true without TELEGRAM_API_URL: the replicas talk to the real Telegram; for a rehearsal set TELEGRAM_API_URL=http://telegram:8081")
+	}
 	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 && cfg.Lease > calmLease {
 		c.warn("LEASE=%v is longer than %v: while Telegram is down the role may move once", cfg.Lease, calmLease)
 	}

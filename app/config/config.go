@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,6 +86,8 @@ type Config struct {
 	SimulatorChats int
 	// SimulatorProject is the Compose project whose containers the replicas are; empty if not known.
 	SimulatorProject string
+	// SimulatorRehearsal has the simulator accept any token.
+	SimulatorRehearsal bool
 
 	// Warnings are what is accepted, but worth a line in the log.
 	Warnings []string
@@ -125,6 +128,8 @@ type environment struct {
 	SimulatorRate     string `env:"SIMULATOR_RATE" envDefault:"2"`
 	SimulatorChats    string `env:"SIMULATOR_CHATS" envDefault:"5"`
 	SimulatorProject  string `env:"SIMULATOR_PROJECT"`
+	// The name has no TOKEN in it: names of secrets do, and the simulator is given none.
+	SimulatorRehearsal string `env:"SIMULATOR_REHEARSAL" envDefault:"false"`
 }
 
 // Variable is one environment variable.
@@ -152,6 +157,18 @@ func Variables() ([]Variable, error) {
 func Demo(environ []string) bool {
 	set := given(environ)
 	return set["BOT_TOKEN_FILE"] == "" && (set["BOT_TOKEN"] == "" || set["BOT_TOKEN"] == DemoToken)
+}
+
+// Rehearsal reports whether an environment has the simulator accept any token, and returns the environment without the
+// bot's: the simulator needs none.
+func Rehearsal(environ []string) ([]string, bool) {
+	if given(environ)["SIMULATOR_REHEARSAL"] != "true" {
+		return environ, false
+	}
+	return slices.DeleteFunc(slices.Clone(environ), func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return name == "BOT_TOKEN" || name == "BOT_TOKEN_FILE"
+	}), true
 }
 
 // given is an environment without what is not set. Empty means not set: Compose hands on what .env leaves

@@ -81,7 +81,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"INSTANCES=bot, 10.0.0.7:7175,,[fd00::7]:7175,fd00::8,other.example.org", "QUORUM=4", "LEASE=1500ms",
 		"CLUSTER_SECRET="+secret, "PEER_ADDR=127.0.0.1:1", "HTTP_ADDR=[::1]:65535", "LIFELINE_DIR=/run/other", "REPLICA_NAME=habot-bot_2.example",
 		"ADMIN_CHAT_IDS=5, -1001234567890,5,", "ADMIN_TOKEN="+phrase, "LOG_LEVEL=DEBUG", "LOG_FORMAT=json",
-		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000", "SIMULATOR_PROJECT=my_bot-2", "BACKEND=http://mybot:8000/hook, https://other/h",
+		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000", "SIMULATOR_PROJECT=my_bot-2", "SIMULATOR_REHEARSAL=true", "BACKEND=http://mybot:8000/hook, https://other/h",
 		"BACKEND_SECRET=s-3_cret", "BACKEND_UPDATES=message, message_reaction,message", "BACKEND_PARALLEL=7", "BACKEND_TIMEOUT=1500ms")
 	backends, err := relay.ParseBackends("http://mybot:8000/hook,https://other/h")
 	if err != nil {
@@ -93,7 +93,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		Lease: 1500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535", LifelineDir: "/run/other",
 		Warnings:    []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https"},
 		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase, OperatorKey: got.OperatorKey,
-		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000, SimulatorProject: "my_bot-2",
+		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000, SimulatorProject: "my_bot-2", SimulatorRehearsal: true,
 		Backends: backends, BackendSecret: "s-3_cret", BackendUpdates: []string{"message", "message_reaction"}, BackendParallel: 7,
 		BackendTimeout: 1500 * time.Millisecond,
 	}
@@ -171,6 +171,7 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"LOG_LEVEL=verbose", "debug, info, warn or error"}, {"LOG_FORMAT=logfmt", "text or json"},
 		{"SIMULATOR_RATE=-1", "0..1000"}, {"SIMULATOR_RATE=1001", "0..1000"}, {"SIMULATOR_RATE=NaN", "0..1000"},
 		{"SIMULATOR_RATE=inf", "0..1000"}, {"SIMULATOR_RATE=fast", "0..1000"}, {"SIMULATOR_CHATS=0", "1..1000"}, {"SIMULATOR_CHATS=1001", "1..1000"}, {"SIMULATOR_PROJECT=a b", "Compose project"}, {"SIMULATOR_PROJECT=$(reboot)", "Compose project"},
+		{"SIMULATOR_REHEARSAL=yes", "true or false"},
 		{"TELEGRAM_API_URL=api.telegram.org", server}, {"TELEGRAM_API_URL=ftp://x", server}, {"TELEGRAM_API_URL=http://", server},
 		{"TELEGRAM_API_URL=http://:80", server}, {"TELEGRAM_API_URL=http://x:99999", server}, {"TELEGRAM_API_URL=http://x?", server},
 		{"TELEGRAM_API_URL=http://x#", server}, {"TELEGRAM_API_URL=http://x/?a=b", server}, {"TELEGRAM_API_URL=http://u:p@x", server},
@@ -489,6 +490,37 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+func TestFilesOfSecretsAreListedWithTheirVariables(t *testing.T) {
+	t.Parallel()
+	got, err := config.SecretFiles([]string{"ADMIN_TOKEN_FILE= /run/b ", "BOT_TOKEN_FILE=/run/a", "BACKEND_SECRET_FILE=", "OTHER_FILE=/x", "CLUSTER_SECRET=x"})
+	want := []config.SecretFile{{Variable: "BOT_TOKEN_FILE", Path: "/run/a"}, {Variable: "ADMIN_TOKEN_FILE", Path: "/run/b"}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestARehearsalIsGivenNoToken(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"BOT_TOKEN=" + token, "BOT_TOKEN_FILE=/not/there"} {
+		if got, ok := config.Rehearsal([]string{file, "REPLICAS=5"}); ok || len(got) != 2 {
+			t.Errorf("not asked for: %t, %q", ok, got)
+		}
+		environ, ok := config.Rehearsal([]string{file, "SIMULATOR_REHEARSAL=true", "REPLICAS=5"})
+		if cfg := mustLoad(t, nil, environ...); !ok || !cfg.Demo || !cfg.SimulatorRehearsal || cfg.Replicas != 5 {
+			t.Errorf("%t, %+v", ok, cfg)
+		}
+	}
+	// A replica that was given the variable and no other server is no rehearsal.
+	for _, c := range []struct {
+		set      string
+		warnings int
+	}{{"LEASE=1s", 1}, {"TELEGRAM_API_URL=http://telegram:8081", 0}} {
+		if got := mustLoad(t, nil, "SIMULATOR_REHEARSAL=true", "BOT_TOKEN="+token, c.set).Warnings; len(got) != c.warnings {
+			t.Errorf("%s: warnings %q", c.set, got)
+		}
+	}
+}
+
 func TestEveryVariableIsListedOnceWithItsDefault(t *testing.T) {
 	t.Parallel()
 	all, err := config.Variables()
@@ -506,7 +538,7 @@ func TestEveryVariableIsListedOnceWithItsDefault(t *testing.T) {
 			environ = append(environ, v.Name+"="+v.Default)
 		}
 	}
-	if len(all) != 33 {
+	if len(all) != 34 {
 		t.Errorf("%d variables: a new one needs its tests here", len(all))
 	}
 	if got, want := mustLoad(t, nil, environ...), mustLoad(t, nil); !reflect.DeepEqual(got, want) {

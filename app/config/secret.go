@@ -42,6 +42,30 @@ func clean(text string) string {
 	return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(text), byteOrderMark))
 }
 
+// SecretFile is a file that a secret is read from.
+type SecretFile struct {
+	// Variable ends with _FILE.
+	Variable string
+	// Path may be the secret itself, put in the wrong variable: it MUST NOT be shown.
+	Path string
+}
+
+// SecretFiles are the files that an environment names, in the order of Variables.
+func SecretFiles(environ []string) ([]SecretFile, error) {
+	known, err := Variables()
+	if err != nil {
+		return nil, err
+	}
+	set := given(environ)
+	var all []SecretFile
+	for _, v := range known {
+		if path := set[v.Name]; path != "" && strings.HasSuffix(v.Name, "_FILE") {
+			all = append(all, SecretFile{v.Name, path})
+		}
+	}
+	return all, nil
+}
+
 // secret reads a variable or its _FILE twin.
 func (c *checker) secret(name, value, file string) secret {
 	switch {

@@ -97,8 +97,8 @@ const noBackend = "no backend takes updates"
 // are webhook backends.
 func ReachesTelegram(h election.Health) bool { return h.OK || strings.HasPrefix(h.Detail, noBackend) }
 
-// unwell is what is wrong with a replica that is not healthy.
-func unwell(s election.Status) string {
+// Unwell is what is wrong with a replica that is not healthy.
+func Unwell(s election.Status) string {
 	if ReachesTelegram(s.Health) {
 		return fmt.Sprintf("%s reaches Telegram, but %s", s.Name, line(s.Health.Detail))
 	}
@@ -121,8 +121,8 @@ func (f Facts) primary() (election.Status, bool) {
 // trouble is why Telegram refuses the bot: a rejected token is seen by each replica, the rest by the primary alone, which
 // reports it in its health.
 func (f Facts) trouble() Trouble {
-	if primary, seen := f.primary(); f.Trouble == "" && seen && primary.Health.OK {
-		return troubleOf(primary.Health.Detail)
+	if primary, seen := f.primary(); f.Trouble == "" && seen {
+		return TroubleOf(primary.Health)
 	}
 	return f.Trouble
 }
@@ -159,7 +159,7 @@ func (f Facts) problems() []string {
 		add("%s", failing(f.Failing))
 	}
 	if !v.Self.Health.OK {
-		add("%s", unwell(v.Self))
+		add("%s", Unwell(v.Self))
 	}
 	for _, p := range Replicas(v) {
 		switch {
@@ -167,7 +167,7 @@ func (f Facts) problems() []string {
 		case !p.Reachable:
 			add("%s is not reachable, last contact %s ago", p.Status.Name, Span(p.Age))
 		case !p.Status.Health.OK:
-			add("%s", unwell(p.Status))
+			add("%s", Unwell(p.Status))
 		}
 	}
 	for _, m := range v.Mismatched {

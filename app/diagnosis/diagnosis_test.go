@@ -253,11 +253,11 @@ func TestDurationsAreReadable(t *testing.T) {
 func TestTroublesAreFoundByTheirText(t *testing.T) {
 	t.Parallel()
 	for _, tr := range Troubles() {
-		if tr.Text() == "" || troubleOf(tr.Text()) != tr {
+		if tr.Text() == "" || TroubleOf(election.Health{OK: true, Detail: tr.Text()}) != tr || TroubleOf(election.Health{Detail: tr.Text()}) != "" {
 			t.Errorf("%s: %q", tr, tr.Text())
 		}
 	}
-	if troubleOf("") != "" || troubleOf("else") != "" || Trouble("").Text() != "" {
+	if TroubleOf(election.Health{OK: true}) != "" || TroubleOf(election.Health{OK: true, Detail: "else"}) != "" || Trouble("").Text() != "" {
 		t.Error("there is trouble without a text")
 	}
 }

@@ -1,5 +1,7 @@
 package diagnosis
 
+import "habot/app/election"
+
 // Trouble is why Telegram refuses a bot, whichever replica asks; empty if it does not. Its values are labels of
 // metrics: the set is closed.
 type Trouble string
@@ -32,10 +34,14 @@ func (t Trouble) Text() string {
 // request of its process and one has failed. It moves no role.
 const Unanswered = "Telegram has answered no request since this replica started"
 
-// troubleOf finds the trouble that a replica reports of itself: a healthy one, whose detail is its text.
-func troubleOf(detail string) Trouble {
+// TroubleOf finds the trouble that a replica reports of itself: a healthy one, whose detail is its text; empty if it
+// reports none.
+func TroubleOf(h election.Health) Trouble {
+	if !h.OK {
+		return ""
+	}
 	for _, t := range Troubles() {
-		if t.Text() == detail {
+		if t.Text() == h.Detail {
 			return t
 		}
 	}

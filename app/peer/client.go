@@ -150,6 +150,20 @@ func (c *Client) Status(ctx context.Context, addr string) (election.Status, erro
 	return s, nil
 }
 
+// Examine asks a replica for its status, as Status does, and returns the date of its answer: its wall clock, without
+// fractions of a second; zero if there is none. It does not look whether the replica is this one.
+func (c *Client) Examine(ctx context.Context, addr string) (election.Status, time.Time, error) {
+	s, header, err := exchange(ctx, c, requestStatus, http.MethodGet, addr, pathPrimary, nil, checkStatus)
+	if err != nil {
+		return s, time.Time{}, fmt.Errorf("ask %s for its status: %w", addr, err)
+	}
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return s, time.Time{}, nil //nolint:nilerr // documented
+	}
+	return s, date, nil
+}
+
 // Claim asks a replica for its grant.
 func (c *Client) Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error) {
 	a, err := call(ctx, c, requestClaim, http.MethodPost, addr, pathClaims, req, checkClaimAnswer)
@@ -206,19 +220,25 @@ func (c *Client) recognise(addr string, id election.ReplicaID) {
 type none struct{}
 
 // call makes one request. Its time is bounded by ctx alone.
-func call[A any](ctx context.Context, c *Client, request, method, addr, path string, body any, check func(A) error) (answer A, err error) {
+func call[A any](ctx context.Context, c *Client, request, method, addr, path string, body any, check func(A) error) (A, error) {
+	answer, _, err := exchange(ctx, c, request, method, addr, path, body, check)
+	return answer, err
+}
+
+// exchange is call, with the answer's header.
+func exchange[A any](ctx context.Context, c *Client, request, method, addr, path string, body any, check func(A) error) (answer A, header http.Header, err error) {
 	var payload io.Reader
 	if body != nil {
 		raw, err := json.Marshal(body)
 		if err != nil {
-			return answer, fmt.Errorf("encode: %w", err)
+			return answer, nil, fmt.Errorf("encode: %w", err)
 		}
 		payload = bytes.NewReader(raw)
 	}
 	at := url.URL{Scheme: "https", Host: addr, Path: path} // it escapes the zone of an IPv6 address
 	req, err := http.NewRequestWithContext(ctx, method, at.String(), payload)
 	if err != nil {
-		return answer, fmt.Errorf("make a request: %w", err)
+		return answer, nil, fmt.Errorf("make a request: %w", err)
 	}
 	req.Header.Set(protocolHeader, protocolText())
 	if body != nil {
@@ -226,20 +246,21 @@ func call[A any](ctx context.Context, c *Client, request, method, addr, path str
 	}
 	resp, err := c.http.Do(req) //nolint:bodyclose // drain closes it
 	if err != nil {
-		return answer, c.failed(addr, err)
+		return answer, nil, c.failed(addr, err)
 	}
 	defer drain(resp.Body)
 	if theirs := resp.Header.Get(protocolHeader); theirs != protocolText() {
 		c.report(addr, "a replica speaks another version of the protocol")
-		return answer, fmt.Errorf("%w: %.16q", ErrProtocol, theirs)
+		return answer, nil, fmt.Errorf("%w: %.16q", ErrProtocol, theirs)
 	}
 	if resp.StatusCode/100 != 2 {
-		return answer, c.refusal(addr, request, resp)
+		return answer, nil, c.refusal(addr, request, resp)
 	}
 	if check == nil || request == requestProgress && resp.StatusCode == http.StatusNoContent { // version 1.0.0 knows nothing more
-		return answer, nil
+		return answer, resp.Header, nil
 	}
-	return decode(resp.Body, check)
+	answer, err = decode(resp.Body, check)
+	return answer, resp.Header, err
 }
 
 // drain reads what little is left, so that the connection can be used again, and closes.

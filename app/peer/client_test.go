@@ -52,6 +52,25 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 	})
 }
 
+func TestAnExaminationIsOneQuestionWithTheDateOfItsAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t)
+		c, _ := s.client("ours")
+		st, date, err := c.Examine(t.Context(), "b:7175")
+		if err != nil || st != status("b") || !date.Equal(time.Now().Truncate(time.Second)) {
+			t.Errorf("status %+v, date %v, %v", st, date, err)
+		}
+		if !reflect.DeepEqual(s.replica.took, []any{"status"}) {
+			t.Errorf("took %+v", s.replica.took)
+		}
+		stranger, _ := s.client("theirs")
+		if _, _, err := stranger.Examine(t.Context(), "b:7175"); !errors.Is(err, ErrIdentity) {
+			t.Errorf("another bot: %v", err)
+		}
+	})
+}
+
 func TestWhatThePrimaryRefusesKeepsItsMeaning(t *testing.T) {
 	t.Parallel()
 	for _, want := range []error{election.ErrNotPrimary, election.ErrNoSuccessor} {

@@ -118,7 +118,7 @@ func (d *discovery) look(ctx context.Context) {
 	done := make(chan struct{}, len(d.instances))
 	begun := 0
 	for _, instance := range d.instances {
-		host, port := split(instance, d.port)
+		host, port := Split(instance, d.port)
 		if _, err := netip.ParseAddr(host); err == nil {
 			d.resolved(instance, port, []string{host})
 		} else if d.begin(instance) {
@@ -239,8 +239,8 @@ func (d *discovery) complete() bool {
 	return len(d.looked) == len(d.instances)
 }
 
-// split takes host[:port] apart; IPv6 addresses with a port stand in brackets. A zone may be written as in a URL.
-func split(instance, port string) (string, string) {
+// Split takes host[:port] apart; IPv6 addresses with a port stand in brackets. A zone may be written as in a URL.
+func Split(instance, port string) (string, string) {
 	host := strings.Trim(instance, "[]")
 	if h, p, err := net.SplitHostPort(instance); err == nil {
 		host, port = h, p
@@ -289,7 +289,7 @@ func OwnName(ctx context.Context, resolver Resolver, instances []string, fallbac
 func ownName(ctx context.Context, resolver Resolver, instances, own []string, fallback string) string {
 	hosts := hostNames(instances)
 	listed := func(instance string) bool {
-		host, _ := split(instance, "")
+		host, _ := Split(instance, "")
 		return slices.Contains(own, host)
 	}
 	if len(hosts) == 0 || slices.ContainsFunc(instances, listed) {
@@ -319,7 +319,7 @@ func ownName(ctx context.Context, resolver Resolver, instances, own []string, fa
 func hostNames(instances []string) []string {
 	var names []string
 	for _, instance := range instances {
-		host, _ := split(instance, "")
+		host, _ := Split(instance, "")
 		if _, err := netip.ParseAddr(host); err != nil {
 			names = append(names, host)
 		}

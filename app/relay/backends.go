@@ -28,6 +28,9 @@ type Backend struct {
 // the bot's token, and is never part of it.
 func (b Backend) Name() string { return b.url.Scheme + "://" + net.JoinHostPort(b.host, b.port) }
 
+// Addr is where it listens: a name or IP address, and a port.
+func (b Backend) Addr() (host, port string) { return b.host, b.port }
+
 // ParseBackends reads a comma-separated list of URLs; a URL that is listed twice counts once. A host need not exist
 // yet. Errors name the entry that is wrong, without what may be a secret in it.
 func ParseBackends(list string) ([]Backend, error) {

@@ -21,6 +21,19 @@ func TestMethodNamesCountInAnyCase(t *testing.T) {
 	})
 }
 
+func TestARehearsalTakesEveryToken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cfg.AnyToken = true
+	for path, want := range map[string]int{
+		"/bot123456:BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB/getMe": 200, "/bot" + testToken + "/getMe": 200, "/bot123456/getMe": 401, "/bot0123:abc/getMe": 401,
+	} {
+		if code, body := r.get(path); code != want {
+			t.Errorf("%s: %d %s, want %d", path, code, body, want)
+		}
+	}
+}
+
 func TestRequestsNotForThisBotAreRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -82,7 +82,7 @@ func (s *Simulator) serveMethod(c *gin.Context) {
 	switch {
 	case strings.HasPrefix(token, "0") || len(token) > 80 || !strings.Contains(token, ":"):
 		s.reply(c, fail(http.StatusUnauthorized, "Unauthorized: invalid token specified"))
-	case token != s.cfg.Token:
+	case token != s.cfg.Token && !s.cfg.AnyToken:
 		s.reply(c, fail(http.StatusUnauthorized, "Unauthorized"))
 	case method == "getupdates":
 		s.serveUpdatesPoll(c, p, left)

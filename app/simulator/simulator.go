@@ -25,6 +25,8 @@ type Config struct {
 	Addr string
 	// Token is the one bot's; any other is refused.
 	Token string
+	// AnyToken has it accept every token that has the form of one: for a rehearsal with real settings.
+	AnyToken bool
 	// Rate is how many messages the users write a second, all together; 0 for none.
 	Rate float64
 	// Chats is how many users there are, each in a chat of its own.

@@ -150,3 +150,6 @@ func (c *Client) answer(req *http.Request) ([]byte, error) {
 
 // Redact takes the token, and the proxy's password, out of a text.
 func (c *Client) Redact(text string) string { return c.redact(text) }
+
+// CloseIdle closes connections that are not used.
+func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }

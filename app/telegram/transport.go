@@ -50,7 +50,7 @@ func WithLease(ctx context.Context, held func() bool) context.Context {
 
 // transport is the one way to Telegram. It puts the token in, checks the lease right before a
 // request leaves, bounds the answer, and measures. Outside a term only those requests leave that conflict
-// with no primary: getMe, and sendMessage to an admin.
+// with no primary: getMe, getWebhookInfo, and sendMessage to an admin.
 type transport struct {
 	base      http.RoundTripper
 	token     string
@@ -147,7 +147,7 @@ func drop(req *http.Request, why error) (*http.Response, error) {
 // allowedWithoutLease tells whether a request may leave without a lease. It judges what is sent, not who sends it.
 func (t *transport) allowedWithoutLease(method string, req *http.Request) bool {
 	switch method {
-	case "getMe":
+	case "getMe", "getWebhookInfo":
 		return true
 	case "sendMessage":
 		var message struct {
