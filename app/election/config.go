@@ -20,6 +20,8 @@ type Config struct {
 	// HealthSettles is how long a standby must have been in contact without a break before an unhealthy primary relies
 	// on its report that it is healthy and hands over to it: a process that has just started, or woken, may not know yet.
 	HealthSettles time.Duration
+	// Witness: the replica votes and never is primary.
+	Witness bool
 	// LeaveWithin bounds how long a replica that leaves goes on granting because a primary needs it for a quorum.
 	LeaveWithin time.Duration
 }

@@ -47,7 +47,7 @@ func (m *Machine) inherit(witnesses []ReplicaID) {
 	m.last.over, m.last.reason, m.last.witnessed = true, ReasonCrash, true
 	before := 0
 	for _, id := range witnesses {
-		if id < m.cfg.Self && !m.hasDied(id) {
+		if id < m.cfg.Self && !m.hasDied(id) && !m.isWitness(id) {
 			before++
 		}
 	}

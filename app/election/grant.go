@@ -88,7 +88,7 @@ func (m *Machine) onEnd(req EndRequest) {
 	}
 	m.claimAt, m.holdFor = m.now, ""
 	m.nominated = req.Successor == m.cfg.Self
-	if req.Successor != "" && !m.nominated && m.stays(req.Successor) {
+	if req.Successor != "" && !m.nominated && m.stays(req.Successor) && !m.isWitness(req.Successor) {
 		m.holdFor, m.holdUntil = req.Successor, m.now.Add(m.cfg.HoldBack())
 	}
 	if m.role == Leaving {

@@ -115,10 +115,10 @@ func (m *Machine) stays(id ReplicaID) bool {
 	return !m.hasDeparted(id) && !m.hasDied(id) && (!known || p.status.Role != Leaving)
 }
 
-// anotherStays reports whether another replica is known that does not leave.
+// anotherStays reports whether another replica is known that does not leave, and may claim.
 func (m *Machine) anotherStays() bool {
 	for id, p := range m.peers {
-		if p.status.Role != Leaving && !m.hasDied(id) {
+		if p.status.Role != Leaving && !p.status.IsWitness() && !m.hasDied(id) {
 			return true
 		}
 	}

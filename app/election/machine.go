@@ -108,13 +108,16 @@ func New(cfg Config, r Reading) *Machine {
 		incompatible: map[string]incompatiblePeer{},
 	}
 	m.promise.ended = map[ReplicaID]int64{}
+	if cfg.Witness {
+		m.health = Health{Detail: witnessing}
+	}
 	return m
 }
 
 // Step takes one input at one reading of the clocks and returns what is to be done, in order.
 func (m *Machine) Step(r Reading, in Input) []Output {
 	m.now, m.wall, m.out = max(m.now, r.Now), r.Wall, nil
-	if in, ok := in.(HealthChanged); ok {
+	if in, ok := in.(HealthChanged); ok && !m.cfg.Witness {
 		m.health = in.Health.bounded() // first: no primary is to leave for an illness that is over
 	}
 	m.advance()
@@ -172,7 +175,9 @@ func (m *Machine) Next() Instant {
 	case Standby:
 		next = min(next, m.last.until)
 	case Looking:
-		next = min(next, m.mayClaimAt())
+		if !m.cfg.Witness {
+			next = min(next, m.mayClaimAt())
+		}
 	case Leaving:
 		if !m.leave.left {
 			next = min(next, m.leaveDue())
@@ -201,7 +206,7 @@ func (m *Machine) advance() {
 	if m.role == Standby && m.now >= m.last.until {
 		m.look()
 	}
-	if m.role == Looking && m.now >= m.mayClaimAt() {
+	if m.role == Looking && !m.cfg.Witness && m.now >= m.mayClaimAt() {
 		m.claim()
 	}
 	if m.role == Leaving && !m.leave.left {

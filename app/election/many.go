@@ -64,7 +64,7 @@ func (m *Machine) spread() time.Duration {
 		unheard--
 		healthy := p.status.Health.OK
 		first := healthy && !m.health.OK || healthy == m.health.OK && place(id) < own
-		if first && id != m.last.claim.Replica && p.status.Role != Leaving && m.reachable(p) {
+		if first && id != m.last.claim.Replica && p.status.Role != Leaving && !p.status.IsWitness() && m.reachable(p) {
 			before++
 		}
 	}

@@ -19,6 +19,8 @@ import (
 type replica struct {
 	Replicas, Quorum int
 	HealthSettles    time.Duration
+	// Witness: it votes and never is primary.
+	Witness bool
 	// Hurried: it goes on granting for no time when it leaves; otherwise for 5000 ms at most.
 	Hurried bool
 	// Queries shows the questions to all others too; most stories are easier to read without.
@@ -42,7 +44,7 @@ func story(t *testing.T, r replica, script string) {
 	p := &player{t: t, show: r.Queries, wall: 1000}
 	p.m = election.New(election.Config{
 		Self: "m", Name: "m", Lease: lease, Replicas: r.Replicas, Quorum: r.Quorum, HealthSettles: r.HealthSettles,
-		LeaveWithin: within,
+		Witness: r.Witness, LeaveWithin: within,
 	}, election.Reading{Wall: p.wall})
 	var want, got []string
 	for line := range strings.Lines(script) {
@@ -293,6 +295,9 @@ func (l line) from(id election.ReplicaID, role election.Role, claim election.Cla
 		Protocol: election.Protocol, Replica: id, Name: string(id), Role: role, Lease: lease,
 		Replicas: 3, Quorum: 2, Health: election.Health{OK: l.opts["health"] != "bad"},
 		Floor: l.claim(l.opts["floor"]), Primary: l.claim(l.opts["primary"]),
+	}
+	if l.opts["health"] == "witness" {
+		s.Health = election.New(election.Config{Witness: true}, election.Reading{}).Status(0).Health
 	}
 	if r, ok := l.opts["role"]; ok {
 		s.Role = election.Role(r)

@@ -87,7 +87,7 @@ func (m *Machine) LeaseRemaining(now Instant) time.Duration {
 
 // Successor finds the standby that an operator names, by name or id; any if name is empty. It
 // returns ErrNotPrimary unless this replica is primary, and ErrNoSuccessor if no such standby can
-// take over now.
+// take over now; a witness never can.
 func (m *Machine) Successor(now Instant, name string) (ReplicaID, error) {
 	m.now = max(m.now, now)
 	if m.role != Primary {
@@ -100,7 +100,7 @@ func (m *Machine) Successor(now Instant, name string) (ReplicaID, error) {
 		return "", ErrNoSuccessor
 	}
 	for id, p := range m.peers {
-		if (p.status.Name == name || string(id) == name) && p.status.Role == Standby && m.acks[id] > m.now && !m.hasDied(id) {
+		if (p.status.Name == name || string(id) == name) && p.status.Role == Standby && !p.status.IsWitness() && m.acks[id] > m.now && !m.hasDied(id) {
 			return id, nil
 		}
 	}

@@ -39,6 +39,8 @@ type Options struct {
 	Drift     bool
 	Wall      WallClocks
 	Lifelines Lifelines
+	// Witnesses are the hosts whose replicas vote and never are primary.
+	Witnesses []int
 	// Outside: the story breaks an assumption that the guarantees rest on, so Check does not judge it.
 	Outside bool
 	// Trace, if set, receives the story line by line.
@@ -70,6 +72,7 @@ type host struct {
 	index        int
 	name         string
 	incompatible Incompatible
+	witness      bool
 	// replicas and quorum are its own configuration where that differs from the cluster's; 0 if not.
 	replicas, quorum int
 	lists            []int         // the hosts that it sends requests to; nil for all
@@ -150,6 +153,7 @@ const (
 	forPeace
 	forDeath
 	forLifelines
+	forWitnesses
 )
 
 // New returns a cluster whose hosts are all down.
@@ -177,7 +181,7 @@ func (c *Cluster) AddHost() int {
 	h := &host{
 		index: i, name: fmt.Sprintf("r%d", i), rate: 1, term: -1, timerAt: never,
 		health: election.Health{OK: true}, dice: newDice(c.opt.Seed, forHost, uint64(i)),
-		deaths: newDice(c.opt.Seed, forDeath, uint64(i)),
+		deaths: newDice(c.opt.Seed, forDeath, uint64(i)), witness: slices.Contains(c.opt.Witnesses, i),
 	}
 	d := newDice(c.opt.Seed, forClock, uint64(i))
 	h.clockOffset = election.Instant(d.within(time.Hour))
@@ -258,7 +262,7 @@ func (c *Cluster) Start(i int) {
 		replicas, quorum = h.replicas, h.quorum
 	}
 	h.started, h.bornAt = replicas, c.now
-	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum, HealthSettles: lease, LeaveWithin: LeaveWithin * lease}
+	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum, HealthSettles: lease, LeaveWithin: LeaveWithin * lease, Witness: h.witness}
 	began := c.reading(h)
 	if c.hasty {
 		began.Now = began.Now.Add(-cfg.JoinSilence())

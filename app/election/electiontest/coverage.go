@@ -274,6 +274,7 @@ peace newcomer
 peace shutdown
 peace all stop
 peace scale-in
+peace with one candidate
 query
 query of a missed primary
 claim
@@ -281,6 +282,7 @@ withdrawal
 release
 release to a successor
 reply granted
+reply granted by a witness
 reply refused, joining
 reply refused, floor
 reply refused, held
@@ -288,6 +290,7 @@ reply refused, ended
 reply refused, lease_mismatch
 reply refused, protocol_mismatch
 start bot
+start bot by a witness's grant
 extend lease
 stop bot, drain
 stop bot, now

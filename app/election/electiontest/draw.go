@@ -50,10 +50,28 @@ func Draw(seed uint64) Plan {
 		p.Incompatible = []Incompatible{OtherLease, OtherProtocol}[d.below(2)]
 		d.add(Fault{At: d.within(begin + lease), Kind: DoStart, Who: Target(p.Hosts - 1)})
 	}
+	p.Witnesses = d.witnesses()
 	for at := begin; at < p.Trouble; at += d.within(2 * lease) {
 		d.trouble(at)
 	}
 	return *p
+}
+
+// witnesses are those of the plan: of two replicas in five, one at a time and more, but never all of those that stay.
+func (d *drawer) witnesses() []int {
+	w := newDice(d.plan.Seed, forWitnesses)
+	if d.plan.Replicas < 2 || !w.chance(0.4) {
+		return nil
+	}
+	stays := min(d.plan.Replicas, d.members)
+	candidate, share := w.below(stays), []float64{0.3, 0.5, 1}[w.below(3)]
+	var all []int
+	for i := range max(d.plan.Replicas, d.members) {
+		if i != candidate && w.chance(share) {
+			all = append(all, i)
+		}
+	}
+	return all
 }
 
 // begin has the cluster started in one of the ways clusters are, and returns when trouble may begin.

@@ -62,6 +62,9 @@ const (
 	//   - One that has left grants nothing.
 	Number Guarantee = "NUMBER"
 
+	// Witness: a witness claims nothing, and no primary names it as the one to take over.
+	Witness Guarantee = "WITNESS"
+
 	// Duty is what the machine owes its caller: a lease is released only after the work has stopped, a bot
 	// starts under a lease only, a process halts only after it told its bot to stop.
 	Duty Guarantee = "DUTY"
@@ -210,6 +213,9 @@ func (c *Cluster) Check() error {
 // claims judges a claim that a host makes, or makes again.
 func (c *Cluster) claims(h *host, claim election.Claim) {
 	a, now := &h.account, h.local(c.now)
+	if h.witness {
+		c.breaks(Witness, "%s, a witness, claims with %d", h.name, claim.Timestamp)
+	}
 	if claim != a.own {
 		if claim.Timestamp <= a.lastOwn {
 			c.breaks(Order, "%s claims with %d after %d", h.name, claim.Timestamp, a.lastOwn)
@@ -240,6 +246,9 @@ func (c *Cluster) replied(h *host, req election.ClaimRequest, answer election.Cl
 	claim, a, now := req.Claim, &h.account, h.local(c.now)
 	if answer.Granted {
 		c.Coverage.Counts["reply granted"]++
+		if h.witness {
+			c.Coverage.Counts["reply granted by a witness"]++
+		}
 	} else {
 		c.Coverage.Counts["reply refused, "+string(answer.Refusal)]++
 	}
@@ -394,6 +403,9 @@ func (c *Cluster) ends(h *host, req election.EndRequest) {
 	if req.Successor != "" {
 		c.Coverage.Counts["release to a successor"]++
 	}
+	if to := c.hostOf(req.Successor); to != nil && to.witness {
+		c.breaks(Witness, "%s releases %d to %s, a witness", h.name, req.Claim.Timestamp, to.name)
+	}
 	if h.botRunning {
 		c.breaks(Duty, "%s released %d while its bot ran", h.name, req.Claim.Timestamp)
 	}
@@ -427,6 +439,9 @@ func (c *Cluster) begins(h *host, claim election.Claim) {
 	a.asked, a.told = h.leaving, false
 	if now >= h.workUntil {
 		c.breaks(Duty, "%s starts its bot without a lease", h.name)
+	}
+	if slices.ContainsFunc(c.hosts, func(o *host) bool { return o.witness && slices.Contains(o.account.granted, claim) }) {
+		c.Coverage.Counts["start bot by a witness's grant"]++
 	}
 	if len(c.Terms) == 0 || !c.majority() {
 		return

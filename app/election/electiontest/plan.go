@@ -25,6 +25,9 @@ type Plan struct {
 	Drift                 bool
 	Wall                  WallClocks
 	Lifelines             Lifelines
+	// Witnesses are hosts whose replicas vote and never are primary; there is another host that starts with the first ones
+	// and stays.
+	Witnesses []int
 	// Hasty replicas keep no silence when they start. It stands for a broken build, to test the tests:
 	// nothing draws it.
 	Hasty bool
@@ -105,7 +108,7 @@ const (
 // cluster is the plan's, before anything has happened.
 func (p *Plan) cluster(trace func(string), coverage *Coverage) *Cluster {
 	c := New(Options{
-		Seed: p.Seed, Replicas: p.Replicas, Quorum: p.Quorum, Drift: p.Drift, Wall: p.Wall, Lifelines: p.Lifelines,
+		Seed: p.Seed, Replicas: p.Replicas, Quorum: p.Quorum, Drift: p.Drift, Wall: p.Wall, Lifelines: p.Lifelines, Witnesses: p.Witnesses,
 		Trace: trace, Coverage: coverage,
 	})
 	for len(c.hosts) < p.Hosts {
@@ -344,10 +347,21 @@ func (c *Cluster) callBack() {
 	}
 }
 
-// enough reports whether those that are present, and one less, are a quorum to each of them.
+// candidates are how many of some hosts are no witnesses.
+func (c *Cluster) candidates(hosts []int) int {
+	n := 0
+	for _, i := range hosts {
+		if !c.hosts[i].witness {
+			n++
+		}
+	}
+	return n
+}
+
+// enough reports whether those that are present, and one less, are a quorum to each of them, and one can be primary.
 func (c *Cluster) enough() bool {
 	all := c.present()
-	if len(all) < min(c.members, c.opt.Replicas) {
+	if len(all) < min(c.members, c.opt.Replicas) || c.candidates(all) == 0 {
 		return false
 	}
 	for _, i := range all {
@@ -375,6 +389,9 @@ func (c *Cluster) scalesIn(p int) error {
 	terms := len(c.Terms)
 	for len(all) > c.opt.Replicas {
 		n := d.below(len(all))
+		for !c.hosts[all[n]].witness && c.candidates(all) == 1 {
+			n = (n + 1) % len(all)
+		}
 		i := all[n]
 		all = slices.Delete(all, n, n+1)
 		c.At(c.now+d.within(c.opt.Lease/20), func() { c.do(Fault{Kind: DoLeave, Who: Target(i)}, 0) })
@@ -437,6 +454,9 @@ func (c *Cluster) goes(p int) error {
 	if !c.spares(p) {
 		return nil
 	}
+	if c.candidates(c.present()) == 1 {
+		return c.remains(p)
+	}
 	lease := c.opt.Lease
 	terms, term := len(c.Terms), c.hosts[p].term
 	bound, from := Takeover*lease/10, c.now
@@ -477,6 +497,24 @@ func (c *Cluster) goes(p int) error {
 		c.Coverage.Takeover = max(c.Coverage.Takeover, next.From-from)
 	} else if gap := next.From - last.To; gap > HandOver*lease/10 {
 		return &BrokenError{Liveness, c.now, fmt.Sprintf("there was no primary for %v when r%d handed over", gap, p)}
+	}
+	return nil
+}
+
+// remains sees that the only replica that can be primary stays so when it is asked to hand over to any other, and that no witness
+// takes its place when it crashes.
+func (c *Cluster) remains(p int) error {
+	c.Coverage.Counts["peace with one candidate"]++
+	if to, err := c.hosts[p].machine.Successor(c.hosts[p].local(c.now), ""); err == nil {
+		return &BrokenError{Witness, c.now, fmt.Sprintf("r%d would hand over to %s", p, to)}
+	}
+	c.reviving = false
+	c.Crash(p)
+	if err := c.Run(c.now + 3*c.opt.Lease); err != nil {
+		return err
+	}
+	if now := c.Primaries(); len(now) != 0 {
+		return &BrokenError{Witness, c.now, fmt.Sprintf("after r%d crashed the primaries are %v", p, now)}
 	}
 	return nil
 }

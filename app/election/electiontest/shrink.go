@@ -101,6 +101,7 @@ func (s *shrinker) calm() (progress bool) {
 		func(p *Plan) { p.Wall = WallRight },
 		func(p *Plan) { p.Lifelines = NoLifelines },
 		func(p *Plan) { p.Lifelines = LifelinesAll },
+		func(p *Plan) { p.Witnesses = nil },
 		func(p *Plan) { p.NoiseUntil = p.NoiseFrom + (p.NoiseUntil-p.NoiseFrom)/2 },
 		func(p *Plan) { p.NoiseFrom += (p.NoiseUntil - p.NoiseFrom) / 2 },
 		func(p *Plan) {

@@ -53,6 +53,9 @@ func (p *Plan) String() string {
 	if p.Lifelines != NoLifelines {
 		line("lifelines", p.Lifelines)
 	}
+	if len(p.Witnesses) > 0 {
+		line("witnesses", strings.Trim(fmt.Sprint(p.Witnesses), "[]"))
+	}
 	if p.Hasty {
 		line("hasty")
 	}
@@ -224,6 +227,12 @@ func (p *Plan) read(w *words) (err error) {
 		p.Lifelines = Lifelines(w.next())
 		if p.Lifelines == NoLifelines || !slices.Contains(allLifelines(), p.Lifelines) {
 			return fmt.Errorf("no such lifelines")
+		}
+	case "witnesses":
+		for len(*w) > 0 && err == nil {
+			var i int
+			i, err = w.number()
+			p.Witnesses = append(p.Witnesses, i)
 		}
 	case "hasty":
 		p.Hasty = true
