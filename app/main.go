@@ -86,7 +86,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case "simulator":
 		var rehearsal bool
 		if environ, rehearsal = config.Rehearsal(environ); !rehearsal && !config.Demo(environ) {
-			_, _ = fmt.Fprintln(stderr, "BOT_TOKEN is set: the bot talks to the real Telegram, the simulator is not needed")
+			_, _ = fmt.Fprintln(stderr, "BOT_TOKEN or WITNESS is set: the simulator is not needed")
 			return 0
 		}
 	}

@@ -43,10 +43,12 @@ func StatusText(f diagnosis.Facts) string {
 		switch {
 		case !p.Reachable:
 			health = "not reachable"
+		case p.Status.IsWitness():
+			health = "in contact"
 		case !p.Status.Health.OK:
 			health = "unhealthy: " + p.Status.Health.Detail
 		}
-		fmt.Fprintf(&s, "<b>%s</b> %s, %s", html.EscapeString(p.Status.Name), html.EscapeString(string(p.Status.Role)), html.EscapeString(health))
+		fmt.Fprintf(&s, "<b>%s</b> %s, %s", html.EscapeString(p.Status.Name), html.EscapeString(diagnosis.Role(p.Status)), html.EscapeString(health))
 		if p.Reachable && p.Status.Role == election.Primary {
 			fmt.Fprintf(&s, ", since %s", diagnosis.Clock(v.Since(p.Status.Primary)))
 		}

@@ -64,6 +64,7 @@ func (c *checker) config(raw environment) Config {
 		Mode:         c.oneOf("MODE", raw.Mode, acceptedMode, ModePrimaryBackup, ModeBotOnly),
 		Replicas:     c.whole("REPLICAS", raw.Replicas, 1, MaxReplicas),
 		Lease:        c.lease(raw.Lease),
+		Witness:      c.oneOf("WITNESS", raw.Witness, acceptedSwitch, "true", "false") == "true",
 		PeerAddr:     c.addr("PEER_ADDR", raw.PeerAddr),
 		LifelineDir:  c.lifelineDir(raw.LifelineDir),
 		HTTPAddr:     c.addr("HTTP_ADDR", raw.HTTPAddr),
@@ -85,15 +86,22 @@ func (c *checker) config(raw environment) Config {
 	}
 	cfg.Instances = c.instances(raw.Instances)
 	cfg.Quorum = c.quorum(raw.Quorum, cfg.Replicas)
-	cfg.Token = c.token(raw)
+	if cfg.Witness {
+		c.witness(cfg, raw)
+	} else {
+		cfg.Token = c.token(raw)
+	}
 	cfg.Demo = cfg.Token == DemoToken
 	cfg.APIURL = c.apiURL(raw.TelegramAPIURL, cfg.Demo)
 	cfg.Proxy = c.proxy(raw, cfg.APIURL, cfg.Demo)
 	cfg.ClusterSecrets = c.clusterSecrets(raw, cfg.Token)
 	cfg.OperatorKey = c.operatorKey(cfg.ClusterSecrets)
 	c.backend(&cfg, raw)
+	if cfg.Witness {
+		cfg.APIURL, cfg.Proxy, cfg.Backends, cfg.AdminChatIDs = "", nil, nil, nil // one .env may serve all machines
+	}
 	stack(&cfg, raw.SwarmTask)
-	if cfg.SimulatorRehearsal && !cfg.Demo && raw.TelegramAPIURL == "" {
+	if cfg.SimulatorRehearsal && !cfg.Demo && !cfg.Witness && raw.TelegramAPIURL == "" {
 		c.warn("SIMULATOR_REHEARSAL=true without TELEGRAM_API_URL: the replicas talk to the real Telegram; for a rehearsal set TELEGRAM_API_URL=http://telegram:8081")
 	}
 	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 && cfg.Lease > calmLease {
@@ -110,6 +118,23 @@ func (c *checker) config(raw environment) Config {
 		c.warn("REPLICAS=%d is even: it survives the failure of %d, as %d would", cfg.Replicas, spare, cfg.Replicas-1)
 	}
 	return cfg
+}
+
+// witness judges what a witness must not have, and what it needs.
+func (c *checker) witness(cfg Config, raw environment) {
+	for _, token := range []secret{{raw.BotToken, "BOT_TOKEN"}, {raw.BotTokenFile, "BOT_TOKEN_FILE"}} {
+		if token.text != "" {
+			c.secretProblem(token.name, "WITNESS=true is set too, and a witness has no token; unset "+token.name+" here, or unset WITNESS")
+		}
+	}
+	switch {
+	case cfg.Mode == ModeBotOnly:
+		c.problem("WITNESS", raw.Witness, "a witness votes, and MODE="+ModeBotOnly+" has no election; set MODE="+ModePrimaryBackup)
+	case cfg.Replicas == 1:
+		c.problem("WITNESS", raw.Witness, "with REPLICAS=1 there is no replica that could be primary; set REPLICAS to the number of all replicas, this one included")
+	case raw.ClusterSecret == "" && raw.ClusterSecretFile == "":
+		c.secretProblem("CLUSTER_SECRET", "it is not set, and WITNESS=true needs it, for a witness has no token to derive it from; set the same here and in all replicas: "+acceptedClusterSecret)
+	}
 }
 
 func (c *checker) apiURL(value string, demo bool) string {

@@ -42,6 +42,8 @@ const (
 
 // Config is the whole configuration, checked.
 type Config struct {
+	// Witness: the replica votes and never is primary. It has no token, no way to Telegram and no backends.
+	Witness bool
 	// Token is DemoToken if Demo.
 	Token string
 	Demo  bool
@@ -112,6 +114,7 @@ type environment struct {
 	Instances         string `env:"INSTANCES" envDefault:"bot"`
 	Quorum            string `env:"QUORUM" envDefault:"majority"`
 	Lease             string `env:"LEASE" envDefault:"550ms"`
+	Witness           string `env:"WITNESS" envDefault:"false"`
 	ClusterSecret     string `env:"CLUSTER_SECRET"`
 	ClusterSecretFile string `env:"CLUSTER_SECRET_FILE"`
 	PeerAddr          string `env:"PEER_ADDR" envDefault:":7175"`
@@ -152,11 +155,11 @@ func Variables() ([]Variable, error) {
 	return all, nil
 }
 
-// Demo reports whether an environment names no token: then the bot runs against the simulator. It reads no
-// file, and judges nothing else.
+// Demo reports whether an environment names no token, and is no witness's: then the bot runs against the simulator. It reads
+// no file, and judges nothing else.
 func Demo(environ []string) bool {
 	set := given(environ)
-	return set["BOT_TOKEN_FILE"] == "" && (set["BOT_TOKEN"] == "" || set["BOT_TOKEN"] == DemoToken)
+	return set["WITNESS"] != "true" && set["BOT_TOKEN_FILE"] == "" && (set["BOT_TOKEN"] == "" || set["BOT_TOKEN"] == DemoToken)
 }
 
 // Rehearsal reports whether an environment has the simulator accept any token, and returns the environment without the

@@ -109,6 +109,47 @@ func TestAnEmptyLifelineDirMeansNoLifelines(t *testing.T) {
 	}
 }
 
+func TestAWitnessNeedsASecretAndNoToken(t *testing.T) {
+	t.Parallel()
+	got := mustLoad(t, nil, "WITNESS=true", "CLUSTER_SECRET="+secret, "ADMIN_CHAT_IDS=5", "BACKEND=http://mybot:8000/hook", "HTTPS_PROXY=http://10.0.0.5:3128", "TELEGRAM_API_URL=http://api.local")
+	if !got.Witness || got.Token != "" || got.Demo || got.APIURL != "" || got.Proxy != nil || got.Backends != nil || got.AdminChatIDs != nil {
+		t.Errorf("a witness has a way to Telegram, to backends or to chats: %+v", got)
+	}
+	if want := mustLoad(t, nil, "BOT_TOKEN="+token, "CLUSTER_SECRET="+secret); !reflect.DeepEqual(got.ClusterSecrets, want.ClusterSecrets) || got.OperatorKey != want.OperatorKey {
+		t.Error("a witness is of another cluster than a replica with the same secret")
+	}
+	if config.Demo([]string{"WITNESS=true"}) || !config.Demo([]string{"WITNESS=false"}) {
+		t.Error("a witness without a token is taken for the demo, or another replica is not")
+	}
+	for _, c := range []struct {
+		set  string
+		want []string
+	}{
+		{"BOT_TOKEN=" + token + " CLUSTER_SECRET=" + secret, []string{"BOT_TOKEN is not accepted: WITNESS=true is set too, and a witness has no token; unset BOT_TOKEN here, or unset WITNESS"}},
+		{"BOT_TOKEN_FILE=/x CLUSTER_SECRET=" + secret, []string{"BOT_TOKEN_FILE is not accepted: WITNESS=true is set too"}},
+		{"BOT_TOKEN=" + token, []string{"BOT_TOKEN is not accepted: WITNESS=true is set too", "CLUSTER_SECRET is not accepted: it is not set, and WITNESS=true needs it, for a witness has no token to derive it from; set the same here and in all replicas: at least 32 random bytes"}},
+		{"CLUSTER_SECRET_FILE=/missing", []string{"CLUSTER_SECRET_FILE is not accepted: the name of a readable file"}},
+		{"REPLICAS=1 CLUSTER_SECRET=" + secret, []string{`WITNESS="true" is not accepted: with REPLICAS=1 there is no replica that could be primary; set REPLICAS to the number of all replicas, this one included`}},
+		{"MODE=bot-only REPLICAS=1 CLUSTER_SECRET=" + secret, []string{`WITNESS="true" is not accepted: a witness votes, and MODE=bot-only has no election; set MODE=primary-backup`}},
+		{"MYTOKEN=" + token + " CLUSTER_SECRET=" + secret, nil},
+	} {
+		environ := append(strings.Fields(c.set), "WITNESS=true")
+		if c.want == nil {
+			mustLoad(t, nil, environ...)
+			continue
+		}
+		got := problems(t, nil, environ...)
+		if len(got) != len(c.want) {
+			t.Fatalf("%s: %q, want %d lines", c.set, got, len(c.want))
+		}
+		for i, want := range c.want {
+			if !strings.HasPrefix(got[i], want) || strings.Contains(got[i], token) {
+				t.Errorf("%s: %q, want %q", c.set, got[i], want)
+			}
+		}
+	}
+}
+
 func TestATokenMeansTheRealTelegram(t *testing.T) {
 	t.Parallel()
 	if got := mustLoad(t, nil, "BOT_TOKEN="+token); got.Demo || got.APIURL != "https://api.telegram.org" {
@@ -156,6 +197,7 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"REPLICAS=0", "1..50"}, {"REPLICAS=-3", "1..50"}, {"REPLICAS=51", "1..50"}, {"REPLICAS=three", "1..50"},
 		{"REPLICAS=3.0", "1..50"}, {"REPLICAS=99999999999999999999", "1..50"},
 		{"QUORUM=4", "majority, or a whole number, 1..3"}, {"QUORUM=0", "1..3"}, {"QUORUM=-1", "1..3"}, {"QUORUM=all", "majority"},
+		{"WITNESS=yes", "true or false"}, {"WITNESS=TRUE", "true or false"},
 		{"MODE=x", "primary-backup or bot-only"}, {"MODE=Bot-Only", "primary-backup or bot-only"},
 		{"INSTANCES=", instances}, {"INSTANCES= ", instances}, {"INSTANCES=, ,", instances}, {"INSTANCES=http://bot", instances},
 		{"INSTANCES=bot:", instances}, {"INSTANCES=bot:0", instances}, {"INSTANCES=bot:65536", instances}, {"INSTANCES=bot:+80", instances},

@@ -83,7 +83,7 @@ func Unready(f Facts) string {
 		return trouble.Text()
 	case self.Role != election.Primary && self.Role != election.Standby:
 		return "this replica is " + string(self.Role)
-	case !self.Health.OK:
+	case !self.Health.OK && !self.IsWitness():
 		return line(self.Health.Detail)
 	default:
 		return ""
@@ -136,6 +136,8 @@ func noPrimary(v election.View) string {
 		return "no primary known: this replica is shutting down"
 	case v.Reachable < v.Quorum:
 		return "no primary: " + count
+	case len(candidates(v)) == 0:
+		return "no primary: all replicas in contact are witnesses, which never are primary; one without WITNESS=true is needed, " + count
 	default:
 		return "no primary: an election is under way, " + count
 	}
@@ -158,7 +160,7 @@ func (f Facts) problems() []string {
 	if len(f.Failing) > 0 {
 		add("%s", failing(f.Failing))
 	}
-	if !v.Self.Health.OK {
+	if !v.Self.Health.OK && !v.Self.IsWitness() {
 		add("%s", Unwell(v.Self))
 	}
 	for _, p := range Replicas(v) {
@@ -166,7 +168,7 @@ func (f Facts) problems() []string {
 		case p.Status.Replica == v.Self.Replica:
 		case !p.Reachable:
 			add("%s is not reachable, last contact %s ago", p.Status.Name, Span(p.Age))
-		case !p.Status.Health.OK:
+		case !p.Status.Health.OK && !p.Status.IsWitness():
 			add("%s", Unwell(p.Status))
 		}
 	}
@@ -179,8 +181,12 @@ func (f Facts) problems() []string {
 	if n := Missing(v); n > 0 {
 		add("%d of %d replicas missing, no contact for a minute or ever", n, v.Expected)
 	}
-	if v.Known() && v.Reachable <= v.Quorum && v.Quorum < v.Expected {
+	switch last := candidates(v); {
+	case !v.Known():
+	case v.Reachable <= v.Quorum && v.Quorum < v.Expected:
 		add("the next failure stops the bot: %s", Count(v))
+	case len(last) == 1 && v.Reachable > 1:
+		add("the failure of %s stops the bot: the others in contact are witnesses, which never are primary", last[0].Name)
 	}
 	return all
 }

@@ -19,6 +19,9 @@ func objection(v election.View, name string) string {
 		return noPrimary(v)
 	case name == "":
 		if !slices.ContainsFunc(Replicas(v), fit) {
+			if n := len(Witnesses(v)); n > 0 && n == v.Reachable-1 {
+				return "no standby can take over: the others in contact are witnesses, which never are primary"
+			}
 			return "no standby can take over: " + Count(v)
 		}
 		return ""
@@ -36,6 +39,8 @@ func objection(v election.View, name string) string {
 		return fmt.Sprintf("there is no replica %s; there are %s", line(name), strings.Join(names(v), ", "))
 	case slices.ContainsFunc(named, fit):
 		return ""
+	case named[0].Status.IsWitness():
+		return name + " cannot take over: it is a witness, which votes and never is primary"
 	case !named[0].Reachable:
 		return fmt.Sprintf("%s is not reachable, last contact %s ago", name, Span(named[0].Age))
 	default:
@@ -58,7 +63,9 @@ func Refusal(v election.View, name string, err error) string {
 	}
 }
 
-func fit(p election.Peer) bool { return p.Reachable && p.Status.Role == election.Standby }
+func fit(p election.Peer) bool {
+	return p.Reachable && p.Status.Role == election.Standby && !p.Status.IsWitness()
+}
 
 func names(v election.View) []string {
 	var all []string

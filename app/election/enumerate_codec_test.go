@@ -28,8 +28,10 @@ type codec struct {
 	leaves bool // replicas may leave
 	// restarts: a host may have a second process.
 	restarts bool
-	ids      []ReplicaID
-	numbers  map[ReplicaID]process
+	// witnesses is how many of the last hosts run one.
+	witnesses int
+	ids       []ReplicaID
+	numbers   map[ReplicaID]process
 }
 
 func newCodec(cfg Config, hosts, generations int, health, leaves, restarts bool) *codec {
@@ -49,8 +51,18 @@ func (c *codec) host(p process) int { return (int(p) - 1) % c.hosts }
 
 func (c *codec) config(p process) Config {
 	cfg := c.cfg
-	cfg.Self, cfg.Name = c.ids[p], hostName(c.host(p))
+	cfg.Self, cfg.Name, cfg.Witness = c.ids[p], hostName(c.host(p)), c.isWitness(p)
 	return cfg
+}
+
+func (c *codec) isWitness(p process) bool { return c.host(p) >= c.hosts-c.witnesses }
+
+// healthOf is a process's health, if it is as said: that of a witness never changes.
+func (c *codec) healthOf(p process, ok bool) Health {
+	if c.isWitness(p) {
+		return Health{Detail: witnessing}
+	}
+	return Health{OK: ok}
 }
 
 func hostName(host int) string { return fmt.Sprintf("r%d", host) }
@@ -159,6 +171,7 @@ func (c *coder) machine(m *Machine) {
 	if c.reading {
 		for id, p := range m.peers {
 			p.status.Replica, p.status.Name = id, hostName(c.host(c.numbers[id]))
+			p.status.Health = c.healthOf(c.numbers[id], p.status.Health.OK)
 		}
 	}
 	if m.role == Primary {
@@ -415,7 +428,7 @@ func (c *codec) status(from process, a says) Status {
 	return Status{
 		Protocol: Protocol, Replica: c.ids[from], Name: hostName(c.host(from)),
 		Role: a.role, Primary: a.primary, Remaining: a.remaining,
-		Floor: Claim{Timestamp: a.floor}, Health: Health{OK: a.healthy},
+		Floor: Claim{Timestamp: a.floor}, Health: c.healthOf(from, a.healthy),
 		Lease: c.cfg.Lease, Replicas: c.hosts, Quorum: c.hosts/2 + 1,
 	}
 }
@@ -549,7 +562,7 @@ var kept = map[string]string{
 	"Machine.hard":          "while stopping",
 	"Machine.reason":        "whether it is ReasonLowerPrimary: that names no successor. Else it is for people",
 	"Machine.successor":     "while stopping: resign sets it",
-	"peer.status":           "id, whether it leaves, health, and of those whose grants count whether it is standby",
+	"peer.status":           "id, whether it leaves, health (a witness's does not change), and of those whose grants count whether it is standby",
 	"Status.Role":           "Primary, Standby, or another; where replicas leave Joining and Leaving too",
 	"Status.Primary":        "if receive accepts it",
 	"Status.Remaining":      "if receive accepts it",

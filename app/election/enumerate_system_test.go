@@ -26,6 +26,8 @@ import (
 type scope struct {
 	name     string
 	replicas int
+	// witnesses is how many of them, the last, vote and never are primary.
+	witnesses int
 	// configured is REPLICAS, if that is fewer: then all begin by counting all of them.
 	configured int
 	// step of time, in hundredths of a lease.
@@ -194,7 +196,9 @@ func newSystem(s scope) *system {
 	if generations*s.replicas >= 32 {
 		panic("more processes than bits")
 	}
-	return &system{scope: s, step: scopeLease * time.Duration(s.step) / 100, codec: newCodec(cfg, s.replicas, generations, s.sick > 0, s.leaves > 0, s.restarts > 0)}
+	codec := newCodec(cfg, s.replicas, generations, s.sick > 0, s.leaves > 0, s.restarts > 0)
+	codec.witnesses = s.witnesses
+	return &system{scope: s, step: scopeLease * time.Duration(s.step) / 100, codec: codec}
 }
 
 // passes is how much a host's clock goes on in a step.
@@ -440,6 +444,9 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 				own = c
 				o.claims++
 				tell("claims %s", tag(c))
+				if m.cfg.Witness {
+					breaks("WITNESS: %s claims %s", hostName(l.host), tag(c))
+				}
 			}
 			promises(c)
 			broadcast(w.codec.claimRequest(l.process, out.Request))
@@ -451,6 +458,9 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 				promised = Claim{}
 			}
 			own = Claim{}
+			if to := out.Request.Successor; to != "" && w.codec.isWitness(w.codec.numbers[to]) {
+				breaks("WITNESS: %s hands over to %s", hostName(l.host), to)
+			}
 			tell("%s %s", map[bool]string{true: "releases", false: "withdraws"}[out.Request.Released], tag(out.Request.Claim))
 			broadcast(w.codec.endRequest(l.process, out.Request))
 		case Reply:
@@ -460,6 +470,9 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 				o.granted = a.claim
 				promises(a.claim)
 				covered["reply granted"]++
+				if m.cfg.Witness {
+					covered["reply granted by a witness"]++
+				}
 				tell("grants %s", tag(a.claim))
 			} else {
 				covered["reply refused, "+string(a.refusal)]++

@@ -33,6 +33,10 @@ var scopes = map[string][]scope{
 		{name: "three-scale-in", replicas: 3, configured: 2, step: 50, leaves: 1, patience: 150, late: 1, settled: true, walls: behind, limit: 200_000},
 		{name: "four-scale-in", replicas: 4, configured: 3, step: 50, leaves: 1, patience: 100, settled: true, walls: behind, limit: 200_000},
 		{name: "two-deaths", replicas: 2, step: 50, claims: 2, restarts: 1, deaths: 1, walls: behind, peace: true, limit: 200_000},
+		{name: "witness", replicas: 3, witnesses: 1, step: 50, claims: 1, restarts: 1, settled: true, walls: behind, limit: 1_000_000},
+		{name: "witness-leave", replicas: 3, witnesses: 1, step: 50, leaves: 1, patience: 100, settled: true, walls: behind, limit: 1_000_000},
+		{name: "witness-deaths", replicas: 3, witnesses: 1, step: 50, deaths: 1, restarts: 1, leaves: 1, patience: 100, settled: true, walls: behind, limit: 10_000_000},
+		{name: "witness-one-candidate", replicas: 2, witnesses: 1, step: 50, claims: 2, restarts: 1, handovers: 1, sick: 1, walls: behind, peace: true, limit: 100_000},
 		{name: "three-deaths", replicas: 3, step: 50, claims: 1, restarts: 1, deaths: 2, settled: true, walls: behind, limit: 500_000},
 	},
 	"large": {
@@ -47,6 +51,8 @@ var scopes = map[string][]scope{
 		{name: "four-scale-in-late", replicas: 4, configured: 3, step: 50, leaves: 1, patience: 100, late: 1, settled: true, walls: behind, limit: 5_000_000},
 		{name: "four-scale-in-two", replicas: 4, configured: 2, step: 50, leaves: 2, patience: 100, settled: true, walls: behind, limit: 5_000_000},
 		{name: "two-deaths-late", replicas: 2, step: 50, claims: 2, restarts: 1, deaths: 1, late: 1, settled: true, walls: behind, limit: 5_000_000},
+		{name: "witness-handover", replicas: 3, witnesses: 1, step: 50, claims: 1, handovers: 1, settled: true, walls: behind, peace: true, limit: 1_000_000},
+		{name: "witness-leave-two", replicas: 3, witnesses: 1, step: 50, leaves: 2, patience: 100, settled: true, walls: behind, limit: 5_000_000},
 		{name: "three-deaths-leave", replicas: 3, step: 50, restarts: 1, deaths: 1, leaves: 1, patience: 100, settled: true, walls: behind, limit: 10_000_000},
 		{name: "four-restart", replicas: 4, step: 50, claims: 1, restarts: 1, settled: true, walls: behind, limit: 5_000_000},
 	},
@@ -315,7 +321,7 @@ func TestEveryReachableStateOfASmallScope(t *testing.T) {
 var mustOccur = []string{
 	"role joining", "role looking", "role candidate", "role primary", "role standby", "role leaving",
 	"SendClaim", "SendEnd", "Reply", "StartWork", "ExtendLease", "StopWork", "Halt", "Left", "Died", "PrimaryChanged", "SteppedDown",
-	"reply granted", "reply refused, joining", "reply refused, floor", "reply refused, held", "reply refused, ended",
+	"reply granted", "reply granted by a witness", "reply refused, joining", "reply refused, floor", "reply refused, held", "reply refused, ended",
 	"election won", "election yielded", "election refused", "election timed_out", "election abandoned",
 	"stop bot, lease_lost", "stop bot, switchover", "stop bot, shutdown",
 	"SendLeave", "LeaveReply", "Departed", "dismissed", "departed", "left without a word", "counted out",

@@ -30,6 +30,7 @@ func TestEnumerationForgetsNothingThatMatters(t *testing.T) {
 		handovers: 6, leaves: 2, patience: 150, sick: 8, deaths: 4, walls: behind,
 	}
 	for seed := range uint64(40) {
+		s.witnesses = int(seed % 2)
 		w := newSystem(s).worker()
 		begin, err := w.first()
 		if err != nil {

@@ -118,7 +118,7 @@ func (m *Machine) stays(id ReplicaID) bool {
 // anotherStays reports whether another replica is known that does not leave, and may claim.
 func (m *Machine) anotherStays() bool {
 	for id, p := range m.peers {
-		if p.status.Role != Leaving && !p.status.IsWitness() && !m.hasDied(id) {
+		if p.status.Role != Leaving && !m.hasDied(id) && !p.status.IsWitness() {
 			return true
 		}
 	}

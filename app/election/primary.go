@@ -97,7 +97,7 @@ func (m *Machine) onWorkStopped() {
 func (m *Machine) chooseSuccessor(healthy bool) ReplicaID {
 	var best *peer
 	for id, p := range m.peers {
-		if p.status.Role != Standby || p.status.IsWitness() || m.acks[id] <= m.now || m.hasDied(id) {
+		if p.status.Role != Standby || m.acks[id] <= m.now || m.hasDied(id) || p.status.IsWitness() {
 			continue
 		}
 		if healthy && (!p.status.Health.OK || m.now.Sub(p.since) < m.cfg.HealthSettles) {

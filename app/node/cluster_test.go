@@ -46,6 +46,7 @@ type cluster struct {
 	members []*member
 	cut     map[string]bool
 	telling map[string]bool // progress is under way from one to another
+	told    map[string]int  // how often progress came to an address
 	acting  []*member
 	begun   []begun
 }
@@ -97,7 +98,7 @@ func untilStopped(ctx context.Context, t node.Term) error {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, cut: map[string]bool{}, telling: map[string]bool{}}
+	c := &cluster{t: t, cut: map[string]bool{}, telling: map[string]bool{}, told: map[string]int{}}
 	t.Cleanup(func() {
 		for _, m := range c.all() {
 			m.leave(nil)
@@ -342,6 +343,7 @@ func (l link) Progress(ctx context.Context, addr string, p election.Progress) (e
 		l.c.t.Errorf("progress from %s while more of it is under way", to)
 	}
 	l.c.telling[to] = true
+	l.c.told[addr]++
 	lag := l.c.lag
 	l.c.mu.Unlock()
 	if addr == l.from { // no way at all

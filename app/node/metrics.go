@@ -82,10 +82,18 @@ type gauges struct {
 type gauge struct {
 	desc *prometheus.Desc
 	read func(v election.View) float64
+	// telegram: it is of the way to Telegram, which a witness does not have.
+	telegram bool
 }
 
 func newGauge(name, help string, read func(v election.View) float64) gauge {
-	return gauge{prometheus.NewDesc(name, help, nil, nil), read}
+	return gauge{desc: prometheus.NewDesc(name, help, nil, nil), read: read}
+}
+
+// ofTelegram marks a gauge of the way to Telegram.
+func (g gauge) ofTelegram() gauge {
+	g.telegram = true
+	return g
 }
 
 func truth(b bool) float64 {
@@ -122,8 +130,18 @@ func newGauges(view func() election.View) gauges {
 			func(v election.View) float64 { return float64(v.Reachable) }),
 		newGauge("habot_quorum", "Grants that make a primary.", func(v election.View) float64 { return float64(v.Quorum) }),
 		newGauge("habot_lease_seconds", "The configured lease.", func(v election.View) float64 { return v.Self.Lease.Seconds() }),
-		newGauge("habot_healthy", "1 if this replica reaches Telegram, or polls it with success.",
-			func(v election.View) float64 { return truth(v.Self.Health.OK) }),
+		newGauge("habot_healthy", "1 if this replica reaches Telegram, or polls it with success; absent of a witness.",
+			func(v election.View) float64 { return truth(v.Self.Health.OK) }).ofTelegram(),
+		newGauge("habot_witness", "1 if this replica is a witness, which votes and never is primary.",
+			func(v election.View) float64 { return truth(v.Self.IsWitness()) }),
+		newGauge("habot_witnesses_reachable", "Witnesses among the replicas in contact lately, this one included.",
+			func(v election.View) float64 {
+				n := truth(v.Self.IsWitness())
+				for _, p := range v.Peers {
+					n += truth(p.Reachable && p.Status.IsWitness())
+				}
+				return n
+			}),
 	},
 		changeTime: prometheus.NewDesc("habot_last_change_timestamp_seconds",
 			"Timestamp of the last change of primary this replica knows: to which replica, from which (empty: none known), why.", change, nil),
@@ -145,7 +163,9 @@ func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	v := g.view()
 	for _, x := range g.table {
-		ch <- prometheus.MustNewConstMetric(x.desc, prometheus.GaugeValue, x.read(v))
+		if !x.telegram || !v.Self.IsWitness() {
+			ch <- prometheus.MustNewConstMetric(x.desc, prometheus.GaugeValue, x.read(v))
+		}
 	}
 	if c := v.Self.Change; !c.Claim.IsZero() {
 		labels := []string{c.Name, c.Previous, string(c.Reason)}

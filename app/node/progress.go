@@ -28,13 +28,17 @@ func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 	addrs := s.n.cfg.Transport.Addresses()
 	maps.DeleteFunc(s.knows, func(addr string, _ uint64) bool { return !slices.Contains(addrs, addr) })
 	for _, addr := range addrs {
-		if _, busy := s.sending[addr]; busy || s.ctx.Err() != nil {
+		if _, busy := s.sending[addr]; busy || s.ctx.Err() != nil || !s.wants(addr) {
 			continue
 		}
 		s.beginSending(addr)
 	}
 	return p
 }
+
+// wants reports whether the latest goes to an address. A witness keeps notes, which a majority is to know and hands down. What was
+// handled it does not need: only a successor's own memory of that is used, and it never is one. It MUST be called with mu held.
+func (s *sender) wants(addr string) bool { return !s.votes[addr] || s.knows[addr] < s.noted }
 
 // beginSending sends the latest to an address to which nothing is under way. It MUST be called with mu held.
 func (s *sender) beginSending(addr string) {
@@ -70,7 +74,7 @@ func (s *sender) keepSending(addr string) {
 	var sent uint64
 	for {
 		s.mu.Lock()
-		if sent == s.version || s.ctx.Err() != nil {
+		if sent == s.version || sent > 0 && !s.wants(addr) || s.ctx.Err() != nil {
 			delete(s.sending, addr)
 			s.mu.Unlock()
 			signal(s.acked)

@@ -45,6 +45,7 @@ type sender struct {
 	granted  map[string]election.Claim     // by address: what was granted there last
 	address  map[election.ReplicaID]string // where each replica answered last
 	left     map[string]bool               // addresses whose replica has left: none answers there
+	votes    map[string]bool               // addresses of witnesses
 	latest   election.Progress
 	version  uint64
 	noted    uint64                      // the version with which the notes came that are the latest
@@ -67,6 +68,7 @@ func newSender(n *Node) *sender {
 		granted:  map[string]election.Claim{},
 		address:  map[election.ReplicaID]string{},
 		left:     map[string]bool{},
+		votes:    map[string]bool{},
 		sending:  map[string]election.Instant{},
 		knows:    map[string]uint64{},
 	}
@@ -187,6 +189,7 @@ func (s *sender) query(out election.SendQuery) {
 			return err
 		}
 		s.met(st.Replica, addr)
+		s.meets(st, addr)
 		s.resend(addr)
 		s.n.post(func(election.Reading) {
 			s.n.step(election.StatusReceived{Status: st, SentAt: sentAt})
@@ -239,6 +242,7 @@ func (s *sender) claim(out election.SendClaim) {
 		}
 		s.n.metrics.claimSeconds.Observe(s.n.cfg.Clock.Read().Now.Sub(sentAt).Seconds())
 		s.met(a.From.Replica, addr)
+		s.meets(a.From, addr)
 		s.resend(addr)
 		if a.Granted {
 			s.grants(addr, a.Claim)
@@ -316,6 +320,17 @@ func (s *sender) met(id election.ReplicaID, addr string) {
 	s.forget()
 }
 
+// meets notes whether a witness answers at an address.
+func (s *sender) meets(st election.Status, addr string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.IsWitness() {
+		s.votes[addr] = true
+	} else {
+		delete(s.votes, addr)
+	}
+}
+
 // maxRemembered is about how many addresses are remembered: as many as are asked at most.
 const maxRemembered = 64
 
@@ -333,12 +348,13 @@ func (s *sender) hasLeft(id election.ReplicaID) {
 // forget forgets addresses that are not there any more, once there are many: a replica that starts again may have another
 // each time. It MUST be called with mu held.
 func (s *sender) forget() {
-	if max(len(s.address), len(s.granted), len(s.left)) <= maxRemembered {
+	if max(len(s.address), len(s.granted), len(s.left), len(s.votes)) <= maxRemembered {
 		return
 	}
 	addrs := s.n.cfg.Transport.Addresses()
 	maps.DeleteFunc(s.address, func(_ election.ReplicaID, addr string) bool { return !slices.Contains(addrs, addr) })
 	maps.DeleteFunc(s.left, func(addr string, _ bool) bool { return !slices.Contains(addrs, addr) })
+	maps.DeleteFunc(s.votes, func(addr string, _ bool) bool { return !slices.Contains(addrs, addr) })
 	maps.DeleteFunc(s.granted, func(addr string, _ election.Claim) bool { return !slices.Contains(addrs, addr) })
 }
 

@@ -59,7 +59,7 @@ func (f *frames) Frame(uint64) ([]byte, uint64) {
 		f.known = now
 	}
 	out := frame{
-		Run: string(st.Self.Replica), Full: true, Now: page.At(now), Lanes: lanesOf(st.View, f.known), Self: st.Self.Name, Role: string(st.Self.Role),
+		Run: string(st.Self.Replica), Full: true, Now: page.At(now), Lanes: lanesOf(st.View, f.known), Self: st.Self.Name, Role: diagnosis.Role(st.Self),
 		Verdict: st.Verdict, Facts: st.facts(), Replicas: st.replicas(), Demo: st.Demo, Remaining: st.Self.Remaining.Seconds() * 1000,
 	}
 	if st.Backends != nil {

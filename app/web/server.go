@@ -194,7 +194,7 @@ func (s *Server) readyz(c *gin.Context) {
 // status is what there is to know.
 func (s *Server) status() Status {
 	f := s.cfg.Facts()
-	st := Status{View: f.View, Verdict: diagnosis.Of(f), Demo: s.cfg.Demo, At: time.Now()}
+	st := Status{View: f.View, Verdict: diagnosis.Of(f), Witnesses: diagnosis.Witnesses(f.View), Demo: s.cfg.Demo, At: time.Now()}
 	if at := s.cfg.LastPoll(); !at.IsZero() {
 		st.LastPoll = max(1, time.Since(at))
 	}

@@ -17,6 +17,8 @@ import (
 type Status struct {
 	election.View
 	Verdict diagnosis.Verdict `json:"verdict"`
+	// Witnesses are the names of the witnesses in contact.
+	Witnesses []string `json:"witnesses,omitempty"`
 	// Demo: the bot talks to the simulator.
 	Demo bool `json:"demo"`
 	// LastPoll is how long ago Telegram answered a poll of this replica; 0 if it has not.
@@ -67,16 +69,21 @@ type replicaRow struct {
 	Self    bool   `json:"self,omitempty"`
 }
 
+// noTelegram is what stands for a witness, which has no way to Telegram.
+const noTelegram = "-"
+
 // replicas are all that are known, by name.
 func (s Status) replicas() []replicaRow {
 	all := []replicaRow{}
 	for _, p := range diagnosis.Replicas(s.View) {
 		r := replicaRow{
-			Name: p.Status.Name, Role: string(p.Status.Role), Telegram: "reachable", Version: p.Status.Version, Self: p.Status.Replica == s.Self.Replica,
+			Name: p.Status.Name, Role: diagnosis.Role(p.Status), Telegram: "reachable", Version: p.Status.Version, Self: p.Status.Replica == s.Self.Replica,
 		}
 		switch {
 		case !p.Reachable:
 			r.Role, r.Telegram = "not reachable", "unknown"
+		case p.Status.IsWitness():
+			r.Telegram = noTelegram
 		case !diagnosis.ReachesTelegram(p.Status.Health):
 			r.Telegram = "not reachable"
 		}
@@ -97,7 +104,10 @@ func (s Status) facts() []string {
 		all = append(all, "lease "+s.Self.Lease.String())
 	}
 	telegram := "real Telegram"
-	if s.Demo {
+	switch {
+	case s.Self.IsWitness():
+		telegram = "a witness, without a way to Telegram"
+	case s.Demo:
 		telegram = "simulated Telegram"
 	}
 	all = append(all, telegram)

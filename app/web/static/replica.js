@@ -38,7 +38,7 @@ function frame(f) {
   if (last && last.verdict.text !== f.verdict.text) announce(f.verdict.text);
   rows('replicas', JSON.stringify(f.replicas), () => f.replicas.map((r) => element('tr', {},
     cell(r.self ? `${r.name} (this one)` : r.name), cell(r.role, { class: r.role === 'primary' ? 'good' : r.role === 'not reachable' ? 'bad' : '' }),
-    cell(r.telegram, { class: r.telegram === 'reachable' ? '' : 'bad' }), cell(r.since ?? ''), cell(r.version))));
+    cell(r.telegram, { class: r.telegram === 'reachable' || r.telegram === '-' ? '' : 'bad' }), cell(r.since ?? ''), cell(r.version))));
   text($('facts'), f.facts.join('; '));
   $('lease-row').hidden = !f.lease_ms;
   $('lease').max = f.lease_ms || 1;
