@@ -67,6 +67,9 @@ func (e examination) configuration(context.Context) []Line {
 	if len(lines) > 0 {
 		return lines
 	}
+	if e.Config.Witness {
+		return []Line{ok("configuration", "accepted; this is a witness: it votes, never is primary, and needs no token")}
+	}
 	if e.Config.Demo {
 		return []Line{ok("configuration", "BOT_TOKEN is not set: this is the demo")}
 	}
@@ -143,6 +146,9 @@ func (e examination) lifelines(ctx context.Context) []Line {
 
 // telegram examines the way to Telegram from the outside in. Where a step fails, those behind it are skipped.
 func (e examination) telegram(ctx context.Context) []Line {
+	if e.Config.Witness {
+		return []Line{skipped("Telegram", "a witness has no way there")}
+	}
 	api, err := url.Parse(e.Config.APIURL)
 	if err != nil {
 		return []Line{failure("Telegram", "TELEGRAM_API_URL cannot be read")} // config has refused it
@@ -310,6 +316,9 @@ func (e examination) webhook(ctx context.Context) Line {
 }
 
 func (e examination) backends(ctx context.Context) []Line {
+	if e.Config.Witness {
+		return nil // for the same reason
+	}
 	if len(e.Config.Backends) == 0 {
 		return []Line{ok("backends", "none configured: the built-in bot handles updates")}
 	}

@@ -125,11 +125,11 @@ func (e examination) replica(m met) []Line {
 	if trouble := diagnosis.TroubleOf(s.Health); trouble == diagnosis.TroubleToken {
 		wrong(failure(subject, "reports: %s; give all replicas the same token", trouble.Text()))
 	}
-	if !s.Health.OK {
+	if !s.Health.OK && !s.IsWitness() {
 		lines = append(lines, warning(subject, "%s", diagnosis.Unwell(s)))
 	}
 	if len(lines) == 0 {
-		lines = append(lines, ok(subject, "%s, %s, version %s, round trip %s", s.Name, s.Role, s.Version, span(m.replica.RoundTrip)))
+		lines = append(lines, ok(subject, "%s, %s, version %s, round trip %s", s.Name, diagnosis.Role(s), s.Version, span(m.replica.RoundTrip)))
 	}
 	return lines
 }
@@ -188,10 +188,13 @@ func quorumOf(configured, replicas int) int {
 func (e examination) quorum(all []met, resolved bool) []Line {
 	const subject = "quorum"
 	names, gone := map[string]int{}, resolved
-	byID := map[string]string{}
+	byID, candidates := map[string]string{}, map[string]string{}
 	for _, m := range all {
 		if m.err == nil {
 			byID[string(m.replica.Status.Replica)] = m.replica.Status.Name // one that has several addresses counts once
+			if !m.replica.Status.IsWitness() {
+				candidates[string(m.replica.Status.Replica)] = m.replica.Status.Name
+			}
 		}
 		gone = gone && m.err != nil && absent(m.err)
 	}
@@ -206,6 +209,10 @@ func (e examination) quorum(all []met, resolved bool) []Line {
 		lines = append(lines, warning(subject, "no replica answers, so none runs yet, or INSTANCES is wrong: start them (docker compose up -d)"))
 	case n < needed:
 		lines = append(lines, failure(subject, "%s: there can be no primary; start the others, or repair the network to them", count))
+	case len(candidates) == 0:
+		lines = append(lines, failure(subject, "%s, and all that answer are witnesses: there can be no primary; start replicas without WITNESS=true", count))
+	case len(candidates) == 1 && n > needed:
+		lines = append(lines, warning(subject, "%s, and all but %s are witnesses, which never are primary: its failure stops the bot; start another replica without WITNESS=true", count, slices.Collect(maps.Values(candidates))[0]))
 	case n < e.Config.Replicas && n == needed:
 		lines = append(lines, warning(subject, "%s: the next failure stops the bot; start the others", count))
 	case n < e.Config.Replicas:

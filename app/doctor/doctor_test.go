@@ -129,6 +129,9 @@ func replica(name string) Replica {
 	}
 }
 
+// witness makes a replica one that votes alone.
+func witness(r *Replica) { r.Status.Health = election.WitnessHealth() }
+
 // well is a world in which three replicas run.
 func well() *fake {
 	return &fake{
@@ -143,7 +146,10 @@ func well() *fake {
 
 func options(t *testing.T, environ ...string) Options {
 	t.Helper()
-	cfg, err := config.Load(append([]string{"BOT_TOKEN=" + testToken}, environ...), nil)
+	if !slices.Contains(environ, "WITNESS=true") {
+		environ = append([]string{"BOT_TOKEN=" + testToken}, environ...)
+	}
+	cfg, err := config.Load(environ, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +214,31 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 					edit(f, addr, func(r *Replica) { r.Status.Quorum = 1 })
 				}
 			}, code: 1, want: []string{"WARN  configuration: QUORUM=1 is below a majority", "WARN  configuration: the variable LOGLEVEL is not known"},
+		},
+		"a witness beside two replicas": {
+			edit: func(f *fake) { edit(f, first, witness) },
+		},
+		"on a witness": {
+			set: []string{"WITNESS=true", "CLUSTER_SECRET=" + clusterSecret, "BACKEND=http://gone/hook"}, edit: func(f *fake) {
+				edit(f, first, witness)
+				f.me = errName
+			}, want: []string{"-     Telegram: a witness has no way there"},
+		},
+		"one replica and two witnesses": {
+			edit: func(f *fake) { edit(f, first, witness); edit(f, "10.0.0.2:7175", witness) }, code: 1,
+			want: []string{"WARN  quorum: 3 of 3 replicas answer, 2 needed, and all but c are witnesses, which never are primary: its failure stops the bot; start another replica without WITNESS=true"},
+		},
+		"all witnesses": {
+			edit: func(f *fake) {
+				for addr := range f.replicas {
+					edit(f, addr, witness)
+				}
+			}, code: 2,
+			want: []string{"ERROR quorum: 3 of 3 replicas answer, 2 needed, and all that answer are witnesses: there can be no primary; start replicas without WITNESS=true"},
+		},
+		"a witness and one of two replicas": {
+			edit: func(f *fake) { edit(f, first, witness); delete(f.replicas, "10.0.0.2:7175") }, code: 1,
+			want: []string{"WARN  replica 10.0.0.2:7175: no replica listens there", "WARN  quorum: 2 of 3 replicas answer, 2 needed: the next failure stops the bot"},
 		},
 		"nothing runs": {
 			edit: func(f *fake) { delete(f.names, "bot") }, code: 1,
@@ -419,6 +450,23 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 				t.Errorf("a password is shown:\n%s", out.String())
 			}
 		})
+	}
+}
+
+func TestAWitnessIsNamedOne(t *testing.T) {
+	t.Parallel()
+	f := well()
+	r := f.replicas["10.0.0.1:7175"]
+	witness(&r)
+	f.replicas["10.0.0.1:7175"] = r
+	lines := texts(Examine(t.Context(), options(t, "WITNESS=true", "CLUSTER_SECRET="+clusterSecret), f))
+	for _, want := range []string{
+		"OK    configuration: accepted; this is a witness: it votes, never is primary, and needs no token",
+		"OK    replica 10.0.0.1:7175: a, witness, version 1.2.3, round trip 2 ms",
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no line %q in\n%s", want, strings.Join(lines, "\n"))
+		}
 	}
 }
 

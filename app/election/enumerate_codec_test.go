@@ -60,7 +60,7 @@ func (c *codec) isWitness(p process) bool { return c.host(p) >= c.hosts-c.witnes
 // healthOf is a process's health, if it is as said: that of a witness never changes.
 func (c *codec) healthOf(p process, ok bool) Health {
 	if c.isWitness(p) {
-		return Health{Detail: witnessing}
+		return WitnessHealth()
 	}
 	return Health{OK: ok}
 }

@@ -109,7 +109,7 @@ func New(cfg Config, r Reading) *Machine {
 	}
 	m.promise.ended = map[ReplicaID]int64{}
 	if cfg.Witness {
-		m.health = Health{Detail: witnessing}
+		m.health = WitnessHealth()
 	}
 	return m
 }

@@ -297,7 +297,7 @@ func (l line) from(id election.ReplicaID, role election.Role, claim election.Cla
 		Floor: l.claim(l.opts["floor"]), Primary: l.claim(l.opts["primary"]),
 	}
 	if l.opts["health"] == "witness" {
-		s.Health = election.New(election.Config{Witness: true}, election.Reading{}).Status(0).Health
+		s.Health = election.WitnessHealth()
 	}
 	if r, ok := l.opts["role"]; ok {
 		s.Role = election.Role(r)

@@ -82,7 +82,7 @@ type service struct {
 	log        *slog.Logger
 	supervisor *supervise.Supervisor
 	replica    replica
-	bot        *bot.Bot
+	bot        *bot.Bot // nil for a witness
 	// incompatible are instances met lately that cannot take part; nil if others are not asked.
 	incompatible func() []string
 	components   []supervise.Component
@@ -152,18 +152,20 @@ func (s *service) build() error {
 		}, func() float64 { return 1 }))
 	voter := election.Config{
 		Self: id, Name: name, Version: s.opts.Version, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas, Quorum: s.cfg.Quorum,
-		HealthSettles: bot.HealthSettles, LeaveWithin: supervise.LeaveWithin,
+		HealthSettles: bot.HealthSettles, LeaveWithin: supervise.LeaveWithin, Witness: s.cfg.Witness,
 	}
 	if s.cfg.Mode == config.ModeBotOnly {
 		s.replica = node.NewSolo(voter, node.BootClock{}, s.work, registry)
 	} else if err := s.buildElection(voter, registry); err != nil {
 		return err
 	}
-	s.buildBot(name, registry)
+	if !s.cfg.Witness {
+		s.buildBot(name, registry)
+	}
 	if err := s.buildWeb(registry); err != nil {
 		return err
 	}
-	s.log.Info("starting", "version", s.opts.Version, "id", id, "mode", s.cfg.Mode, "lease_seconds", s.cfg.Lease.Seconds(),
+	s.log.Info("starting", "version", s.opts.Version, "id", id, "mode", s.cfg.Mode, "witness", s.cfg.Witness, "lease_seconds", s.cfg.Lease.Seconds(),
 		"replicas", s.cfg.Replicas, "quorum", cmp.Or(s.cfg.Quorum, s.cfg.Replicas/2+1), "instances", s.cfg.Instances,
 		"telegram", s.cfg.APIURL, "proxy", shownProxy(s.cfg.Proxy), "demo", s.cfg.Demo)
 	return nil
@@ -242,8 +244,12 @@ func (s *service) backend() *bot.Backend {
 }
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
+	lastPoll, backends := func() (never time.Time) { return never }, func() *relay.Snapshot { return nil }
+	if s.bot != nil {
+		lastPoll, backends = s.bot.LastPoll, s.bot.Backends
+	}
 	server := web.NewServer(web.Config{
-		Addr: s.cfg.HTTPAddr, Replica: audited{s.replica, s.log}, Failing: s.supervisor.Failing, Facts: s.facts, LastPoll: s.bot.LastPoll, Backends: s.bot.Backends,
+		Addr: s.cfg.HTTPAddr, Replica: audited{s.replica, s.log}, Failing: s.supervisor.Failing, Facts: s.facts, LastPoll: lastPoll, Backends: backends,
 		Demo: s.cfg.Demo, AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
 		Served: func() { s.supervisor.Served(webServer) },
 	})
@@ -259,14 +265,17 @@ func (s *service) buildWeb(registry *prometheus.Registry) error {
 
 // facts are what this replica knows now.
 func (s *service) facts() diagnosis.Facts {
-	f := diagnosis.Facts{View: s.replica.View(), Trouble: s.bot.Trouble(), NoBackend: s.bot.NoBackend(), Failing: s.supervisor.Failing()}
+	f := diagnosis.Facts{View: s.replica.View(), Failing: s.supervisor.Failing()}
+	if s.bot != nil {
+		f.Trouble, f.NoBackend = s.bot.Trouble(), s.bot.NoBackend()
+	}
 	if s.incompatible != nil {
 		f.Incompatible = s.incompatible()
 	}
 	return f
 }
 
-// work is what only the primary does.
+// work is what only the primary does, which a witness never is.
 func (s *service) work(ctx context.Context, t node.Term) error {
 	defer s.supervisor.Clear("poller")
 	t.Expect = s.supervisor.Expect

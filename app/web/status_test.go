@@ -37,11 +37,25 @@ func TestWriteStatus(t *testing.T) {
 	for i, name := range []string{"habot-bot-2", "habot-bot-3", "habot-bot-4"} {
 		linked.Peers = append(linked.Peers, election.Peer{Status: election.Status{Name: name, Role: election.Standby, Version: "1.0.0", Health: election.Health{OK: true}}, Reachable: true, Lifeline: i != 1})
 	}
+	voter := cluster()
+	voter.Self.Health, voter.Peers, voter.Reachable = election.WitnessHealth(), voter.Peers[:1], 2
+	voter.Expected, voter.Quorum, voter.History = 3, 2, nil
 	for _, c := range []struct {
 		what   string
 		status Status
 		want   string
 	}{
+		{"a witness", judged(voter, nil), `
+the bot answers: habot-bot-1 is primary
+
+REPLICA      ROLE     TELEGRAM   PRIMARY SINCE            VERSION
+habot-bot-1  primary  reachable  2026-01-02 03:09:00 UTC  1.0.0
+habot-bot-3  witness  -          -                        1.0.0
+
+as habot-bot-3 sees it: 2 of 3 replicas reachable, 2 needed; lease 1s; a witness, without a way to Telegram
+problem: 1 of 3 replicas missing, no contact for a minute or ever
+problem: the next failure stops the bot: 2 of 3 replicas reachable, 2 needed
+`},
 		{"all there is to say", judged(cluster(), nil), `
 the bot answers: habot-bot-1 is primary
 

@@ -254,10 +254,10 @@ var mutants = []mutant{
 	// Witnesses.
 	machine("witness claims", "m.role == Looking && !m.cfg.Witness && m.now", "m.role == Looking && m.now"),
 	machine("witness wants a tick for a claim that it never makes", "		if !m.cfg.Witness {\n			next", "		if true {\n			next"),
-	machine("witness does not show that it is one", "		m.health = Health{Detail: witnessing}\n", ""),
+	machine("witness does not show that it is one", "		m.health = WitnessHealth()\n", ""),
 	machine("witness takes the health that it is given", "ok && !m.cfg.Witness {", "ok {"),
-	in("election/witness.go", "any unhealthy replica is taken for a witness", " && s.Health.Detail == witnessing }", " }"),
-	in("election/witness.go", "a witness is not known as one", "return !s.Health.OK && s", "return s.Health.OK && s"),
+	in("election/witness.go", "any unhealthy replica is taken for a witness", "return s.Health == WitnessHealth() }", "return !s.Health.OK }"),
+	in("election/witness.go", "a witness is not known as one", "return s.Health == WitnessHealth() }", "return false }"),
 	primary("hands over to a witness", " || m.hasDied(id) || p.status.IsWitness() {", " || m.hasDied(id) {"),
 	in("election/view.go", "operator hands over to a witness", " && !p.status.IsWitness() && m.acks", " && m.acks"),
 	grant("a witness named successor is held back for", " && !m.isWitness(req.Successor) {", " {"),
