@@ -8,7 +8,8 @@
 // start again lower; crash, freeze and wake, orderly stop, restart with the memory lost, switchover;
 // clocks that drift at the bound and wall clocks that jump by hours. Every eighth schedule is orderly:
 // nothing but stops, switchovers and wall clocks, of which no user may notice anything. In half of the schedules
-// the other processes learn of the end of one within moments, as over lifelines. Other schedules scale
+// the other processes learn of the end of one within moments, as over lifelines. In every third one of the replicas is a
+// witness, which has no bot. Other schedules scale
 // in from more replicas than REPLICAS amid all of these.
 //
 // A crash takes a process's doors away: what had left still arrives, nothing leaves or comes in any more,

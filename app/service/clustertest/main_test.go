@@ -106,7 +106,7 @@ func cover(t *testing.T, total map[string]int) {
 
 func kinds() []string {
 	all := []string{
-		"start", "crash", "death witnessed", "freeze", "stop", "exit", "switchover", "switchover refused", "wall clock jump",
+		"start", "start of a witness", "crash", "death witnessed", "freeze", "stop", "exit", "switchover", "switchover refused", "wall clock jump",
 		"partition", "one-way cut", "cut off from Telegram", "Telegram's answers cut off", "webhook set", "update ids start again lower",
 		"message lost", "message doubled", "message cut off", "message later than a time-out",
 		"request held back: the lease had ended", "health: ill", "health: well again",

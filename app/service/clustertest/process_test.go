@@ -27,6 +27,8 @@ var errGone = errors.New("this process has ended")
 type host struct {
 	w    *world
 	name string // and address
+	// witness: its replica votes and never is primary. Like the service's, it has no bot.
+	witness bool
 	// The local clock.
 	origin time.Time
 	rate   float64
@@ -110,7 +112,7 @@ func (w *world) begin(h *host) {
 
 	logger := slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{Level: w.level, ReplaceAttr: bare}))
 	p.node = node.New(node.Config{
-		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles, LeaveWithin: supervise.LeaveWithin},
+		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles, LeaveWithin: supervise.LeaveWithin, Witness: h.witness},
 		Clock:     clock{p},
 		Transport: link{p},
 		Work:      p.work,
@@ -118,10 +120,14 @@ func (w *world) begin(h *host) {
 		Expect: func(d time.Duration) { p.within("election", max(d, 300*time.Millisecond)) }, // as the service does
 		Halt:   func(reason string) { p.die("halt", reason) },
 	})
-	p.bot = bot.New(bot.Config{
-		Token: token, APIURL: "http://telegram", Name: h.name, Version: "test", AdminChatIDs: w.opt.admins, Cluster: p.node,
-		Logger: logger, Registerer: p.reg, OnHealth: p.setHealth, Transport: wire{p},
-	})
+	if h.witness {
+		w.count("start of a witness")
+	} else {
+		p.bot = bot.New(bot.Config{
+			Token: token, APIURL: "http://telegram", Name: h.name, Version: "test", AdminChatIDs: w.opt.admins, Cluster: p.node,
+			Logger: logger, Registerer: p.reg, OnHealth: p.setHealth, Transport: wire{p},
+		})
+	}
 	w.count("start")
 	w.tell("%s starts as %s", h.name, p.id)
 	w.mu.Lock()
@@ -135,6 +141,9 @@ func (p *process) run() {
 	probing, stop := context.WithCancel(p.life)
 	var parts sync.WaitGroup
 	parts.Go(func() {
+		if p.bot == nil {
+			return
+		}
 		if err := p.bot.RunProbe(probing); err != nil {
 			p.w.breaks("%s: the probe failed: %v", p.host.name, err)
 		}
@@ -336,6 +345,10 @@ func (p *process) work(ctx context.Context, t node.Term) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(p.life, stop)()
+	if p.host.witness {
+		p.w.breaks("WITNESS: %s, a witness, is primary", p.host.name)
+		return nil
+	}
 	t0 := p.w.termBegins(p, t)
 	p.w.learns(p, election.Progress{Claim: t.Change.Claim, Handled: t.Handled}) // it tells so, and knows it itself
 	defer p.excuse("poller")

@@ -67,6 +67,9 @@ func drawn(seed uint64, rng *rand.Rand) options {
 		// Slow, but not as slow as what a primary that hands over no longer waits for.
 		opt.orderly, opt.noise = true, noise{delay: pick(time.Millisecond, opt.lease/40), latency: pick(time.Millisecond, 10*time.Millisecond)}
 	}
+	if opt.replicas >= 3 && seed/16%3 == 0 { // for each number of replicas, with lifelines and without
+		opt.witness = 1 + int(seed/48%uint64(opt.replicas))
+	}
 	if rng.IntN(2) == 0 {
 		opt.admins = []int64{simulator.FirstChat}
 	}

@@ -34,6 +34,8 @@ type options struct {
 	orderly  bool    // nothing but stops, switchovers and wall clocks
 	// lifelines: others learn of the end of a process at once.
 	lifelines bool
+	// witness is the host whose replica votes and never is primary, by its number from 1 on; 0: none.
+	witness int
 }
 
 // noise is what the network does all the time.
@@ -92,6 +94,7 @@ func newWorld(seed uint64, opt options, rng *rand.Rand, level slog.Level) *world
 				h.rate = 1 + float64(2*i-1)*0.499/election.DriftBound
 			}
 		}
+		h.witness = i+1 == opt.witness
 		h.wall = time.Duration(rng.Int64N(int64(6*time.Hour))) - 3*time.Hour
 		w.hosts = append(w.hosts, h)
 	}
