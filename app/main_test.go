@@ -58,10 +58,10 @@ func TestAWrongConfigurationIsOneLinePerProblemAndExitCode2(t *testing.T) {
 	}
 }
 
-func TestTheSimulatorIsNotNeededWithAToken(t *testing.T) {
+func TestTheSimulatorIsNotNeededWithATokenOrOnAWitness(t *testing.T) {
 	// The file may be there for the replicas alone.
 	for name, value := range map[string]string{
-		"BOT_TOKEN": "123456:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi", "BOT_TOKEN_FILE": "/run/secrets/bot_token",
+		"BOT_TOKEN": "123456:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi", "BOT_TOKEN_FILE": "/run/secrets/bot_token", "WITNESS": "true",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, value)

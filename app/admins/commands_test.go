@@ -20,6 +20,19 @@ var tags = regexp.MustCompile(`</?(b|code)>`)
 
 // Whatever replicas are called and say of themselves, the status is messages that Telegram takes, with nothing
 // lost on the way.
+func TestStatusTextNamesAWitness(t *testing.T) {
+	t.Parallel()
+	primary := election.Claim{Timestamp: 1, Replica: "a"}
+	text := StatusText(diagnosis.Facts{View: election.View{
+		Mode: "primary-backup", Expected: 2, Reachable: 2, Quorum: 2,
+		Self:  election.Status{Replica: "a", Name: "a", Role: election.Primary, Primary: primary, Health: election.Health{OK: true}},
+		Peers: []election.Peer{{Status: election.Status{Replica: "w", Name: "w", Role: election.Standby, Primary: primary, Health: election.WitnessHealth()}, Reachable: true}},
+	}})
+	if !strings.Contains(text, "<b>w</b> witness, in contact\n") || strings.Contains(text, "unhealthy") {
+		t.Errorf("%q", text)
+	}
+}
+
 func FuzzStatusText(f *testing.F) {
 	f.Add(nasty, "a & b", "x", uint8(3))
 	f.Add("habot-bot-1", strings.Repeat("&", 256), string(election.ReasonCrash), uint8(50))
