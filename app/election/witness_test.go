@@ -184,3 +184,25 @@ func TestAWitnessLeavesInOrder(t *testing.T) {
 		  > left
 	`)
 }
+
+// It counts like any replica: among more than REPLICAS, too.
+func TestAWitnessCounts(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, `
+		1000 status b,c,p primary=p/5000
+		  > primary is p/5000, start
+		1000 status w primary=p/5000 health=witness
+		1900 status b,c,p primary=p/5000
+		1900 status w primary=p/5000 health=witness
+		2800 status b,c,p primary=p/5000
+		2800 status w primary=p/5000 health=witness
+		3700 status b,c,p primary=p/5000
+		3700 status w primary=p/5000 health=witness
+		4600 status b,c,p primary=p/5000
+		4600 status w primary=p/5000 health=witness
+		5000 tick
+		  > size 5, configured 3
+		5000 size
+		  > expected=5 quorum=3 reachable=5
+	`)
+}

@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -88,7 +89,9 @@ func TestAWitnessKeepsNotesAndHandsThemDown(t *testing.T) {
 		c.sever(other, false)
 		next, _ := c.successor(p, 3*lease)
 		next.term.Gather(t.Context())
-		if notes, _, ok := next.term.Late(t.Context()); next.who != other || !ok || texts(notes) != `"kept"` {
+		soon, cancel := context.WithTimeout(t.Context(), lease)
+		defer cancel()
+		if notes, _, ok := next.term.Late(soon); next.who != other || !ok || texts(notes) != `"kept"` {
 			t.Errorf("%s took over, and the witness handed in %s, %t", next.who.name(), texts(notes), ok)
 		}
 	})
@@ -118,6 +121,19 @@ func TestAWitnessIsToldNotesAlone(t *testing.T) {
 		if n := told(other) - beforeOther; n != 100 {
 			t.Errorf("a standby was told %d times of 100", n)
 		}
+		// what is handled while notes are under way does not follow them
+		c.slow(50 * hop)
+		before = told(w)
+		term.Note(note("first"))
+		for id := range int64(10) {
+			time.Sleep(hop)
+			term.Report([]int64{id})
+		}
+		time.Sleep(200 * hop)
+		if n := told(w) - before; n != 1 || !term.Noted() {
+			t.Errorf("a witness was told %d times, and all know: %t", n, term.Noted())
+		}
+		c.slow(0)
 		c.sever(w, true)
 		time.Sleep(5 * lease)
 		term.Note(note("kept"))
