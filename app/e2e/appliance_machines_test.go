@@ -416,16 +416,20 @@ func TestThreeServers(t *testing.T) {
 	settings := m.mustOn(t, consoleName, "cat", clone+"/habot.env")
 	m.write(t, "habot.env", settings+"\nTELEGRAM_API_URL="+m.telegram+"\n") // in place of the real one
 
+	ways := 0
 	t.Run("containers", func(t *testing.T) {
+		ways++
 		m.containers(t)
 	})
 	t.Run("swarm", func(t *testing.T) {
+		ways++
 		m.swarm(t)
 	})
-	if r := m.report(t); r.Lost != 0 || r.Dropped != 0 || r.Overlaps != 0 {
-		t.Errorf("lost %d, dropped %d, polls that overlapped %d", r.Lost, r.Dropped, r.Overlaps)
+	// A poll of a machine that has died is under way at Telegram until its time is over, so polls may overlap.
+	if r := m.report(t); r.Lost != 0 || r.Dropped != 0 || r.Conflicts != 0 {
+		t.Errorf("lost %d, dropped %d, conflicts %d", r.Lost, r.Dropped, r.Conflicts)
 	}
-	if len(m.unrun) > 0 && !t.Failed() {
+	if ways == 2 && len(m.unrun) > 0 && !t.Failed() {
 		t.Errorf("blocks of the document that nothing runs: %v", slices.Sorted(maps.Keys(m.unrun)))
 	}
 }
@@ -489,11 +493,7 @@ func (m *site) containers(t *testing.T) {
 	before = m.report(t)
 	m.carryOutBlock(t, "upgrade", 0)
 	m.together(t)
-	gap := m.unpolled(t, before.Polls)
-	t.Logf("FIGURE three servers: one after the other replaced, Telegram unpolled for %.0f ms at most", ms(gap))
-	if after := m.answered(t, 30*time.Second, load); after.AnsweredTwice != before.AnsweredTwice || gap > time.Second {
-		t.Errorf("an upgrade: %d answered twice, Telegram unpolled for %v", after.AnsweredTwice-before.AnsweredTwice, gap)
-	}
+	m.orderly(t, "one after the other upgraded", before)
 
 	m.powerOff(t, "gamma")
 	docker(t, "rm", "--force", "--volumes", machinesPrefix+"gamma")
@@ -585,5 +585,114 @@ func prometheusImage(t *testing.T) string {
 
 // swarm is the way with Swarm, on the same machines.
 func (m *site) swarm(t *testing.T) {
-	t.Skip("not yet")
+	// What a kernel without IPVS cannot do is left out of the file, as is what has no image here.
+	raw, err := os.ReadFile(swarmFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write(t, "docker-compose.yml", strings.ReplaceAll(string(raw), "image: "+*imageName, "image: habot:1.0.0"))
+	m.carryOutBlock(t, "swarm", 0)
+	begun := time.Now()
+	m.carryOutBlock(t, "stack", 0, "TELEGRAM_API_URL="+m.telegram)
+	defer func() {
+		if t.Failed() {
+			for _, name := range servers {
+				out, _ := m.on(context.Background(), name, "sh", "-c", "docker node ls; docker service ps --no-trunc habot_bot; for i in $(docker ps -aq --filter name=habot_bot.); do docker logs --tail 40 $i 2>&1; done")
+				t.Logf("on %s:\n%s", name, out)
+			}
+		}
+	}()
+	m.stackTogether(t)
+	t.Logf("FIGURE a stack on three servers: together %.1f s after deploy", time.Since(begun).Seconds())
+	m.answered(t, 30*time.Second, load)
+
+	for _, b := range m.disasters() {
+		poller, server := m.stackTogether(t)
+		took := m.strike(t, b, poller, server, func() { m.stackTogether(t) })
+		figures{took}.tell(t, "a stack on three servers: "+b.name, b.most, b.most)
+	}
+
+	before := m.report(t)
+	m.carryOutBlock(t, "update", 0)
+	m.stackTogether(t)
+	m.orderly(t, "a rolling update", before)
+
+	// The document drains gamma. The primary has to be there, so that there is something to see.
+	if poller, server := m.stackTogether(t); server != "gamma" {
+		there := m.task(t, "gamma")
+		name := strings.Join(strings.SplitN(there, ".", 3)[:2], ".") // habot_bot.2.ID
+		t.Logf("from %s: %s", poller, m.mustOn(t, "gamma", "docker", "exec", there, "/habot", "switchover", name))
+	}
+	m.stackTogether(t)
+	before = m.report(t)
+	m.carryOutBlock(t, "drain", 0)
+	eventually(t, 60*time.Second, func() error {
+		if m.task(t, "gamma") != "" {
+			return errors.New("its replica runs on")
+		}
+		return nil
+	})
+	m.orderly(t, "a node is drained", before)
+	m.carryOutBlock(t, "undrain", 0)
+	m.stackTogether(t)
+
+	m.powerOff(t, servers...)
+	time.Sleep(time.Second)
+	begun = time.Now()
+	m.powerOn(t, servers...)
+	m.stackTogether(t)
+	t.Logf("FIGURE a stack on three servers: together %.1f s after all were switched on", time.Since(begun).Seconds())
+	m.answered(t, 60*time.Second, load)
+}
+
+// orderly checks what a change on purpose has cost since a report.
+func (m *site) orderly(t *testing.T, what string, before simulator.Report) {
+	t.Helper()
+	gap := m.unpolled(t, before.Polls)
+	t.Logf("FIGURE several servers: %s: Telegram unpolled for %.0f ms at most", what, ms(gap))
+	after := m.answered(t, 30*time.Second, load)
+	if after.AnsweredTwice != before.AnsweredTwice || gap > time.Second {
+		t.Errorf("%s: %d answered twice, Telegram unpolled for %v", what, after.AnsweredTwice-before.AnsweredTwice, gap)
+	}
+}
+
+// task is the container of the replica on a node; empty if none runs there.
+func (m *site) task(t *testing.T, server string) string {
+	t.Helper()
+	out, err := m.on(t.Context(), server, "docker", "ps", "--filter", "name=habot_bot.", "--format", "{{.Names}}")
+	if err != nil {
+		return ""
+	}
+	first, _, _ := strings.Cut(out, "\n")
+	return first
+}
+
+// stackTogether waits until each node has a replica, all see each other, and one of them is primary and polls. It
+// returns its name and its node.
+func (m *site) stackTogether(t *testing.T) (poller, server string) {
+	t.Helper()
+	eventually(t, 2*time.Minute, func() error {
+		poller, server = m.report(t).Poller, ""
+		if poller == "" {
+			return errors.New("no replica polls")
+		}
+		for _, name := range servers {
+			container := m.task(t, name)
+			if container == "" {
+				return fmt.Errorf("%s has no replica", name)
+			}
+			out, err := m.on(t.Context(), name, "docker", "exec", container, "/habot", "status")
+			if err != nil || !strings.HasPrefix(out, "the bot answers: "+poller+" is primary") || !strings.Contains(out, ": 3 of 3 replicas reachable") {
+				return fmt.Errorf("%s polls, and on %s the status is %s", poller, name, out)
+			}
+			if strings.HasPrefix(container, poller+".") {
+				server = name
+			}
+		}
+		if server == "" {
+			return fmt.Errorf("%s polls, and is on no node", poller)
+		}
+		return nil
+	})
+	return poller, server
 }
