@@ -213,7 +213,7 @@ func (m *site) carryOutBlock(t *testing.T, name string, code int, env ...string)
 	for _, e := range env {
 		args = append(args, "--env", e)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	shell := []string{"sh", "-e"}
 	if code != 0 {
@@ -399,7 +399,7 @@ func (m *site) disasters() []disaster {
 // rest. This test stands in a file that comes before the others', so that no other stack is running.
 func TestThreeServers(t *testing.T) {
 	m := newSite(t)
-	m.hand(t, consoleName, *imageName, "habot:1.0.0")
+	m.hand(t, consoleName, *imageName, composeImage(t, "habot"))
 	for _, folder := range []string{"docker-compose.yml", "prometheus", "grafana"} {
 		m.mustOn(t, consoleName, "mkdir", "-p", clone)
 		docker(t, "cp", filepath.Join(root(), folder), machinesPrefix+consoleName+":"+clone+"/")
@@ -494,6 +494,7 @@ func (m *site) containers(t *testing.T) {
 	m.carryOutBlock(t, "upgrade", 0)
 	m.together(t)
 	m.orderly(t, "one after the other upgraded", before)
+	t.Logf("the history after it:\n%s", m.mustOn(t, "alpha", "docker", "exec", "habot", "/habot", "history"))
 
 	m.powerOff(t, "gamma")
 	docker(t, "rm", "--force", "--volumes", machinesPrefix+"gamma")
@@ -543,7 +544,7 @@ func (m *site) firewalled(t *testing.T) {
 // monitored has Prometheus on the console, and looks at what it says while a server is there and while it is not.
 func (m *site) monitored(t *testing.T) {
 	t.Helper()
-	image := prometheusImage(t)
+	image := composeImage(t, "prom/prometheus")
 	m.hand(t, consoleName, image, image)
 	m.carryOutBlock(t, "prometheus", 0)
 	defer m.mustOn(t, consoleName, "sh", "-c", "cd "+clone+" && docker compose down --volumes && rm docker-compose.override.yml")
@@ -573,14 +574,18 @@ func (m *site) monitored(t *testing.T) {
 	m.answered(t, 30*time.Second, load)
 }
 
-// prometheusImage is the one that docker-compose.yml names.
-func prometheusImage(t *testing.T) string {
+// composeImage is the image of a name as docker-compose.yml has it, with its tag.
+func composeImage(t *testing.T, name string) string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(root(), "docker-compose.yml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(regexp.MustCompile(`prom/prometheus:\S+`).Find(raw))
+	image := regexp.MustCompile(`image: (` + name + `:\S+)`).FindSubmatch(raw)
+	if image == nil {
+		t.Fatalf("docker-compose.yml has no image %s", name)
+	}
+	return string(image[1])
 }
 
 // swarm is the way with Swarm, on the same machines.
@@ -590,7 +595,7 @@ func (m *site) swarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.write(t, "docker-compose.yml", strings.ReplaceAll(string(raw), "image: "+*imageName, "image: habot:1.0.0"))
+	m.write(t, "docker-compose.yml", strings.ReplaceAll(string(raw), "image: "+*imageName, "image: "+composeImage(t, "habot")))
 	m.carryOutBlock(t, "swarm", 0)
 	begun := time.Now()
 	m.carryOutBlock(t, "stack", 0, "TELEGRAM_API_URL="+m.telegram)
