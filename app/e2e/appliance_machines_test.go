@@ -483,7 +483,7 @@ func (m *site) containers(t *testing.T) {
 	}
 	m.powerOn(t, others[0])
 	m.together(t)
-	m.answered(t, 30*time.Second, load)
+	m.orderly(t, "a standby's machine dies and comes back", before)
 
 	m.monitored(t)
 
