@@ -91,7 +91,7 @@ func TestTheVersionIsTheSameEverywhere(t *testing.T) {
 	if !regexp.MustCompile(`^\d+\.\d+\.\d+$`).MatchString(want) {
 		t.Fatalf("VERSION is %q", want)
 	}
-	for _, name := range []string{"docker-compose.yml", "README.md", "app/DEPLOY.md", ".ci/run"} {
+	for _, name := range []string{"docker-compose.yml", "README.md", "app/DEPLOY.md", "app/THREE-SERVERS.md", ".ci/run"} {
 		for _, m := range regexp.MustCompile(`\bhabot:(\d[\w.]*)`).FindAllStringSubmatch(read(t, name), -1) {
 			if m[1] != want {
 				t.Errorf("%s names habot:%s, the Dockerfile says %s", name, m[1], want)

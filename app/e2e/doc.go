@@ -7,6 +7,8 @@
 //
 // FIGURES.md and TORTURE.md have the commands behind figures.
 //
+// TestThreeServers has machines of its own: containers with an engine each, for which it needs a base image with apt.
+//
 // Most tests share one stack, with its ports as its users have it. Others bring stacks of their own, which
 // publish no ports and so run side by side.
 //
