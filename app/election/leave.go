@@ -106,9 +106,10 @@ func (m *Machine) announce() {
 }
 
 // heldBy notes that another claim has the replica's promise from now on: nothing else is waited for, and its
-// claimant is asked to give the promise back.
+// claimant is asked to give the promise back. It may itself be the sign of a newcomer, and needs a moment to do so.
 func (l *leave) heldBy(now Instant, cfg Config) {
 	l.leftAt, l.holderHeard = now, now
+	l.patientUntil = max(l.patientUntil, min(l.by, now.Add(max(cfg.LeavePatience, cfg.Lease))))
 	l.asked, l.askAt = 0, now.Add(cfg.Retry())
 	if l.urgent {
 		l.by = now
@@ -209,13 +210,17 @@ func (m *Machine) onLeave(req LeaveRequest) LeaveAnswer {
 	return a
 }
 
-// dismiss gives a replica that leaves its promise back, if a quorum supports this primary well without it.
+// dismiss gives a replica that leaves its promise back, if a quorum supports this primary well without it. One that hands over
+// where newcomers take turns with those that leave keeps all: the successor may need more than it does.
 func (m *Machine) dismiss(id ReplicaID) bool {
 	if m.role != Primary || m.hard {
 		return false
 	}
 	if m.dismissed[id] {
 		return true
+	}
+	if m.stopping && m.cfg.LeavePatience > 0 {
+		return false
 	}
 	if end, ok := m.supportedWithout(id); !ok || end.Sub(m.now) < m.cfg.Lease/2 {
 		return false

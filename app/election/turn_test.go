@@ -175,9 +175,13 @@ func TestNeededStandbyWaitsForANewcomer(t *testing.T) {
 			  > say that it leaves
 			  > grant p/5000
 			1901 needed p p/5000
-			2199 tick
+			2300 claim p/5000 role=primary
 			  > say that it leaves
-			2200 tick
+			  > grant p/5000
+			2301 needed p p/5000
+			2499 tick
+			  > say that it leaves
+			2500 tick
 			  > left
 		`)
 	})

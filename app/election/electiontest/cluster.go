@@ -39,6 +39,8 @@ type Options struct {
 	Drift     bool
 	Wall      WallClocks
 	Lifelines Lifelines
+	// Patience is for how long one that leaves waits for the next sign of a newcomer.
+	Patience time.Duration
 	// Outside: the story breaks an assumption that the guarantees rest on, so Check does not judge it.
 	Outside bool
 	// Trace, if set, receives the story line by line.
@@ -118,7 +120,8 @@ type Cluster struct {
 	hasty     bool // see Plan
 	restarted bool // some host had a second process
 	peaceful  bool // no fault strikes any more
-	reviving  bool // hosts that leave or halt start again
+	reviving  bool // hosts that leave or halt start again, within revivesIn
+	revivesIn time.Duration
 
 	// Terms are all roles so far, in the order in which they began.
 	Terms []Term
@@ -150,6 +153,7 @@ const (
 	forPeace
 	forDeath
 	forLifelines
+	forPatience
 )
 
 // New returns a cluster whose hosts are all down.
@@ -259,6 +263,9 @@ func (c *Cluster) Start(i int) {
 	}
 	h.started, h.bornAt = replicas, c.now
 	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum, HealthSettles: lease, LeaveWithin: LeaveWithin * lease}
+	if c.opt.Patience > 0 {
+		cfg.LeavePatience, cfg.LeaveWithin, cfg.StopWithin = c.opt.Patience, c.leaveWithin(), LeaveWithin*lease
+	}
 	began := c.reading(h)
 	if c.hasty {
 		began.Now = began.Now.Add(-cfg.JoinSilence())
@@ -292,7 +299,7 @@ func (c *Cluster) kill(h *host, why election.Reason) {
 func (c *Cluster) ended(h *host, why election.Reason) {
 	c.kill(h, why)
 	if c.reviving && !h.gone {
-		c.At(c.now+1, func() { c.Start(h.index) })
+		c.At(c.now+1+h.dice.within(c.revivesIn), func() { c.Start(h.index) })
 	}
 }
 

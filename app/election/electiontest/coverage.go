@@ -273,6 +273,7 @@ peace hand-over
 peace newcomer
 peace shutdown
 peace all stop
+peace in turn
 peace scale-in
 query
 query of a missed primary

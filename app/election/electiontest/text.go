@@ -53,6 +53,9 @@ func (p *Plan) String() string {
 	if p.Lifelines != NoLifelines {
 		line("lifelines", p.Lifelines)
 	}
+	if p.Patience != 0 {
+		line("patience", p.Patience)
+	}
 	if p.Hasty {
 		line("hasty")
 	}
@@ -225,6 +228,8 @@ func (p *Plan) read(w *words) (err error) {
 		if p.Lifelines == NoLifelines || !slices.Contains(allLifelines(), p.Lifelines) {
 			return fmt.Errorf("no such lifelines")
 		}
+	case "patience":
+		p.Patience, err = w.length()
 	case "hasty":
 		p.Hasty = true
 	case "trouble":
