@@ -50,9 +50,7 @@ func (m *Machine) beginLeave(why Reason) {
 	case Primary:
 		if urgent || m.cfg.LeavePatience == 0 || m.expected() == 1 {
 			m.resign(why, "", true)
-			return
 		}
-		m.leave.askAt = m.now // at once: those that it needs are to know
 	default:
 		m.becomeLeaving()
 	}

@@ -142,6 +142,13 @@ func TestPrimaryThatLeavesWaitsNoLongerThanItsPatience(t *testing.T) {
 			  > say that it leaves
 			1110 leave reason=part_failed
 			  > drain bot, part_failed
+			1120 stopped
+			  > claim m/1000 as primary, round 3
+			  > stepped down m/1000, part_failed
+			  > release m/1000 part_failed to b
+			1130 claim b/2000
+			  > grant b/2000
+			  > left
 		`)
 	})
 	t.Run("nor if there is no other replica", func(t *testing.T) {
@@ -237,4 +244,25 @@ func TestNeededStandbyWaitsForANewcomer(t *testing.T) {
 			  > left
 		`)
 	})
+}
+
+// One that takes over may need more replicas than the one that hands over, with a larger REPLICAS say.
+func TestPrimaryThatHandsOverKeepsThoseThatLeave(t *testing.T) {
+	t.Parallel()
+	story(t, patient, wonByBoth+`
+		1100 leave
+		  > say that it leaves
+		1410 granted b m/1000 sent=1410
+		  > claim m/1000 as primary, round 3
+		  > say that it leaves
+		  > bot until 2300, lease ends 2400
+		1600 tick
+		  > say that it leaves
+		  > drain bot, shutdown
+		1610 leaving c
+		  > needed for m/1000
+		1620 stopped
+		  > stepped down m/1000, shutdown
+		  > release m/1000 shutdown to b
+	`)
 }
