@@ -58,7 +58,7 @@ func (c Config) HoldBack() time.Duration { return c.Lease / 4 }
 // successor that was named is gone, until one that held back for it has claimed.
 func (c Config) successorWait() time.Duration { return c.HoldBack() + c.Resend() }
 
-// leaveSettles is how long a primary that is told to stop waits to learn which of the others are, too.
+// leaveSettles is how long a primary that is asked to stop waits to learn which of the others are, too.
 func (c Config) leaveSettles() time.Duration { return min(c.Lease/2, 500*time.Millisecond) }
 
 // TurnAfterDeath is how long one of those that witness a primary's death leaves each of those before it alone.

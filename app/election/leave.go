@@ -3,7 +3,7 @@ package election
 // A replica that shuts down in order leaves: it goes on granting until no claimant counts its grant, and then sends that it has
 // departed. The replicas that receive this count it out. SAFETY.md, "Leaving", says why that is safe.
 //
-// Replicas that are told to stop at once leave in turn. A primary acts on until there is a replica that stays and can take over,
+// Replicas that are stopped at once leave in turn. A primary acts on until there is a replica that stays and can take over,
 // and one that stands by goes on granting while the primary needs it. Neither waits longer than LeavePatience for the next sign
 // of a newcomer. SAFETY.md, "Leaving in turn".
 
@@ -16,7 +16,7 @@ type leave struct {
 	why Reason
 	// by is when it leaves in any case, leftAt how long it waits for a successor's claim at most.
 	by, leftAt Instant
-	// settledAt is from when on it is known which of the others leave as well: replicas that are told to stop at once are told
+	// settledAt is from when on it is known which of the others leave as well: replicas that are stopped at once are told
 	// one after the other.
 	settledAt Instant
 	// patientUntil is how long it waits for the next sign of a newcomer.

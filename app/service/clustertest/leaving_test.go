@@ -103,7 +103,7 @@ func TestAllStoppedAtOnceAnswerNothingTwice(t *testing.T) {
 	}
 }
 
-// Replicas that are told to stop at once, each of which starts again some time after it has stopped, as with "docker compose
+// Replicas that are stopped at once, each of which starts again some time after it has stopped, as with "docker compose
 // restart", leave in turn: Telegram is polled without a break, nothing is lost, and nothing answered twice.
 func TestAllStoppedAtOnceLeaveInTurn(t *testing.T) {
 	t.Parallel()
