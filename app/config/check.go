@@ -61,18 +61,19 @@ func shorten(s string) string {
 
 func (c *checker) config(raw environment) Config {
 	cfg := Config{
-		Mode:         c.oneOf("MODE", raw.Mode, acceptedMode, ModePrimaryBackup, ModeBotOnly),
-		Replicas:     c.whole("REPLICAS", raw.Replicas, 1, MaxReplicas),
-		Lease:        c.lease(raw.Lease),
-		Witness:      c.oneOf("WITNESS", raw.Witness, acceptedSwitch, "true", "false") == "true",
-		PeerAddr:     c.addr("PEER_ADDR", raw.PeerAddr),
-		LifelineDir:  c.lifelineDir(raw.LifelineDir),
-		HTTPAddr:     c.addr("HTTP_ADDR", raw.HTTPAddr),
-		ReplicaName:  c.name(raw.ReplicaName),
-		AdminChatIDs: c.chats(raw.AdminChatIDs),
-		AdminToken:   c.adminToken(raw),
-		LogLevel:     c.level(raw.LogLevel),
-		LogJSON:      c.oneOf("LOG_FORMAT", raw.LogFormat, acceptedFormat, "text", "json") == "json",
+		Mode:          c.oneOf("MODE", raw.Mode, acceptedMode, ModePrimaryBackup, ModeBotOnly),
+		Replicas:      c.whole("REPLICAS", raw.Replicas, 1, MaxReplicas),
+		Lease:         c.lease(raw.Lease),
+		Witness:       c.oneOf("WITNESS", raw.Witness, acceptedSwitch, "true", "false") == "true",
+		LeavePatience: c.leavePatience(raw.LeavePatience),
+		PeerAddr:      c.addr("PEER_ADDR", raw.PeerAddr),
+		LifelineDir:   c.lifelineDir(raw.LifelineDir),
+		HTTPAddr:      c.addr("HTTP_ADDR", raw.HTTPAddr),
+		ReplicaName:   c.name(raw.ReplicaName),
+		AdminChatIDs:  c.chats(raw.AdminChatIDs),
+		AdminToken:    c.adminToken(raw),
+		LogLevel:      c.level(raw.LogLevel),
+		LogJSON:       c.oneOf("LOG_FORMAT", raw.LogFormat, acceptedFormat, "text", "json") == "json",
 
 		SimulatorAddr:  c.addr("SIMULATOR_ADDR", raw.SimulatorAddr),
 		SimulatorRate:  c.rate(raw.SimulatorRate),
@@ -213,6 +214,15 @@ func (c *checker) lease(value string) time.Duration {
 	if err != nil || d < MinLease || d > MaxLease {
 		c.problem("LEASE", value, "a duration with its unit, 200ms..60s, such as 550ms")
 		return MinLease
+	}
+	return d
+}
+
+func (c *checker) leavePatience(value string) time.Duration {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < 0 || d > MaxLeavePatience {
+		c.problem("LEAVE_PATIENCE", value, fmt.Sprintf("0, or a duration with its unit up to %v, such as 5s; a replica that waits for longer would be killed at the end of its grace period, stop_grace_period, %v", MaxLeavePatience, GracePeriod))
+		return 0
 	}
 	return d
 }

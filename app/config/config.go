@@ -32,6 +32,11 @@ const (
 	// healthy one (reach/tracker.go).
 	calmLease = 4500 * time.Millisecond
 
+	// MaxLeavePatience and what a replica needs to stop, 12 s, are below the GracePeriod.
+	MaxLeavePatience = 16 * time.Second
+	// GracePeriod is stop_grace_period in docker-compose.yml: after that a replica is killed.
+	GracePeriod = 30 * time.Second
+
 	maxInstances = 64
 	maxAdmins    = 20
 	maxRate      = 1000
@@ -57,6 +62,8 @@ type Config struct {
 	// Quorum is 0 for a majority.
 	Quorum int
 	Lease  time.Duration
+	// LeavePatience is 0 if one that stops waits for no newcomer.
+	LeavePatience time.Duration
 	// ClusterSecrets are what replicas prove to each other: the first is sent, all are accepted.
 	ClusterSecrets [][]byte
 	PeerAddr       string
@@ -115,6 +122,7 @@ type environment struct {
 	Quorum            string `env:"QUORUM" envDefault:"majority"`
 	Lease             string `env:"LEASE" envDefault:"550ms"`
 	Witness           string `env:"WITNESS" envDefault:"false"`
+	LeavePatience     string `env:"LEAVE_PATIENCE" envDefault:"5s"`
 	ClusterSecret     string `env:"CLUSTER_SECRET"`
 	ClusterSecretFile string `env:"CLUSTER_SECRET_FILE"`
 	PeerAddr          string `env:"PEER_ADDR" envDefault:":7175"`

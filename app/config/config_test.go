@@ -64,7 +64,7 @@ func TestNothingSetIsTheDemoOfThree(t *testing.T) {
 		got := mustLoad(t, nil, environ...)
 		want := config.Config{
 			Token: config.DemoToken, Demo: true, APIURL: "http://telegram:8081", Mode: config.ModePrimaryBackup,
-			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: 550 * time.Millisecond,
+			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: 550 * time.Millisecond, LeavePatience: 5 * time.Second,
 			ClusterSecrets: got.ClusterSecrets, OperatorKey: got.OperatorKey, PeerAddr: ":7175", HTTPAddr: ":8080", LifelineDir: "/run/habot", LogLevel: slog.LevelInfo,
 			SimulatorAddr: ":8081", SimulatorRate: 2, SimulatorChats: 5, BackendParallel: 40, BackendTimeout: time.Minute,
 		}
@@ -78,7 +78,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	t.Parallel()
 	got := mustLoad(t, nil,
 		"BOT_TOKEN="+token, "TELEGRAM_API_URL=http://api.local:8081/telegram/", "MODE=primary-backup", "REPLICAS=5",
-		"INSTANCES=bot, 10.0.0.7:7175,,[fd00::7]:7175,fd00::8,other.example.org", "QUORUM=4", "LEASE=1500ms",
+		"INSTANCES=bot, 10.0.0.7:7175,,[fd00::7]:7175,fd00::8,other.example.org", "QUORUM=4", "LEASE=1500ms", "LEAVE_PATIENCE=2500ms",
 		"CLUSTER_SECRET="+secret, "PEER_ADDR=127.0.0.1:1", "HTTP_ADDR=[::1]:65535", "LIFELINE_DIR=/run/other", "REPLICA_NAME=habot-bot_2.example",
 		"ADMIN_CHAT_IDS=5, -1001234567890,5,", "ADMIN_TOKEN="+phrase, "LOG_LEVEL=DEBUG", "LOG_FORMAT=json",
 		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000", "SIMULATOR_PROJECT=my_bot-2", "SIMULATOR_REHEARSAL=true", "BACKEND=http://mybot:8000/hook, https://other/h",
@@ -90,7 +90,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	want := config.Config{
 		Token: token, APIURL: "http://api.local:8081/telegram", Mode: config.ModePrimaryBackup, Replicas: 5,
 		Instances: []string{"bot", "10.0.0.7:7175", "[fd00::7]:7175", "fd00::8", "other.example.org"}, Quorum: 4,
-		Lease: 1500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535", LifelineDir: "/run/other",
+		Lease: 1500 * time.Millisecond, LeavePatience: 2500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535", LifelineDir: "/run/other",
 		Warnings:    []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https"},
 		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase, OperatorKey: got.OperatorKey,
 		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000, SimulatorProject: "my_bot-2", SimulatorRehearsal: true,
@@ -163,7 +163,7 @@ func TestATokenMeansTheRealTelegram(t *testing.T) {
 func TestAcceptedValues(t *testing.T) {
 	t.Parallel()
 	for _, set := range []string{
-		"LEASE=200ms", "LEASE=60s", "LEASE=1m", "REPLICAS=1", "REPLICAS=49", "REPLICAS=50", "QUORUM=1", "QUORUM=3", "QUORUM=majority",
+		"LEAVE_PATIENCE=0", "LEAVE_PATIENCE=0s", "LEAVE_PATIENCE=16s", "LEASE=200ms", "LEASE=60s", "LEASE=1m", "REPLICAS=1", "REPLICAS=49", "REPLICAS=50", "QUORUM=1", "QUORUM=3", "QUORUM=majority",
 		"MODE=bot-only", "LOG_LEVEL=warn", "LOG_LEVEL=error", "LOG_FORMAT=text", "SIMULATOR_RATE=0", "SIMULATOR_RATE=1000",
 		"SIMULATOR_CHATS=1", "ADMIN_CHAT_IDS=,", "ADMIN_CHAT_IDS=" + strings.Repeat("7,", 30), "REPLICA_NAME=" + strings.Repeat("n", 64),
 		"ADMIN_TOKEN=" + strings.Repeat("s", 16),
@@ -193,6 +193,8 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 	)
 	cases := []struct{ set, accepted string }{
 		{"LEASE=5", duration}, {"LEASE=199ms", duration}, {"LEASE=60001ms", duration}, {"LEASE=-1s", duration},
+		{"LEAVE_PATIENCE=31s", "up to 16s"}, {"LEAVE_PATIENCE=31s", "grace period, stop_grace_period, 30s"}, {"LEAVE_PATIENCE=16001ms", "up to 16s"},
+		{"LEAVE_PATIENCE=-1s", "0, or a duration"}, {"LEAVE_PATIENCE=5", "0, or a duration"}, {"LEAVE_PATIENCE=long", "0, or a duration"},
 		{"LEASE=0", duration}, {"LEASE=soon", duration}, {"LEASE=9999999h", duration},
 		{"REPLICAS=0", "1..50"}, {"REPLICAS=-3", "1..50"}, {"REPLICAS=51", "1..50"}, {"REPLICAS=three", "1..50"},
 		{"REPLICAS=3.0", "1..50"}, {"REPLICAS=99999999999999999999", "1..50"},

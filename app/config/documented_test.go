@@ -215,3 +215,14 @@ func TestComposeTakesNothingElseFromEnv(t *testing.T) {
 		}
 	}
 }
+
+// What a replica may take to stop ends before Compose, or a stack, kills it.
+func TestTheGracePeriodIsThatOfCompose(t *testing.T) {
+	t.Parallel()
+	const key = "\n    stop_grace_period: "
+	_, after, found := strings.Cut(read(t, "docker-compose.yml"), key)
+	value, _, _ := strings.Cut(after, "\n")
+	if !found || value != config.GracePeriod.String() {
+		t.Errorf("docker-compose.yml gives a replica %q to stop, not %v", value, config.GracePeriod)
+	}
+}

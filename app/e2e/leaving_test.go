@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,6 +177,77 @@ func TestAllStoppedAtOnce(t *testing.T) {
 			}
 			took.tell(t, c.name, 15*time.Second, 15*time.Second)
 			gaps.tell(t, c.name+", Telegram unpolled", 15*time.Second, 15*time.Second)
+		})
+	}
+}
+
+// set gives the stack another value of a variable from its next command on.
+func (s *stack) set(name, value string) {
+	s.env = append(slices.DeleteFunc(s.env, func(v string) bool { return strings.HasPrefix(v, name+"=") }), name+"="+value)
+}
+
+// roll replaces all replicas by n with the settings of now: first the new ones start beside the old, then the old ones leave.
+func (s *stack) roll(t *testing.T, n int) {
+	t.Helper()
+	s.carryOut(t, "up", "--detach", "--no-deps", "--no-recreate", "--scale", "bot="+strconv.Itoa(len(s.replicas(t))+n), "bot")
+	s.carryOut(t, "up", "--detach", "--no-deps", "bot")
+}
+
+// TestLeavingInTurn has all replicas stop and start under load, as operators do: where the new ones start before the last of the
+// old ones has gone, Telegram is polled throughout. Nothing is lost, and nothing answered twice, in any case.
+func TestLeavingInTurn(t *testing.T) {
+	const seamless, whatever = 50 * time.Millisecond, time.Minute
+	level := func(s *stack) { s.set("LOG_LEVEL", []string{"info", "debug"}[time.Now().UnixNano()%2]) }
+	for _, c := range []struct {
+		name string
+		most time.Duration // unpolled
+		do   func(t *testing.T, s *stack)
+	}{
+		{"docker compose restart", seamless, func(t *testing.T, s *stack) { s.carryOut(t, "restart", "--no-deps", "bot") }},
+		{"another setting, the new beside the old", seamless, func(t *testing.T, s *stack) {
+			level(s)
+			s.roll(t, size)
+		}},
+		{"REPLICAS 3 to 5 and back", seamless, func(t *testing.T, s *stack) {
+			for _, n := range []int{5, size} {
+				s.set("REPLICAS", strconv.Itoa(n))
+				s.roll(t, n)
+				s.settled(t, n)
+				s.answered(t, 30*time.Second, load)
+			}
+		}},
+		{"another LEASE, the new beside the old", whatever, func(t *testing.T, s *stack) {
+			s.set("LEASE", []string{"600ms", "700ms"}[time.Now().UnixNano()%2])
+			s.roll(t, size)
+		}},
+		{"another setting, docker compose up alone", whatever, func(t *testing.T, s *stack) {
+			level(s)
+			s.carryOut(t, "up", "--detach", "--no-deps", "bot")
+		}},
+		{"docker compose up --force-recreate", whatever, func(t *testing.T, s *stack) {
+			s.carryOut(t, "up", "--detach", "--no-deps", "--force-recreate", "bot")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStack(t, "habote2e-turn", "SIMULATOR_CHATS=50")
+			var took, gaps figures
+			for range *repetitions {
+				s.settled(t, size)
+				s.setRate(t, load)
+				before := s.answered(t, 30*time.Second, load)
+				began := time.Now()
+				c.do(t, s)
+				took = append(took, time.Since(began))
+				s.settled(t, size)
+				time.Sleep(2 * time.Second)
+				after := s.answered(t, 60*time.Second, load)
+				if n := after.AnsweredTwice - before.AnsweredTwice; n != 0 {
+					t.Errorf("%d updates were answered twice", n)
+				}
+				gaps = append(gaps, s.unpolled(t, before.Polls))
+			}
+			took.tell(t, c.name+", the command", whatever, whatever)
+			gaps.tell(t, c.name+", Telegram unpolled", c.most, c.most)
 		})
 	}
 }

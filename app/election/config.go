@@ -24,6 +24,11 @@ type Config struct {
 	Witness bool
 	// LeaveWithin bounds how long a replica that leaves goes on granting because a primary needs it for a quorum.
 	LeaveWithin time.Duration
+	// LeavePatience is how long a replica that leaves waits for the next sign of a newcomer that may take its place, within
+	// LeaveWithin. 0: a primary hands over at once, and one that stands by waits as long as it is needed.
+	LeavePatience time.Duration
+	// StopWithin is how much of LeaveWithin a primary keeps for what it has in hand.
+	StopWithin time.Duration
 }
 
 // Heartbeat is how often a primary renews: two fifths of the lease. A renewal that a quorum has not
@@ -54,6 +59,9 @@ func (c Config) HoldBack() time.Duration { return c.Lease / 4 }
 // successorWait is how long a replica that leaves waits after a release for a claim that may need its grant: if the
 // successor that was named is gone, until one that held back for it has claimed.
 func (c Config) successorWait() time.Duration { return c.HoldBack() + c.Resend() }
+
+// leaveSettles is how long a primary that is asked to stop waits to learn which of the others are, too.
+func (c Config) leaveSettles() time.Duration { return min(c.Lease/2, 500*time.Millisecond) }
 
 // TurnAfterDeath is how long one of those that witness a primary's death leaves each of those before it alone.
 func (c Config) TurnAfterDeath() time.Duration { return c.Lease / 40 }

@@ -23,6 +23,8 @@
 //     round trips.
 //   - LEAVING. A replica that leaves in order is counted out once no claimant counts its grant: those that
 //     stay need no larger quorum on its account.
+//   - IN TURN. Of replicas that leave at once a primary acts on until one that stays can take over, as long as newcomers show
+//     themselves.
 //   - LOWEST WINS. Of candidates that receive each other's claims the lowest wins; nothing is random.
 //
 // The protocol is a diskless lease in the family of PaxosLease (Trencséni, Gazsó, Reinhardt,

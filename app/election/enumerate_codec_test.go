@@ -195,11 +195,27 @@ func (c *coder) leaving(m *Machine) {
 	}
 	c.flag(&l.urgent)
 	c.ahead(&l.by)
+	if c.reading {
+		l.why = ReasonShutdown
+	}
+	if c.cfg.LeavePatience > 0 {
+		c.ahead(&l.patientUntil)
+	}
+	if m.role == Primary && c.cfg.LeavePatience > 0 {
+		c.ahead(&l.settledAt)
+		c.asks(l)
+	}
 	if m.role != Leaving {
 		return
 	}
 	c.flag(&l.left)
 	c.ahead(&l.leftAt)
+	c.asks(l)
+	c.ago(&l.holderHeard, m.cfg.Lease)
+}
+
+// asks is whether a leaver says so again, and whether it has before.
+func (c *coder) asks(l *leave) {
 	waits, asked := l.askAt > c.now, l.asked > 0
 	c.flag(&waits)
 	c.flag(&asked)
@@ -212,7 +228,6 @@ func (c *coder) leaving(m *Machine) {
 			l.asked = 1
 		}
 	}
-	c.ago(&l.holderHeard, m.cfg.Lease)
 }
 
 // peer is a replica that is known, where that may leave.
@@ -225,6 +240,7 @@ func (c *coder) peer(m *Machine, p **peer) {
 	standby, leaving := q.status.Role == Standby && m.acks[q.status.Replica] > c.now, q.status.Role == Leaving
 	c.flag(&standby)
 	c.flag(&leaving)
+	c.flag(&q.leaves)
 	if c.health {
 		c.flag(&q.status.Health.OK)
 	}
@@ -515,8 +531,10 @@ var kept = map[string]string{
 	"leave.urgent":          "once it has begun",
 	"leave.by":              "once it has begun, until it has come",
 	"leave.leftAt":          "while Leaving: becoming that sets it",
-	"leave.askAt":           "while Leaving, whether it has come: it has by the next step of time",
-	"leave.asked":           "while Leaving, whether it is 0: else it only tells how long it is until askAt",
+	"leave.settledAt":       "while Primary, where there is patience",
+	"leave.patientUntil":    "where there is patience",
+	"leave.askAt":           "while Leaving, or Primary where there is patience, whether it has come: it has by the next step of time",
+	"leave.asked":           "while Leaving, or Primary where there is patience, whether it is 0: else it only tells how long it is until askAt",
 	"leave.holderHeard":     "while Leaving, up to a lease, as forsaken asks",
 	"leave.left":            "while Leaving",
 	"Machine.departed":      "which they are. Here none is forgotten after a minute: no message is under way for longer",
@@ -525,6 +543,7 @@ var kept = map[string]string{
 	"Machine.dismissed":     "",
 	"Machine.size":          "where replicas leave. It only shrinks here: no more than size are in contact together for as long as growth",
 	"peer.joined":           "where replicas leave",
+	"peer.leaves":           "where replicas leave",
 	"peer.heard":            "where replicas leave: and start again, whether it was in this instant, as meet asks of an earlier process of a host",
 	"LeaveRequest.From":     "its id: onLeave notes that it is in contact, and no more",
 	"LeaveRequest.Departed": "",
@@ -585,6 +604,7 @@ var kept = map[string]string{
 
 // leftOut are the fields that are not, and why that changes nothing.
 var leftOut = map[string]string{
+	"leave.why":            "always a shutdown here: the other reason there is, a failed part, makes it urgent and is gone with the release",
 	"Machine.cfg":          "the same for a process as long as it lives",
 	"Machine.now":          "Step moves it to its reading, which never goes back",
 	"Machine.wall":         "Step sets it first of all",

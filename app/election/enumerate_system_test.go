@@ -50,6 +50,8 @@ type scope struct {
 	// leaves is how many replicas are asked to leave, patience for how long one goes on granting at most, in hundredths
 	// of a lease.
 	leaves, patience int
+	// turn is for how long one that leaves waits for the next sign of a newcomer, in hundredths of a lease.
+	turn int
 	// deaths is how often, in all, a replica learns that the process of another has ended, at any time after it has.
 	deaths int
 	// sick is how often a replica's health changes.
@@ -190,7 +192,8 @@ func newSystem(s scope) *system {
 	if s.configured == 0 {
 		s.configured = s.replicas
 	}
-	cfg := Config{Lease: scopeLease, Replicas: s.configured, LeaveWithin: scopeLease * time.Duration(s.patience) / 100}
+	cfg := Config{Lease: scopeLease, Replicas: s.configured, LeaveWithin: scopeLease * time.Duration(s.patience) / 100,
+		LeavePatience: scopeLease * time.Duration(s.turn) / 100}
 	// Two more generations than the scope has, for peace.
 	generations := s.restarts + s.leaves + 3
 	if generations*s.replicas >= 32 {
@@ -502,6 +505,13 @@ func (w *worker) run(l local, now Instant, in Input, about message, wall int64, 
 			switch {
 			case out.Reason == ReasonLeaseLost && now >= workUntil:
 			case out.Reason == ReasonUnhealthy && !m.health.OK:
+			case out.Reason == ReasonShutdown && w.turn > 0 && in != (Leave{ReasonShutdown}):
+				covered["waited in turn"]++
+				if m.successor == "" && now < m.leave.patientUntil {
+					breaks("IN TURN: %s, which leaves, stops its bot, and no replica stays to take over", hostName(l.host))
+				}
+			case out.Reason == ReasonShutdown && w.turn > 0:
+				breaks("IN TURN: %s stops its bot as soon as it is asked to leave", hostName(l.host))
 			case out.Reason == ReasonSwitchover, out.Reason == ReasonShutdown:
 			default:
 				breaks("NO PREEMPTION: the bot of %s is stopped for %q, and nothing was wrong", hostName(l.host), out.Reason)

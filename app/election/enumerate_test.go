@@ -32,6 +32,8 @@ var scopes = map[string][]scope{
 		{name: "three-leave", replicas: 3, step: 50, leaves: 2, patience: 100, settled: true, walls: behind, limit: 200_000},
 		{name: "three-scale-in", replicas: 3, configured: 2, step: 50, leaves: 1, patience: 150, late: 1, settled: true, walls: behind, limit: 200_000},
 		{name: "four-scale-in", replicas: 4, configured: 3, step: 50, leaves: 1, patience: 100, settled: true, walls: behind, limit: 200_000},
+		{name: "two-in-turn", replicas: 2, step: 50, claims: 1, restarts: 1, leaves: 2, patience: 150, turn: 100, settled: true, walls: behind, peace: true, limit: 500_000},
+		{name: "three-in-turn", replicas: 3, step: 50, leaves: 2, patience: 150, turn: 100, settled: true, walls: behind, limit: 500_000},
 		{name: "two-deaths", replicas: 2, step: 50, claims: 2, restarts: 1, deaths: 1, walls: behind, peace: true, limit: 200_000},
 		{name: "witness", replicas: 3, witnesses: 1, step: 50, claims: 1, restarts: 1, settled: true, walls: behind, limit: 1_000_000},
 		{name: "witness-leave", replicas: 3, witnesses: 1, step: 50, leaves: 1, patience: 100, settled: true, walls: behind, limit: 1_000_000},
@@ -325,6 +327,7 @@ var mustOccur = []string{
 	"election won", "election yielded", "election refused", "election timed_out", "election abandoned",
 	"stop bot, lease_lost", "stop bot, switchover", "stop bot, shutdown",
 	"SendLeave", "LeaveReply", "Departed", "dismissed", "departed", "left without a word", "counted out",
+	"waited in turn",
 }
 
 func chosen(t *testing.T) []scope {

@@ -27,7 +27,7 @@ func TestEnumerationForgetsNothingThatMatters(t *testing.T) {
 	t.Parallel()
 	s := scope{
 		replicas: 3, step: 25, drift: []int64{4900, -4900, 0}, claims: 60, restarts: 3, frozen: 1, late: 2, asked: 2,
-		handovers: 6, leaves: 2, patience: 150, sick: 8, deaths: 4, walls: behind,
+		handovers: 6, leaves: 2, patience: 150, turn: 100, sick: 8, deaths: 4, walls: behind,
 	}
 	for seed := range uint64(40) {
 		s.witnesses = int(seed % 2)

@@ -109,13 +109,17 @@ func (m *Machine) observe(s Status) {
 		}
 	}
 	since, joined := m.now, s.Role != Joining && s.Role != Leaving // one that leaves may never have joined
-	if p, ok := m.peers[s.Replica]; ok {
-		joined = joined || p.joined
-		if m.now.Sub(p.heard) <= p.within {
-			since = p.since
+	before, met := m.peers[s.Replica]
+	if met {
+		joined = joined || before.joined
+		if m.now.Sub(before.heard) <= before.within {
+			since = before.since
 		}
 	}
-	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.livenessWindow(), joined: joined}
+	if m.leave.begun && s.Role != Leaving && (!met || joined && !before.joined) {
+		m.leave.notice(m.now, m.cfg) // a newcomer has started, or stands by
+	}
+	m.peers[s.Replica] = &peer{status: s, heard: m.now, since: since, within: m.livenessWindow(), joined: joined, leaves: s.Role == Leaving || met && before.leaves}
 	if s.Role == Leaving && s.Replica == m.holdFor {
 		m.holdFor = "" // it never claims
 	}

@@ -9,6 +9,8 @@ type peer struct {
 	status Status
 	heard  Instant
 	since  Instant // since when it has been in contact without a break
+	// leaves: it has said so, and stays no more whatever a late message says. The role of a primary that acts on does not show it.
+	leaves bool
 	// joined: it has taken part, and so may have promised something. Only such a replica counts.
 	joined bool
 	// within is for how long after its latest message it counts as reachable.
@@ -171,6 +173,9 @@ func (m *Machine) Next() Instant {
 			next = min(next, m.haltAt())
 		} else {
 			next = min(next, m.sendAt, m.workUntil())
+			if m.passesOn() {
+				next = min(next, m.passOnDue())
+			}
 		}
 	case Standby:
 		next = min(next, m.last.until)

@@ -31,6 +31,9 @@ func (m *Machine) advancePrimary() {
 			m.resign(ReasonUnhealthy, id, true)
 		}
 	}
+	if m.passesOn() {
+		m.passOn()
+	}
 }
 
 // extend moves the lease's end to what the grants support; a failed renewal never moves it. When the
@@ -97,7 +100,7 @@ func (m *Machine) onWorkStopped() {
 func (m *Machine) chooseSuccessor(healthy bool) ReplicaID {
 	var best *peer
 	for id, p := range m.peers {
-		if p.status.Role != Standby || m.acks[id] <= m.now || m.hasDied(id) || p.status.IsWitness() {
+		if p.status.Role != Standby || p.leaves || m.acks[id] <= m.now || m.hasDied(id) || p.status.IsWitness() {
 			continue
 		}
 		if healthy && (!p.status.Health.OK || m.now.Sub(p.since) < m.cfg.HealthSettles) {

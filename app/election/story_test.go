@@ -23,6 +23,9 @@ type replica struct {
 	Witness bool
 	// Hurried: it goes on granting for no time when it leaves; otherwise for 5000 ms at most.
 	Hurried bool
+	// Patience is for how long it waits for the next sign of a newcomer when it leaves: of the 5000 ms, 1000 are left for the
+	// bot.
+	Patience time.Duration
 	// Queries shows the questions to all others too; most stories are easier to read without.
 	Queries bool
 }
@@ -44,7 +47,7 @@ func story(t *testing.T, r replica, script string) {
 	p := &player{t: t, show: r.Queries, wall: 1000}
 	p.m = election.New(election.Config{
 		Self: "m", Name: "m", Lease: lease, Replicas: r.Replicas, Quorum: r.Quorum, HealthSettles: r.HealthSettles,
-		Witness: r.Witness, LeaveWithin: within,
+		Witness: r.Witness, LeaveWithin: within, LeavePatience: r.Patience, StopWithin: lease,
 	}, election.Reading{Wall: p.wall})
 	var want, got []string
 	for line := range strings.Lines(script) {

@@ -100,7 +100,7 @@ func (m *Machine) Successor(now Instant, name string) (ReplicaID, error) {
 		return "", ErrNoSuccessor
 	}
 	for id, p := range m.peers {
-		if (p.status.Name == name || string(id) == name) && p.status.Role == Standby && !p.status.IsWitness() && m.acks[id] > m.now && !m.hasDied(id) {
+		if (p.status.Name == name || string(id) == name) && p.status.Role == Standby && !p.leaves && !p.status.IsWitness() && m.acks[id] > m.now && !m.hasDied(id) {
 			return id, nil
 		}
 	}

@@ -142,7 +142,7 @@ func Name(ctx context.Context, cfg config.Config) string {
 func (s *service) build() error {
 	id, name := newReplicaID(), s.opts.Name
 	s.supervisor = supervise.New(supervise.Config{
-		Lease: s.cfg.Lease, Logger: s.log, Exit: s.opts.Exit, ErrFailed: node.ErrPartFailed, ErrHalted: node.ErrHalted,
+		Lease: s.cfg.Lease, Turns: s.cfg.LeavePatience > 0 && s.cfg.Mode != config.ModeBotOnly, Logger: s.log, Exit: s.opts.Exit, ErrFailed: node.ErrPartFailed, ErrHalted: node.ErrHalted,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), &cachedCollector{Collector: collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), every: processEvery},
@@ -152,7 +152,10 @@ func (s *service) build() error {
 		}, func() float64 { return 1 }))
 	voter := election.Config{
 		Self: id, Name: name, Version: s.opts.Version, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas, Quorum: s.cfg.Quorum,
-		HealthSettles: bot.HealthSettles, LeaveWithin: supervise.LeaveWithin, Witness: s.cfg.Witness,
+		HealthSettles: bot.HealthSettles, LeavePatience: s.cfg.LeavePatience, StopWithin: supervise.StopWithin, LeaveWithin: supervise.StopWithin, Witness: s.cfg.Witness,
+	}
+	if s.cfg.LeavePatience > 0 {
+		voter.LeaveWithin += supervise.TurnsBound
 	}
 	if s.cfg.Mode == config.ModeBotOnly {
 		s.replica = node.NewSolo(voter, node.BootClock{}, s.work, registry)

@@ -273,7 +273,26 @@ func TestAShutdownThatHangsIsEnded(t *testing.T) {
 		if err := s.Run(ctx, e.run, nil, nil); err != nil {
 			t.Errorf("Run returned %v", err)
 		}
-		if exited != shutdownBound {
+		if exited != ShutdownBound(false) {
+			t.Errorf("exited after %v", exited)
+		}
+	})
+}
+
+func TestAReplicaThatMayWaitForNewcomersHasLongerToStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		e := orderly()
+		e.stuck = release
+		ctx, cancel := context.WithCancel(t.Context())
+		start, exited := time.Now(), time.Duration(0)
+		s := newSupervisor(time.Second, func(int) { exited = time.Since(start); close(release) })
+		s.cfg.Turns = true
+		cancel()
+		if err := s.Run(ctx, e.run, nil, nil); err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+		if exited != 28*time.Second {
 			t.Errorf("exited after %v", exited)
 		}
 	})

@@ -41,6 +41,8 @@ type Options struct {
 	Lifelines Lifelines
 	// Witnesses are the hosts whose replicas vote and never are primary.
 	Witnesses []int
+	// Patience is for how long one that leaves waits for the next sign of a newcomer.
+	Patience time.Duration
 	// Outside: the story breaks an assumption that the guarantees rest on, so Check does not judge it.
 	Outside bool
 	// Trace, if set, receives the story line by line.
@@ -121,7 +123,8 @@ type Cluster struct {
 	hasty     bool // see Plan
 	restarted bool // some host had a second process
 	peaceful  bool // no fault strikes any more
-	reviving  bool // hosts that leave or halt start again
+	reviving  bool // hosts that leave or halt start again, within revivesIn
+	revivesIn time.Duration
 
 	// Terms are all roles so far, in the order in which they began.
 	Terms []Term
@@ -154,6 +157,7 @@ const (
 	forDeath
 	forLifelines
 	forWitnesses
+	forPatience
 )
 
 // New returns a cluster whose hosts are all down.
@@ -263,6 +267,9 @@ func (c *Cluster) Start(i int) {
 	}
 	h.started, h.bornAt = replicas, c.now
 	cfg := election.Config{Self: h.id, Name: h.name, Lease: lease, Replicas: replicas, Quorum: quorum, HealthSettles: lease, LeaveWithin: LeaveWithin * lease, Witness: h.witness}
+	if c.opt.Patience > 0 {
+		cfg.LeavePatience, cfg.LeaveWithin, cfg.StopWithin = c.opt.Patience, c.leaveWithin(), LeaveWithin*lease
+	}
 	began := c.reading(h)
 	if c.hasty {
 		began.Now = began.Now.Add(-cfg.JoinSilence())
@@ -296,7 +303,7 @@ func (c *Cluster) kill(h *host, why election.Reason) {
 func (c *Cluster) ended(h *host, why election.Reason) {
 	c.kill(h, why)
 	if c.reviving && !h.gone {
-		c.At(c.now+1, func() { c.Start(h.index) })
+		c.At(c.now+1+h.dice.within(c.revivesIn), func() { c.Start(h.index) })
 	}
 }
 

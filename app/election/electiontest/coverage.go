@@ -273,6 +273,7 @@ peace hand-over
 peace newcomer
 peace shutdown
 peace all stop
+peace in turn
 peace scale-in
 peace with one candidate
 query

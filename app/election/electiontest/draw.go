@@ -39,6 +39,8 @@ func Draw(seed uint64) Plan {
 	}
 	lifelines := newDice(seed, forLifelines)
 	p.Lifelines = allLifelines()[lifelines.below(len(allLifelines()))]
+	patience := newDice(seed, forPatience)
+	p.Patience = []time.Duration{0, lease / 4, 3 * lease}[patience.below(3)]
 	d.members, d.restarts = p.Hosts, d.chance(0.7) // without restarts ORDER must hold throughout
 	begin := d.begin()
 	p.NoiseFrom = min(p.NoiseFrom, begin)
@@ -302,6 +304,9 @@ func (d *drawer) trouble(at time.Duration) {
 			for i := range d.members {
 				d.add(Fault{At: at + d.within(lease/20), Kind: DoStop, Who: Target(i)})
 				d.add(Fault{At: at + d.span() + 2*lease, Kind: DoStart, Who: Target(i)})
+				if d.plan.Patience > 0 { // newcomers come while the others wait for them
+					d.add(Fault{At: at, On: OnDeparted, After: d.within(lease / 2), Kind: DoStart, Who: TheOne})
+				}
 			}
 		}
 	case 20:

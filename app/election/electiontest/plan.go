@@ -28,6 +28,8 @@ type Plan struct {
 	// Witnesses are hosts whose replicas vote and never are primary; there is another host that starts with the first ones
 	// and stays.
 	Witnesses []int
+	// Patience is for how long one that leaves waits for the next sign of a newcomer.
+	Patience time.Duration
 	// Hasty replicas keep no silence when they start. It stands for a broken build, to test the tests:
 	// nothing draws it.
 	Hasty bool
@@ -108,7 +110,7 @@ const (
 // cluster is the plan's, before anything has happened.
 func (p *Plan) cluster(trace func(string), coverage *Coverage) *Cluster {
 	c := New(Options{
-		Seed: p.Seed, Replicas: p.Replicas, Quorum: p.Quorum, Drift: p.Drift, Wall: p.Wall, Lifelines: p.Lifelines, Witnesses: p.Witnesses,
+		Seed: p.Seed, Replicas: p.Replicas, Quorum: p.Quorum, Drift: p.Drift, Wall: p.Wall, Lifelines: p.Lifelines, Witnesses: p.Witnesses, Patience: p.Patience,
 		Trace: trace, Coverage: coverage,
 	})
 	for len(c.hosts) < p.Hosts {
@@ -275,6 +277,8 @@ const (
 	HandOver = 1
 	// LeaveWithin is, in leases, how long a replica that leaves goes on granting: longer than a bot drains.
 	LeaveWithin = 2
+	// TurnsWithin is the same, where it waits for newcomers too: they come one after the other.
+	TurnsWithin = 20
 	// stay is, in leases, for how long a primary is watched for staying.
 	stay = 5
 )
@@ -304,16 +308,20 @@ func (c *Cluster) peace(late time.Duration) error {
 	}
 	c.callBack()
 	began := c.now + late
-	if err := c.Run(began + Recovery*lease); err != nil {
+	recovery := Recovery * lease
+	if c.leaving() && c.opt.Patience > 0 {
+		recovery += c.leaveWithin()
+	}
+	if err := c.Run(began + recovery); err != nil {
 		return err
 	}
 	p := c.Primaries()
 	if len(p) != 1 {
-		return &BrokenError{Liveness, c.now, fmt.Sprintf("%d leases after peace the primaries are %v", Recovery, p)}
+		return &BrokenError{Liveness, c.now, fmt.Sprintf("%v after peace the primaries are %v", recovery, p)}
 	}
 	for _, i := range c.present() {
 		if i != p[0] && c.Role(i) != election.Standby {
-			return &BrokenError{Liveness, c.now, fmt.Sprintf("%d leases after peace r%d is %q", Recovery, i, c.Role(i))}
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("%v after peace r%d is %q", recovery, i, c.Role(i))}
 		}
 	}
 	c.Coverage.Recovery = max(c.Coverage.Recovery, c.Terms[c.hosts[p[0]].term].From-began)
@@ -325,6 +333,22 @@ func (c *Cluster) peace(late time.Duration) error {
 	}
 	return c.goes(c.Primary())
 }
+
+// leaving reports whether a replica has been asked to stop and has not yet.
+func (c *Cluster) leaving() bool {
+	return slices.ContainsFunc(c.hosts, func(h *host) bool { return h.machine != nil && h.leaving })
+}
+
+// leaveWithin is how long a replica that leaves goes on granting.
+func (c *Cluster) leaveWithin() time.Duration {
+	if c.opt.Patience > 0 {
+		return TurnsWithin * c.opt.Lease
+	}
+	return LeaveWithin * c.opt.Lease
+}
+
+// settles is how much later a primary hands over that learns first which of the others leave as well.
+func (c *Cluster) settles() time.Duration { return min(c.opt.Patience, c.opt.Lease/2) }
 
 // present are the hosts that take part and have not left for good.
 func (c *Cluster) present() []int {
@@ -397,7 +421,7 @@ func (c *Cluster) scalesIn(p int) error {
 		c.At(c.now+d.within(c.opt.Lease/20), func() { c.do(Fault{Kind: DoLeave, Who: Target(i)}, 0) })
 	}
 	c.peaceful = false // for these faults
-	err := c.Run(c.now + 2*c.opt.Lease)
+	err := c.Run(c.now + 2*c.opt.Lease + c.settles())
 	c.peaceful = true
 	if err != nil {
 		return err
@@ -482,8 +506,11 @@ func (c *Cluster) goes(p int) error {
 	case 2:
 		c.Coverage.Counts["peace shutdown"]++
 		c.Stop(p)
-		bound = lease + HandOver*lease/10
+		bound = lease + HandOver*lease/10 + c.settles()
 	case 3:
+		if all := len(c.present()); c.opt.Patience >= 2*lease && c.majority() && all > 2 && c.opt.Replicas > 2 && d.chance(0.7) {
+			return c.inTurn(d)
+		}
 		return c.allStop(d)
 	}
 	if err := c.Run(c.now + bound); err != nil {
@@ -528,7 +555,7 @@ func (c *Cluster) allStop(d dice) error {
 		c.At(c.now+d.within(c.opt.Lease/20), func() { c.Stop(i) })
 	}
 	// A lease for the bot, the wait for a successor if one that is silent might be it, and little more.
-	if err := c.Run(c.now + 27*c.opt.Lease/20 + HandOver*c.opt.Lease/10); err != nil {
+	if err := c.Run(c.now + c.opt.Patience + 27*c.opt.Lease/20 + HandOver*c.opt.Lease/10); err != nil {
 		return err
 	}
 	for _, i := range c.present() {
@@ -539,6 +566,31 @@ func (c *Cluster) allStop(d dice) error {
 	for _, t := range c.Terms {
 		if t.To >= began && t.Reason != election.ReasonShutdown {
 			return &BrokenError{Liveness, c.now, fmt.Sprintf("all were asked to stop, and r%d's term ended otherwise: %s", t.Host, t.Reason)}
+		}
+	}
+	return nil
+}
+
+// inTurn stops all replicas at once, each of which starts again, and sees that there is a primary all the time but for handovers.
+func (c *Cluster) inTurn(d dice) error {
+	c.Coverage.Counts["peace in turn"]++
+	c.reviving, c.revivesIn = true, c.opt.Lease/2
+	terms, began := len(c.Terms), c.now
+	for _, i := range c.present() {
+		c.At(c.now+d.within(c.opt.Lease/20), func() { c.Stop(i) })
+	}
+	if err := c.Run(c.now + TurnsWithin*c.opt.Lease); err != nil {
+		return err
+	}
+	for _, i := range c.present() {
+		if c.hosts[i].bornAt < began || c.Role(i) != election.Standby && c.Role(i) != election.Primary {
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("all were asked to stop and start again, and r%d, %q, has not", i, c.Role(i))}
+		}
+	}
+	for i, next := range c.Terms[terms:] {
+		last := c.Terms[terms+i-1]
+		if last.Reason != election.ReasonShutdown || next.From-last.To > HandOver*c.opt.Lease/10 {
+			return &BrokenError{Liveness, c.now, fmt.Sprintf("all were asked to stop and start again, r%d's term ended (%s), and there was no primary for %v", last.Host, last.Reason, next.From-last.To)}
 		}
 	}
 	return nil

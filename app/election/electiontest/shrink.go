@@ -99,6 +99,7 @@ func (s *shrinker) calm() (progress bool) {
 		func(p *Plan) { p.Noise.MaxDelay = min(p.Noise.MaxDelay, 400*time.Millisecond) },
 		func(p *Plan) { p.Drift = false },
 		func(p *Plan) { p.Wall = WallRight },
+		func(p *Plan) { p.Patience = 0 },
 		func(p *Plan) { p.Lifelines = NoLifelines },
 		func(p *Plan) { p.Lifelines = LifelinesAll },
 		func(p *Plan) { p.Witnesses = nil },

@@ -56,6 +56,9 @@ func (p *Plan) String() string {
 	if len(p.Witnesses) > 0 {
 		line("witnesses", strings.Trim(fmt.Sprint(p.Witnesses), "[]"))
 	}
+	if p.Patience != 0 {
+		line("patience", p.Patience)
+	}
 	if p.Hasty {
 		line("hasty")
 	}
@@ -234,6 +237,8 @@ func (p *Plan) read(w *words) (err error) {
 			i, err = w.number()
 			p.Witnesses = append(p.Witnesses, i)
 		}
+	case "patience":
+		p.Patience, err = w.length()
 	case "hasty":
 		p.Hasty = true
 	case "trouble":

@@ -103,6 +103,81 @@ func TestAllStoppedAtOnceAnswerNothingTwice(t *testing.T) {
 	}
 }
 
+// Replicas that are stopped at once, each of which starts again some time after it has stopped, as with "docker compose
+// restart", leave in turn: Telegram is polled without a break, nothing is lost, and nothing answered twice.
+func TestAllStoppedAtOnceLeaveInTurn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		hosts int
+		again time.Duration // from the end of a process to the next
+	}{{3, 300 * time.Millisecond}, {3, 2 * time.Second}, {5, time.Second}, {7, time.Second}} {
+		t.Run(fmt.Sprintf("%d, again after %v", c.hosts, c.again), func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(8) {
+				synctest.Test(t, func(t *testing.T) {
+					w := growing(seed, options{
+						replicas: c.hosts, hosts: c.hosts, lease: 550 * time.Millisecond, patience: 5 * time.Second, restarts: true,
+						noise: noise{delay: time.Millisecond, latency: 2 * time.Millisecond},
+					}, c.hosts, rand.New(rand.NewPCG(seed, 7)))
+					writing, stopWriting := context.WithCancel(context.Background())
+					w.opt.rate = 20
+					w.aside.Go(func() { w.users(writing) })
+					time.Sleep(2 * time.Second)
+					told := time.Now()
+					for _, i := range w.rng.Perm(c.hosts) {
+						p := w.at(w.hosts[i])
+						p.stop()
+						w.restart(p, c.again)
+						time.Sleep(time.Duration(w.rng.Int64N(int64(30 * time.Millisecond))))
+					}
+					time.Sleep(supervise.ShutdownBound(true))
+					for _, h := range w.hosts {
+						if p := w.at(h); p == nil || p.born.Before(told) || !p.node.View().Known() {
+							w.breaks("%s has not left and come back", h.name)
+						}
+					}
+					stopWriting()
+					time.Sleep(10 * time.Second)
+					if r := w.sim.Report(); r.AnsweredTwice != 0 || r.Unanswered != 0 || r.Answered == 0 {
+						w.breaks("%d answered, %d twice, %d not", r.Answered, r.AnsweredTwice, r.Unanswered)
+					}
+					w.expectNoGap(t, 50*time.Millisecond)
+				})
+			}
+		})
+	}
+}
+
+// Where no newcomer comes, all have stopped soon after their patience: "docker compose down".
+func TestAllStoppedAtOnceWaitInVainNoLongerThanTheirPatience(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(8) {
+		synctest.Test(t, func(t *testing.T) {
+			w := growing(seed, options{
+				replicas: 3, hosts: 3, lease: 550 * time.Millisecond, patience: 5 * time.Second, restarts: true,
+				noise: noise{delay: time.Millisecond, latency: 2 * time.Millisecond},
+			}, 3, rand.New(rand.NewPCG(seed, 8)))
+			told := time.Now()
+			all := make([]*process, 0, len(w.hosts))
+			for _, h := range w.hosts {
+				all = append(all, w.at(h))
+				w.at(h).stop()
+			}
+			for _, p := range all {
+				<-p.ended
+			}
+			if took := time.Since(told); took < 5*time.Second || took > 6*time.Second {
+				w.breaks("all took %v to stop", took)
+			}
+			for _, h := range w.hosts {
+				w.begin(h)
+			}
+			time.Sleep(20 * time.Second)
+			w.expectNothingTwice(t)
+		})
+	}
+}
+
 // A standby that the primary needs, since the third is cut off, goes on granting for as long as it may, and then ends in order.
 func TestNeededStandbyEndsWithinTheBoundOfAShutdown(t *testing.T) {
 	t.Parallel()
@@ -122,7 +197,7 @@ func TestNeededStandbyEndsWithinTheBoundOfAShutdown(t *testing.T) {
 				time.Sleep(2 * lease) // the grants of the third have run out
 				p := w.at(standbys[1])
 				p.stop()
-				time.Sleep(supervise.LeaveWithin - time.Millisecond)
+				time.Sleep(supervise.StopWithin - time.Millisecond)
 				if v := p.node.View(); p.isDead() || !v.Known() {
 					w.breaks("it has left: %t, and knows a primary: %t", p.isDead(), v.Known())
 				}

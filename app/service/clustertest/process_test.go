@@ -112,7 +112,7 @@ func (w *world) begin(h *host) {
 
 	logger := slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{Level: w.level, ReplaceAttr: bare}))
 	p.node = node.New(node.Config{
-		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, HealthSettles: bot.HealthSettles, LeaveWithin: supervise.LeaveWithin, Witness: h.witness},
+		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, Witness: h.witness, HealthSettles: bot.HealthSettles, LeavePatience: w.opt.patience, StopWithin: supervise.StopWithin, LeaveWithin: w.leaveWithin()},
 		Clock:     clock{p},
 		Transport: link{p},
 		Work:      p.work,
@@ -166,13 +166,19 @@ func (p *process) run() {
 	}()
 }
 
-// shutdownBound is the service's on an orderly stop.
-const shutdownBound = 12 * time.Second
+// leaveWithin is the service's.
+func (w *world) leaveWithin() time.Duration {
+	if w.opt.patience > 0 {
+		return supervise.StopWithin + supervise.TurnsBound
+	}
+	return supervise.StopWithin
+}
 
 // stop tells the process to end in order, as SIGTERM does.
 func (p *process) stop() {
 	p.w.tell("%s is asked to stop", p.host.name)
 	p.leave()
+	shutdownBound := supervise.ShutdownBound(p.w.opt.patience > 0)
 	late := time.AfterFunc(shutdownBound, func() {
 		if !p.disturbed(shutdownBound) {
 			p.w.breaks("SHUTDOWN: %s has not stopped within %v", p.host.name, shutdownBound)

@@ -26,6 +26,7 @@ type options struct {
 	// number needs a network that is whole to learn it (SAFETY.md, assumption 3).
 	grown    bool
 	lease    time.Duration
+	patience time.Duration // LEAVE_PATIENCE
 	drift    bool
 	admins   []int64
 	noise    noise
