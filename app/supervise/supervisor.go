@@ -76,10 +76,7 @@ func New(cfg Config) *Supervisor {
 // Alive is the sign of life of a loop that comes round again within d.
 func (s *Supervisor) Alive(loop string, d time.Duration) {
 	s.Expect(loop, max(d, leastPatience))
-	select {
-	case s.awake <- struct{}{}:
-	default:
-	}
+	signal(s.awake)
 }
 
 // Served is a server's sign of life: it has answered a request.
@@ -202,11 +199,12 @@ func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
 	asked := make(chan *probed, len(all))
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	t := time.NewTimer(0)
-	defer t.Stop()
+	var next time.Duration
 	for {
+		t := time.NewTimer(next) // a new one: for one that is reset the runtime wakes at its former time, too
 		select {
 		case <-ctx.Done():
+			t.Stop()
 			return nil
 		case p := <-asked:
 			p.asking = false
@@ -214,8 +212,9 @@ func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
 			runtime.Gosched() // what woke the process may be a request, and its answer is a sign of life
 		case <-t.C:
 		}
+		t.Stop()
 		now := time.Now()
-		next := patience
+		next = patience
 		for _, p := range all {
 			idle := s.idle(p.Name)
 			switch {
@@ -234,7 +233,6 @@ func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
 				})
 			}
 		}
-		t.Reset(next)
 	}
 }
 
