@@ -180,6 +180,9 @@ func (s *sender) query(out election.SendQuery) {
 	if missed := s.addressOf(out.Missed); missed != "" && !slices.Contains(addrs, missed) {
 		addrs = append(addrs, missed)
 	}
+	if known := s.addressOf(out.Known); known != "" {
+		addrs = slices.DeleteFunc(addrs, func(addr string) bool { return addr == known })
+	}
 	s.each(addrs, false, message{kind: 'q', limit: maxQueries, send: func(ctx context.Context, addr string) error {
 		sentAt := s.n.cfg.Clock.Read().Now
 		st, err := s.n.cfg.Transport.Status(ctx, addr)
