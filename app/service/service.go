@@ -209,10 +209,10 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	s.incompatible = func() []string { return client.IncompatiblePeers(lately) }
 	s.close = append(s.close, client.Close)
 	s.components = append(s.components, supervise.Component{Name: peerServer, Run: server.Serve}, supervise.Component{Name: "discovery", Run: client.RunDiscovery})
-	s.servers = append(s.servers, supervise.Server{Name: peerServer, Ask: func(ctx context.Context) error {
+	s.servers = append(s.servers, supervise.Server{Name: peerServer, Ask: listener.Asking(func(ctx context.Context) error {
 		_, err := client.Status(ctx, listener.Local(s.cfg.PeerAddr))
 		return err //nolint:wrapcheck // only whether there is one counts
-	}})
+	}, server.Answers)})
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (s *service) buildWeb(registry *prometheus.Registry) error {
 	client := web.NewClient(s.cfg.HTTPAddr, "")
 	s.close = append(s.close, client.Close)
 	s.components = append(s.components, supervise.Component{Name: webServer, Run: server.Serve}, supervise.Component{Name: "verdict", Run: s.logVerdicts})
-	s.servers = append(s.servers, supervise.Server{Name: webServer, Ask: client.Answers})
+	s.servers = append(s.servers, supervise.Server{Name: webServer, Ask: listener.Asking(client.Answers, server.Answers)})
 	return nil
 }
 
