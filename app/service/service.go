@@ -189,7 +189,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	}
 	client := peer.NewClient(peer.ClientConfig{
 		Identity: identity, Self: voter.Self, Instances: s.cfg.Instances, Port: port, Logger: s.log,
-		Timeout: min(voter.QueryTimeout(), dialBound), Registerer: registry,
+		Timeout: min(voter.QueryTimeout(), dialBound), Registerer: registry, After: s.supervisor.After,
 	})
 	n := node.New(node.Config{
 		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
@@ -220,7 +220,7 @@ func (s *service) buildBot(name string, registry *prometheus.Registry) {
 	s.bot = bot.New(bot.Config{
 		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Proxy: s.cfg.Proxy, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
 		Cluster: s.replica, IncompatiblePeers: s.incompatible, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
-		Backend: s.backend(),
+		Backend: s.backend(), After: s.supervisor.After,
 	})
 	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
 	if len(s.cfg.Backends) > 0 {

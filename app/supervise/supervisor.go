@@ -65,7 +65,8 @@ type Supervisor struct {
 	*Watchdog
 	cfg Config
 	// awake tells the probe that the process has just woken for something else.
-	awake chan struct{}
+	awake  chan struct{}
+	alongs alongs
 }
 
 // New returns a supervisor of nothing yet.
@@ -77,6 +78,7 @@ func New(cfg Config) *Supervisor {
 func (s *Supervisor) Alive(loop string, d time.Duration) {
 	s.Expect(loop, max(d, leastPatience))
 	signal(s.awake)
+	s.alongs.awake()
 }
 
 // Served is a server's sign of life: it has answered a request.
