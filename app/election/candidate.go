@@ -101,6 +101,9 @@ func (m *Machine) sendClaim(again time.Duration) {
 	m.round++
 	m.roundWas = false
 	m.roundAt, m.sendAt = m.now, m.now.Add(again)
+	if m.role == Primary {
+		m.queryAt = m.now.Add(m.cfg.seekInterval()) // it wakes for no question: every replica answers this
+	}
 	m.emit(SendClaim{Request: ClaimRequest{From: m.status(), Claim: m.own}, Round: m.round})
 	m.count()
 }
