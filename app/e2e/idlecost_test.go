@@ -142,13 +142,18 @@ func TestIdleCost(t *testing.T) {
 		p.lifeline = dir
 		(&stack{telegram: p.telegram}).setRate(t, 0)
 		p.start()
-		return &version{name: name, pack: p, start: map[*packed]cost{}, first: p.roles()}
+		p.roles()
+		return &version{name: name, pack: p, start: map[*packed]cost{}}
 	}
 	all := []*version{start("this", "")}
 	if *idleBeside != "" {
 		all = append(all, start(*idleBeside, besideBinary(t, *idleBeside)))
 	}
-	time.Sleep(10 * time.Second)
+	time.Sleep(8 * time.Second)
+	for _, v := range all {
+		v.first = v.pack.roles()
+	}
+	time.Sleep(2 * time.Second)
 	began := time.Now()
 	for _, v := range all {
 		for _, m := range v.pack.members {

@@ -34,9 +34,11 @@ func TestWhatNeedNotBePunctualWaitsForALoop(t *testing.T) {
 					t.Error("another is ready, too")
 				case <-time.After(time.Minute):
 				}
-				if len(s.alongs.waiting) != 1 {
-					t.Errorf("%d wait", len(s.alongs.waiting))
+				s.alongs.mu.Lock()
+				if n := len(s.alongs.waiting); n != 1 {
+					t.Errorf("%d wait", n)
 				}
+				s.alongs.mu.Unlock()
 				<-other
 			})
 		})
