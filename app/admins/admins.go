@@ -39,6 +39,8 @@ type Config struct {
 	Sender     *message.Sender
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+	// After is time.After, be it not punctual.
+	After func(d time.Duration) <-chan time.Time
 }
 
 // Admins are the chats of ADMIN_CHAT_IDS. Its methods are safe for concurrent use.

@@ -30,8 +30,7 @@ func (a *Admins) Run(ctx context.Context) error {
 		under    sync.WaitGroup
 	)
 	defer under.Wait()
-	next := time.NewTicker(notify.Interval)
-	defer next.Stop()
+	next := a.cfg.After(notify.Interval)
 	for {
 		if text := notifier.Observe(time.Now(), a.snapshot(busy)); text != "" {
 			busy = true
@@ -41,7 +40,8 @@ func (a *Admins) Run(ctx context.Context) error {
 			})
 		}
 		select {
-		case <-next.C:
+		case <-next:
+			next = a.cfg.After(notify.Interval)
 		case <-a.took:
 		case <-sent:
 			busy = false

@@ -57,6 +57,8 @@ type Config struct {
 	Transport http.RoundTripper
 	// Backend is who handles updates; nil for the bot that comes along.
 	Backend *Backend
+	// After is time.After, be it not punctual, but not late; nil stands for that.
+	After func(d time.Duration) <-chan time.Time
 }
 
 // Backend is webhook backends that handle updates.
@@ -82,17 +84,20 @@ type Bot struct {
 
 // New returns a bot that does nothing yet.
 func New(cfg Config) *Bot {
+	if cfg.After == nil {
+		cfg.After = time.After
+	}
 	b := &Bot{cfg: cfg}
 	b.client = telegram.New(telegram.Config{
 		Token: cfg.Token, APIURL: cfg.APIURL, Proxy: cfg.Proxy, Version: cfg.Version, Name: cfg.Name, Transport: cfg.Transport,
 		IsAdmin: func(chat int64) bool { return b.admins.Is(chat) }, Registerer: cfg.Registerer,
 	})
-	b.reach = reach.New(reach.Config{Caller: b.client, Logger: cfg.Logger, Registerer: cfg.Registerer, OnHealth: cfg.OnHealth})
+	b.reach = reach.New(reach.Config{Caller: b.client, Logger: cfg.Logger, Registerer: cfg.Registerer, OnHealth: cfg.OnHealth, After: cfg.After})
 	b.sender = message.New(b.client, func(from, to int64) { b.admins.Moved(from, to) })
 	b.admins = admins.New(admins.Config{
 		Chats: cfg.AdminChatIDs, Name: cfg.Name, Cluster: cfg.Cluster, Facts: b.facts, Reaches: b.reach.Works,
 		Locate: b.locate, Username: b.username, Backends: b.backendLines,
-		Sender: b.sender, Logger: cfg.Logger, Registerer: cfg.Registerer,
+		Sender: b.sender, Logger: cfg.Logger, Registerer: cfg.Registerer, After: cfg.After,
 	})
 	b.builtin = builtin.New(builtin.Config{
 		ID: ownID(cfg.Token), Name: cfg.Name, Admins: b.admins, Sender: b.sender, Caller: b.client, Username: b.username,

@@ -53,7 +53,9 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 type pack struct {
 	t        *testing.T
 	binary   string
+	replica  string // the replicas' binary
 	dir      string // of the logs
+	lifeline string // LIFELINE_DIR; empty as if each replica were on a machine of its own
 	telegram string
 	// simulator is the process behind telegram.
 	simulator *packed
@@ -101,7 +103,7 @@ func newPack(t *testing.T, n int) *pack {
 		t.Fatal(err)
 	}
 	life, end := context.WithCancel(context.Background())
-	p := &pack{t: t, binary: binary, dir: t.TempDir(), life: life}
+	p := &pack{t: t, binary: binary, replica: binary, dir: t.TempDir(), life: life}
 	t.Cleanup(func() {
 		end()
 		p.all.Wait()
@@ -115,7 +117,7 @@ func newPack(t *testing.T, n int) *pack {
 	}
 	p.telegram = "http://" + ports[2*n]
 	p.simulator = &packed{name: "telegram"}
-	p.keep(p.simulator, []string{"simulator"}, []string{"SIMULATOR_ADDR=" + ports[2*n], "SIMULATOR_RATE=" + strconv.Itoa(manyLoad), "SIMULATOR_PROJECT=habot"})
+	p.keep(p.simulator, p.binary, []string{"simulator"}, []string{"SIMULATOR_ADDR=" + ports[2*n], "SIMULATOR_RATE=" + strconv.Itoa(manyLoad), "SIMULATOR_PROJECT=habot"})
 	eventually(t, 20*time.Second, func() error {
 		_, err := get[simulator.Report](t.Context(), p.telegram+"/report")
 		return err
@@ -123,22 +125,22 @@ func newPack(t *testing.T, n int) *pack {
 	return p
 }
 
-// start starts all replicas at once. They have no lifelines, as if each were on a machine of its own.
+// start starts all replicas at once.
 func (p *pack) start() {
 	var peers []string
 	for _, m := range p.members {
 		peers = append(peers, m.peer)
 	}
 	for _, m := range p.members {
-		p.keep(m, nil, []string{
+		p.keep(m, p.replica, nil, []string{
 			"REPLICA_NAME=" + m.name, "PEER_ADDR=" + m.peer, "HTTP_ADDR=" + m.http, "REPLICAS=" + strconv.Itoa(len(p.members)),
-			"INSTANCES=" + strings.Join(peers, ","), "TELEGRAM_API_URL=" + p.telegram, "ADMIN_CHAT_IDS=1001", "LIFELINE_DIR=",
+			"INSTANCES=" + strings.Join(peers, ","), "TELEGRAM_API_URL=" + p.telegram, "ADMIN_CHAT_IDS=1001", "LIFELINE_DIR=" + p.lifeline,
 		})
 	}
 }
 
 // keep runs a process until the test ends, whatever ends it meanwhile, as the image runs it.
-func (p *pack) keep(m *packed, args, env []string) {
+func (p *pack) keep(m *packed, binary string, args, env []string) {
 	p.t.Helper()
 	begin := func() error {
 		log, err := os.OpenFile(filepath.Join(p.dir, m.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -146,7 +148,7 @@ func (p *pack) keep(m *packed, args, env []string) {
 			return err
 		}
 		defer log.Close()
-		cmd := exec.CommandContext(p.life, p.binary, args...)
+		cmd := exec.CommandContext(p.life, binary, args...)
 		cmd.Cancel = func() error { return cmd.Process.Kill() }
 		cmd.Env = append(env, "GOMAXPROCS=1", "GOMEMLIMIT=20MiB")
 		cmd.Stdout, cmd.Stderr = log, log
@@ -253,21 +255,26 @@ func (p *pack) settled() (primary *packed, standbys []*packed) {
 // processorTime is what a process has used.
 func processorTime(t *testing.T, pid int) time.Duration {
 	t.Helper()
+	user, system := processorTimes(t, pid)
+	return user + system
+}
+
+func processorTimes(t *testing.T, pid int) (user, system time.Duration) {
+	t.Helper()
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-	const user, system = 11, 12 // proc(5), from the state on
-	var ticks int
-	for _, f := range []string{fields[user], fields[system]} {
-		n, err := strconv.Atoi(f)
+	const utime, stime = 11, 12 // proc(5), from the state on
+	for field, d := range map[int]*time.Duration{utime: &user, stime: &system} {
+		n, err := strconv.Atoi(fields[field])
 		if err != nil {
 			t.Fatal(err)
 		}
-		ticks += n
+		*d = time.Duration(n) * 10 * time.Millisecond // USER_HZ is 100 on Linux
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100 on Linux
+	return user, system
 }
 
 // manyFigures is what is measured at one number of replicas.

@@ -52,10 +52,21 @@ func (m *Machine) query() {
 	if missed && !m.last.over {
 		ask.Missed = m.last.claim.Replica
 	}
+	if p := m.peers[m.last.claim.Replica]; m.role == Standby && p != nil && m.now.Sub(p.heard) <= m.cfg.Lease/2 {
+		ask.Known = m.last.claim.Replica
+	}
 	if m.role != Primary {
 		m.emit(ask)
 	}
 	m.askedAt, m.queryAt = m.now, m.now.Add(every)
+}
+
+// askAlong asks now what would be asked before the primary's next renewal: a process that stands by has just woken for this one,
+// and so have the others. Many replicas go on taking turns.
+func (m *Machine) askAlong() {
+	if m.role == Standby && m.rounds() == 1 && m.queryAt <= m.now.Add(m.cfg.Heartbeat()) && m.now.Sub(m.askedAt) >= m.pollInterval() {
+		m.queryAt = m.now
+	}
 }
 
 // askAt is when the next question is due. A standby that misses its primary asks before the lease it follows has run out:
@@ -90,6 +101,9 @@ func (m *Machine) sendClaim(again time.Duration) {
 	m.round++
 	m.roundWas = false
 	m.roundAt, m.sendAt = m.now, m.now.Add(again)
+	if m.role == Primary {
+		m.queryAt = m.now.Add(m.cfg.seekInterval()) // it wakes for no question: every replica answers this
+	}
 	m.emit(SendClaim{Request: ClaimRequest{From: m.status(), Claim: m.own}, Round: m.round})
 	m.count()
 }

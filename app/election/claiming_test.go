@@ -372,6 +372,66 @@ func TestRequestOfAStandbyIsNoSignOfAPrimary(t *testing.T) {
 	`)
 }
 
+// A replica that stands by wakes for renewals anyway.
+func TestAStandbyAsksWithARenewalWhatItWouldAskBeforeTheNext(t *testing.T) {
+	t.Parallel()
+	story(t, replica{Queries: true}, `
+		600 status p role=primary primary=p/5000
+		  > ask all
+		  > primary is p/5000, start
+		1010 claim p/5000 role=primary
+		  > ask all
+		  > grant p/5000
+		1210 tick
+		  > ask all but p
+		1410 claim p/5000 role=primary
+		  > grant p/5000
+		1810 claim p/5000 role=primary
+		  > grant p/5000
+		  > ask all but p
+		2210 claim p/5000 role=primary
+		  > grant p/5000
+		2610 claim p/5000 role=primary
+		  > grant p/5000
+		  > ask all but p
+	`)
+	// Many would all ask at once.
+	story(t, replica{Replicas: 9, Queries: true}, `
+		600 status p role=primary primary=p/5000
+		  > ask 1/2
+		  > primary is p/5000, start
+		1010 claim p/5000 role=primary
+		  > ask 1/2
+		  > grant p/5000
+		1210 tick
+		  > ask 1/2
+		1410 claim p/5000 role=primary
+		  > grant p/5000
+		1810 claim p/5000 role=primary
+		  > grant p/5000
+	`)
+}
+
+// Where the primary's INSTANCES lack this replica, another one's word is all it knows the primary by.
+func TestAPrimaryThatDoesNotRenewHereIsAskedLikeAnother(t *testing.T) {
+	t.Parallel()
+	story(t, replica{Queries: true}, `
+		0 tick
+		  > ask all
+		400 status b primary=p/5000
+		  > ask all
+		  > primary is p/5000, start
+		1010 status b primary=p/5000
+		  > ask all
+		1410 status b primary=p/5000
+		  > ask all
+		1810 status b primary=p/5000
+		2210 status b primary=p/5000
+		2410 tick
+		  > ask all
+	`)
+}
+
 func TestQuestionsAreFrequentWhileNoPrimaryShowsItself(t *testing.T) {
 	t.Parallel()
 	story(t, replica{Queries: true}, `
@@ -389,7 +449,7 @@ func TestQuestionsAreFrequentWhileNoPrimaryShowsItself(t *testing.T) {
 		  > ask all
 		  > grant p/5000
 		1210 tick
-		  > ask all
+		  > ask all but p
 		1300 claim p/5000 role=primary
 		  > grant p/5000
 		1700 claim p/5000 role=primary

@@ -52,6 +52,7 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 	m.receive(req.From, heardIn{})
 	if a.Granted && req.From.Role == Primary && req.From.Primary == c {
 		m.follow(req.From, m.cfg.Lease)
+		m.askAlong()
 	}
 	a.From = m.status()
 	return a

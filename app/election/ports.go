@@ -82,9 +82,10 @@ type (
 	Reply struct{ Answer ClaimAnswer }
 	// SendQuery asks instances for their Status: the next share of them in turn, so that each is asked once in so many
 	// Rounds; every instance if that is 1. Missed, if not empty, is a primary that is out of contact: it is asked in any case.
+	// Known, if not empty, is a primary whose renewals arrive: it need not be asked.
 	SendQuery struct {
-		Rounds int
-		Missed ReplicaID
+		Rounds        int
+		Missed, Known ReplicaID
 	}
 	// SendClaim sends the claim to every instance; RoundDone follows when all have answered or failed.
 	SendClaim struct {

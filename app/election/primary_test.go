@@ -19,6 +19,13 @@ func TestPrimaryRenewsEveryHeartbeatAndItsLeaseMoves(t *testing.T) {
 		  > bot until 2310, lease ends 2410
 		1430 next
 		  > next 1820
+		1820 tick
+		  > claim m/1000 as primary, round 4
+		1830 granted c m/1000 sent=1820
+		  > bot until 2710, lease ends 2810
+		# no question is due before the next
+		1830 next
+		  > next 2220
 	`)
 }
 

@@ -398,6 +398,9 @@ func tell(out election.Output) string {
 		}
 		return s + " floor=" + show(a.From.Floor)
 	case election.SendQuery:
+		if out.Rounds == 1 && out.Known != "" {
+			return "ask all but " + string(out.Known)
+		}
 		if out.Rounds == 1 {
 			return "ask all"
 		}

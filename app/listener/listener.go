@@ -1,7 +1,7 @@
 // Package listener opens ports whose capacity unknown clients cannot exhaust: the connections open at once are bounded,
 // in all, per remote address, and per IPv6 network of 64 bits. One that is too many is closed at once, so that no other waits behind it.
 // The machine's own loopback is not bounded: health checks and probes always get through. It also knows how
-// a server behind such a port is stopped.
+// a server behind such a port is asked for a sign of life, and stopped.
 //
 // It may import the standard library alone.
 package listener

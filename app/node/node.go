@@ -139,11 +139,11 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.sender.wait()
 	defer stopSending()
 	n.sender.ctx = sending
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	var wait time.Duration
 	ending := ctx.Done()
 	for !n.over() {
 		n.cfg.Expect(13 * n.cfg.Election.Lease / 20)
+		timer := time.NewTimer(wait) // a new one: for one that is reset the runtime wakes at its former time, too
 		select {
 		case <-timer.C:
 			n.step(election.Tick{})
@@ -160,10 +160,10 @@ func (n *Node) Run(ctx context.Context) error {
 			n.cfg.Logger.Info("leaving", "role", n.machine.Status(n.cfg.Clock.Read().Now).Role, "reason", reason)
 			n.step(election.Leave{Reason: reason})
 		}
+		timer.Stop()
 		n.logMembership(n.cfg.Clock.Read().Now)
-		wait := n.machine.Next().Sub(n.cfg.Clock.Read().Now)
 		// Often enough for the promise above, and not before a primary's next renewal, with which the loop comes round anyway.
-		timer.Reset(min(max(wait, 0), 9*n.cfg.Election.Lease/20))
+		wait = min(max(n.machine.Next().Sub(n.cfg.Clock.Read().Now), 0), 9*n.cfg.Election.Lease/20)
 	}
 	if !errors.Is(n.failure, ErrHalted) {
 		// What was sent last, a release perhaps, is worth a moment.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"habot/app/election"
@@ -28,6 +29,9 @@ const lastWord = 500 * time.Millisecond
 // A path that is broken is found by TCP instead, which ends the connection.
 const patience = 3 * time.Second
 
+// maxResting goroutines rest: as many as a renewal of the usual three replicas takes, and questions beside it.
+const maxResting = 4
+
 // sender takes messages to all addresses, each on a goroutine of its own so that one that hangs does not delay the
 // others. It brings the answers back to the loop.
 type sender struct {
@@ -38,6 +42,9 @@ type sender struct {
 
 	// Owned by the loop: the address that was asked last for its status.
 	asked string
+
+	tasks   chan func() // to a goroutine that rests
+	resting atomic.Int32
 
 	mu       sync.Mutex
 	running  int
@@ -64,6 +71,7 @@ func newSender(n *Node) *sender {
 		ctx:      context.Background(),
 		idle:     make(chan struct{}, 1),
 		acked:    make(chan struct{}, 1),
+		tasks:    make(chan func()),
 		underway: map[slot][]election.Instant{},
 		granted:  map[string]election.Claim{},
 		address:  map[election.ReplicaID]string{},
@@ -151,15 +159,35 @@ func (s *sender) each(addrs []string, complete bool, m message) {
 	})
 }
 
-// spawn runs f on a goroutine that settle waits for.
+// spawn runs f on a goroutine that settle waits for, on one that rests if there is one: its stack has grown to what a request
+// needs, which for one that is new takes longer than much of the request.
 func (s *sender) spawn(f func()) {
 	s.mu.Lock()
 	s.running++
 	s.mu.Unlock()
-	go func() {
-		defer s.ended()
+	select {
+	case s.tasks <- f:
+	default:
+		go s.work(f)
+	}
+}
+
+// work runs f, and then rests for other tasks until what is sent ends, if few rest.
+func (s *sender) work(f func()) {
+	for {
 		f()
-	}()
+		s.ended()
+		if s.resting.Add(1) > maxResting {
+			s.resting.Add(-1)
+			return
+		}
+		select {
+		case f = <-s.tasks:
+			s.resting.Add(-1)
+		case <-s.ctx.Done():
+			return
+		}
+	}
 }
 
 func (s *sender) ended() {
@@ -181,6 +209,9 @@ func (s *sender) query(out election.SendQuery) {
 	addrs := s.share(out.Rounds)
 	if missed := s.addressOf(out.Missed); missed != "" && !slices.Contains(addrs, missed) {
 		addrs = append(addrs, missed)
+	}
+	if known := s.addressOf(out.Known); known != "" {
+		addrs = slices.DeleteFunc(addrs, func(addr string) bool { return addr == known })
 	}
 	s.each(addrs, false, message{kind: 'q', limit: maxQueries, send: func(ctx context.Context, addr string) error {
 		sentAt := s.n.cfg.Clock.Read().Now

@@ -40,6 +40,8 @@ type ClientConfig struct {
 	Resolver Resolver
 	// Registerer, if not nil, takes the client's metrics.
 	Registerer prometheus.Registerer
+	// After is time.After, be it not punctual; nil stands for that.
+	After func(d time.Duration) <-chan time.Time
 }
 
 const (
@@ -73,6 +75,9 @@ type incompatiblePeer struct {
 func NewClient(cfg ClientConfig) *Client {
 	if cfg.Resolver == nil {
 		cfg.Resolver = &net.Resolver{PreferGo: true}
+	}
+	if cfg.After == nil {
+		cfg.After = time.After
 	}
 	dialer := &net.Dialer{
 		Timeout: cfg.Timeout, Control: acknowledged(cfg.Timeout),

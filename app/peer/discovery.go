@@ -54,6 +54,7 @@ type discovery struct {
 	log       *slog.Logger
 	reports   *logging.Quotas
 	soon      chan struct{}
+	after     func(d time.Duration) <-chan time.Time
 	wires     sync.WaitGroup // look-ups under way
 
 	mu sync.Mutex
@@ -78,7 +79,7 @@ type lookups struct {
 func newDiscovery(cfg ClientConfig) *discovery {
 	return &discovery{
 		instances: cfg.Instances, port: cfg.Port, resolver: cfg.Resolver, log: cfg.Logger, reports: logging.NewQuotas(1, time.Minute),
-		soon: make(chan struct{}, 1), found: map[string]map[string]time.Time{},
+		soon: make(chan struct{}, 1), after: cfg.After, found: map[string]map[string]time.Time{},
 		looked: map[string]bool{}, names: map[string]*lookups{}, self: map[string]time.Time{},
 	}
 }
@@ -87,19 +88,31 @@ func (d *discovery) run(ctx context.Context) error {
 	defer d.wires.Wait()
 	for {
 		d.look(ctx)
-		if !pause(ctx, lookupSoon, nil) || !pause(ctx, lookupEvery-lookupSoon, d.soon) {
+		if !d.rest(ctx) {
 			return nil
 		}
 	}
 }
 
-// pause waits for d or until early says so; false if ctx ended.
-func pause(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
+// rest waits until names are to be looked up again; false if ctx ended.
+func (d *discovery) rest(ctx context.Context) bool {
+	began := time.Now()
+	select {
+	case <-d.after(lookupEvery):
+		return true
+	case <-d.soon:
+		return pause(ctx, lookupSoon-time.Since(began))
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// pause waits for d; false if ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-early:
 	case <-ctx.Done():
 		return false
 	}
@@ -309,7 +322,7 @@ func ownName(ctx context.Context, resolver Resolver, instances, own []string, fa
 				}
 			}
 		}
-		if !pause(ctx, nameEvery, nil) {
+		if !pause(ctx, nameEvery) {
 			return fallback
 		}
 	}

@@ -115,6 +115,15 @@ func (s *Server) Serve(ctx context.Context) error {
 	return nil
 }
 
+// Answers returns nil if the server's handler has answered a question for the status. It uses no connection.
+func (s *Server) Answers(ctx context.Context) error {
+	err := listener.Ask(ctx, s.http.Handler, http.MethodGet, pathPrimary, http.Header{protocolHeader: {protocolText()}})
+	if err != nil {
+		return fmt.Errorf("ask the own server for the status: %w", err)
+	}
+	return nil
+}
+
 func (s *Server) routes() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()

@@ -501,3 +501,28 @@ func TestRefusalsAreWordedAsVersionOneWordsThem(t *testing.T) {
 		})
 	}
 }
+
+// The watchdog asks so: without a connection, and a replica that hangs or fails gives no sign of life.
+func TestTheOwnServerIsAskedWithoutAConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		served := 0
+		r := &replica{}
+		s := NewServer(ServerConfig{
+			Identity: identity(t, "ours"), Replica: r, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+			Served: func() { served++ },
+		})
+		if err := s.Answers(t.Context()); err != nil || served != 1 || len(r.took) != 1 {
+			t.Errorf("%v, served %d times, the replica was asked for %v", err, served, r.took)
+		}
+		r.err = errors.New("busy")
+		if err := s.Answers(t.Context()); err == nil || served != 1 {
+			t.Errorf("%v of a replica that does not answer, served %d times", err, served)
+		}
+		r.err, r.before = nil, func(context.Context) { time.Sleep(time.Minute) }
+		start := time.Now()
+		if err := s.Answers(t.Context()); err != nil || time.Since(start) != time.Minute {
+			t.Errorf("%v after %v of a replica that takes a minute", err, time.Since(start))
+		}
+	})
+}

@@ -37,6 +37,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// OnHealth is called on each change of health, never concurrently: of its detail alone once in detailEvery.
 	OnHealth func(election.Health)
+	// After is time.After, be it not punctual, but not late.
+	After func(d time.Duration) <-chan time.Time
 }
 
 // Reach is what is known of the way to Telegram. Its methods are safe for concurrent use.
@@ -135,7 +137,9 @@ func (r *Reach) RunProbe(ctx context.Context) error {
 		r.mu.Lock()
 		d := r.tracker.nextProbe()
 		r.mu.Unlock()
-		if !sleep(ctx, telegram.BackOff(0, d, d, rand.Float64())) { //nolint:gosec // jitter
+		select {
+		case <-r.cfg.After(telegram.BackOff(0, d, d, rand.Float64())): //nolint:gosec // jitter
+		case <-ctx.Done():
 			return nil
 		}
 	}
@@ -327,16 +331,4 @@ func (r *Reach) Username() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.username
-}
-
-// sleep waits; false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -194,7 +194,7 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	}
 	client := peer.NewClient(peer.ClientConfig{
 		Identity: identity, Self: voter.Self, Instances: s.cfg.Instances, Port: port, Logger: s.log,
-		Timeout: min(voter.QueryTimeout(), dialBound), Registerer: registry,
+		Timeout: min(voter.QueryTimeout(), dialBound), Registerer: registry, After: s.supervisor.After,
 	})
 	n := node.New(node.Config{
 		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
@@ -214,10 +214,10 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	s.incompatible = func() []string { return client.IncompatiblePeers(lately) }
 	s.close = append(s.close, client.Close)
 	s.components = append(s.components, supervise.Component{Name: peerServer, Run: server.Serve}, supervise.Component{Name: "discovery", Run: client.RunDiscovery})
-	s.servers = append(s.servers, supervise.Server{Name: peerServer, Ask: func(ctx context.Context) error {
+	s.servers = append(s.servers, supervise.Server{Name: peerServer, Ask: listener.Asking(func(ctx context.Context) error {
 		_, err := client.Status(ctx, listener.Local(s.cfg.PeerAddr))
 		return err //nolint:wrapcheck // only whether there is one counts
-	}})
+	}, server.Answers)})
 	return nil
 }
 
@@ -225,7 +225,7 @@ func (s *service) buildBot(name string, registry *prometheus.Registry) {
 	s.bot = bot.New(bot.Config{
 		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Proxy: s.cfg.Proxy, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
 		Cluster: s.replica, IncompatiblePeers: s.incompatible, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
-		Backend: s.backend(),
+		Backend: s.backend(), After: s.supervisor.After,
 	})
 	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
 	if len(s.cfg.Backends) > 0 {
@@ -262,7 +262,7 @@ func (s *service) buildWeb(registry *prometheus.Registry) error {
 	client := web.NewClient(s.cfg.HTTPAddr, "")
 	s.close = append(s.close, client.Close)
 	s.components = append(s.components, supervise.Component{Name: webServer, Run: server.Serve}, supervise.Component{Name: "verdict", Run: s.logVerdicts})
-	s.servers = append(s.servers, supervise.Server{Name: webServer, Ask: client.Answers})
+	s.servers = append(s.servers, supervise.Server{Name: webServer, Ask: listener.Asking(client.Answers, server.Answers)})
 	return nil
 }
 

@@ -21,8 +21,6 @@ const (
 func (s *service) logVerdicts(ctx context.Context) error {
 	var report diagnosis.Report
 	lines := logging.NewQuota(verdictLines, verdictLineEvery)
-	next := time.NewTicker(verdictEvery)
-	defer next.Stop()
 	for {
 		if v := diagnosis.Of(s.facts()); report.Observe(time.Now(), v, s.cfg.Lease) {
 			omitted, ok := lines.Take(time.Now())
@@ -35,7 +33,7 @@ func (s *service) logVerdicts(ctx context.Context) error {
 			}
 		}
 		select {
-		case <-next.C:
+		case <-s.supervisor.After(verdictEvery):
 		case <-ctx.Done():
 			return nil
 		}

@@ -5,7 +5,7 @@
 // step down and exit non-zero.
 //
 // How soon: a component that ends is noticed at once. One that stalls is noticed when its promise has passed; for the
-// election loop and the servers that is Patience. The replica then has 7/20 of a lease to leave before the process
+// election loop and the servers' handlers that is Patience. The replica then has 7/20 of a lease to leave before the process
 // is ended. Together that is one lease, or 300 ms + 7/20 of a lease where that is longer (a LEASE below 462 ms). The
 // poll loop and the chats promise what their requests to Telegram may take, or the wait that Telegram asked for, so a
 // stall there is noticed after up to 11 s, or after that wait. On a starved machine the time by which the watchdog's own

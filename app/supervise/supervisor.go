@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -77,7 +78,9 @@ type Supervisor struct {
 	*Watchdog
 	cfg Config
 	// awake tells the probe that the process has just woken for something else.
-	awake chan struct{}
+	awake  chan struct{}
+	awoke  atomic.Pointer[time.Time] // when it was told last
+	alongs alongs
 }
 
 // New returns a supervisor of nothing yet.
@@ -88,10 +91,13 @@ func New(cfg Config) *Supervisor {
 // Alive is the sign of life of a loop that comes round again within d.
 func (s *Supervisor) Alive(loop string, d time.Duration) {
 	s.Expect(loop, max(d, leastPatience))
-	select {
-	case s.awake <- struct{}{}:
-	default:
+	now := time.Now()
+	if last := s.awoke.Load(); last != nil && now.Sub(*last) < s.lease/50 {
+		return // a loop may come round several times for one renewal
 	}
+	s.awoke.Store(&now)
+	signal(s.awake)
+	s.alongs.awake()
 }
 
 // Served is a server's sign of life: it has answered a request.
@@ -196,6 +202,7 @@ func (s *Supervisor) awaitComponents(all *sync.WaitGroup, failed bool) {
 // probed is a server that the probe asks.
 type probed struct {
 	Server
+	ask    chan struct{} // to its goroutine, whose stack has grown to what a request needs
 	asking bool
 	again  time.Time // not to be asked before: it has just failed to answer
 }
@@ -209,16 +216,28 @@ func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
 	for i, server := range servers {
 		s.Served(server.Name)
 		defer s.Clear(server.Name)
-		all[i] = &probed{Server: server}
+		all[i] = &probed{Server: server, ask: make(chan struct{}, 1)}
 	}
 	asked := make(chan *probed, len(all))
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	t := time.NewTimer(0)
-	defer t.Stop()
+	for _, p := range all {
+		defer close(p.ask)
+		asking.Go(func() {
+			for range p.ask {
+				if !s.ask(ctx, p.Server) {
+					p.again = time.Now().Add(patience / 8)
+				}
+				asked <- p
+			}
+		})
+	}
+	var next time.Duration
 	for {
+		t := time.NewTimer(next) // a new one: for one that is reset the runtime wakes at its former time, too
 		select {
 		case <-ctx.Done():
+			t.Stop()
 			return nil
 		case p := <-asked:
 			p.asking = false
@@ -226,8 +245,9 @@ func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
 			runtime.Gosched() // what woke the process may be a request, and its answer is a sign of life
 		case <-t.C:
 		}
+		t.Stop()
 		now := time.Now()
-		next := patience
+		next = patience
 		for _, p := range all {
 			idle := s.idle(p.Name)
 			switch {
@@ -238,15 +258,9 @@ func (s *Supervisor) probe(ctx context.Context, servers []Server) error {
 				next = min(next, 2*patience/3-idle)
 			default:
 				p.asking = true
-				asking.Go(func() {
-					if !s.ask(ctx, p.Server) {
-						p.again = time.Now().Add(patience / 8)
-					}
-					asked <- p
-				})
+				p.ask <- struct{}{}
 			}
 		}
-		t.Reset(next)
 	}
 }
 

@@ -52,6 +52,48 @@ func TestAComponentThatStallsIsNoticedInTime(t *testing.T) {
 	})
 }
 
+// What an idle replica costs is how often it wakes: components that renew their promises when something else has woken it are not
+// checked.
+func TestPromisesThatAreRenewedInTimeWakeNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWatchdog(lease)
+		w.Expect("poller", time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		var all sync.WaitGroup
+		all.Go(func() {
+			for ctx.Err() == nil {
+				w.Expect("election", Patience(lease))
+				w.Expect("peer server", Patience(lease))
+				time.Sleep(2 * Patience(lease) / 3)
+			}
+		})
+		if err := w.Run(ctx); err != nil {
+			t.Errorf("the watchdog complains: %v", err)
+		}
+		all.Wait()
+		if checked := w.expected["poller"].checked; !checked.IsZero() {
+			t.Errorf("it checked, the last time %v before the end", time.Since(checked))
+		}
+	})
+}
+
+// A promise that is made while the watchdog waits for a later check is watched from its start.
+func TestAPromiseThatIsMadeLaterIsNoticedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWatchdog(lease)
+		w.Expect("poller", time.Hour)
+		start := time.Now()
+		time.AfterFunc(10*time.Millisecond, func() { w.Expect("election", 100*time.Millisecond) })
+		if err := w.Run(t.Context()); !errors.Is(err, ErrStalled) {
+			t.Errorf("the watchdog reports %v", err)
+		}
+		if took := time.Since(start); took > 112*time.Millisecond {
+			t.Errorf("noticed after %v", took)
+		}
+	})
+}
+
 func TestAComponentThatIsClearedOwesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := NewWatchdog(lease)
@@ -107,7 +149,7 @@ func silent(lease, d time.Duration) *run {
 
 // check lets the watchdog check once, late; true if it reports the component.
 func (r *run) check(late time.Duration) bool {
-	planned := r.next(r.now)
+	planned, _ := r.next(r.now)
 	r.awake += planned.Sub(r.now)
 	r.now = planned.Add(late)
 	return len(r.Watchdog.check(r.now, late)) > 0
@@ -117,7 +159,8 @@ func (r *run) check(late time.Duration) bool {
 // component. A check that falls into the time in which the process runs must not.
 func (r *run) freeze(ran, d time.Duration) bool {
 	frozen := r.now.Add(ran)
-	for planned := r.next(r.now); ; planned = r.next(r.now) {
+	for {
+		planned, _ := r.next(r.now)
 		late := max(0, frozen.Add(d).Sub(planned))
 		if planned.Before(frozen) {
 			late = 0

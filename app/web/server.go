@@ -115,6 +115,14 @@ func (s *Server) Serve(ctx context.Context) error {
 	return nil
 }
 
+// Answers returns nil if the server's handler has answered at all. It uses no connection.
+func (s *Server) Answers(ctx context.Context) error {
+	if err := listener.Ask(ctx, s.http.Handler, http.MethodHead, "/livez", nil); err != nil && !errors.Is(err, listener.ErrRefused) {
+		return fmt.Errorf("ask the own server: %w", err)
+	}
+	return nil
+}
+
 func (s *Server) routes() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()

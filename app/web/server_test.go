@@ -677,3 +677,18 @@ func FuzzSuccessor(f *testing.F) {
 		}
 	})
 }
+
+// The watchdog asks so: whatever the answer is, it is a sign of life.
+func TestTheOwnServerIsAskedWithoutAConnection(t *testing.T) {
+	t.Parallel()
+	served, failing := 0, []string(nil)
+	s := NewServer(configure(func(cfg *Config) {
+		cfg.Served, cfg.Failing = func() { served++ }, func() []string { return failing }
+	}))
+	for want, parts := range [][]string{nil, {"poller"}} {
+		failing = parts
+		if err := s.Answers(t.Context()); err != nil || served != want+1 {
+			t.Errorf("%v while %v fails, served %d times", err, parts, served)
+		}
+	}
+}

@@ -65,10 +65,10 @@ func (h *host) knows(to *host) bool { return h.lists == nil || slices.Contains(h
 func (c *Cluster) ask(h *host, out election.SendQuery) {
 	m := message{kind: aQuestion, from: h, epoch: h.epoch, sentAt: h.local(c.now)}
 	share := (len(c.hosts) + out.Rounds - 1) / out.Rounds
-	missed := c.hostOf(out.Missed)
+	missed, known := c.hostOf(out.Missed), c.hostOf(out.Known)
 	for i := range len(c.hosts) {
 		to := c.hosts[(h.asks+i)%len(c.hosts)]
-		if to == h || !h.knows(to) || (i >= share && to != missed) {
+		if to == h || !h.knows(to) || (i >= share && to != missed) || to == known {
 			continue
 		}
 		if i >= share {
