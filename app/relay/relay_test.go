@@ -649,14 +649,25 @@ func TestABackendThatHangsIsAskedNoMore(t *testing.T) {
 	})
 }
 
-// The lease is looked at as the update leaves, not only before a connection is made.
+// The lease is looked at as the update leaves, not only before a connection is made: one that leaves in one write with its headers,
+// and one that takes more.
 func TestNothingLeavesWithoutTheLease(t *testing.T) {
 	t.Parallel()
+	for name, text := range map[string]string{"short": "x", "long": strings.Repeat("x", 2*oneWrite)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testNothingLeavesWithoutTheLease(t, text)
+		})
+	}
+}
+
+func testNothingLeavesWithoutTheLease(t *testing.T, text string) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "http://mybot:8000", one)
 		w.after(10 * time.Second) // what was connected is no more
 		w.net.set(func() { w.net.slow[one] = 500 * time.Millisecond })
-		w.give(1, 1)
+		w.giveRaw(fmt.Sprintf(`{"update_id":1,"message":{"message_id":1,"date":%d,"chat":{"id":1},"text":%q}}`, time.Now().Unix(), text))
 		w.after(250 * time.Millisecond)
 		w.lost.Store(true)
 		w.after(5 * time.Second)
