@@ -231,6 +231,7 @@ func (r *run) take(ctx context.Context, updates []update.Update) {
 
 // enqueue gives an update to the consumer. r.mu MUST be held: the order is that in which updates are taken in.
 func (r *run) enqueue(ctx context.Context, u update.Update) {
+	u.Came = time.Now()
 	r.inHand[int(u.ID)] = u
 	r.consumer.Consume(ctx, []update.Update{u}, r.done)
 }

@@ -259,7 +259,7 @@ func (a attempt) send(ctx context.Context, cancel context.CancelCauseFunc) outco
 		WroteHeaders: before,
 	}), body)
 	if err != nil {
-		return outcome{result: unreachable, detail: message(err)}
+		return outcome{result: unreachable, detail: textOf(err)}
 	}
 	if a.connectBound > 0 {
 		slow := time.AfterFunc(a.connectBound, func() {
@@ -291,11 +291,11 @@ func (a attempt) failure(ctx context.Context, g *gate, err error) outcome {
 	case errors.Is(cause, errTimeout) && connected:
 		return outcome{result: timedOut, detail: fmt.Sprintf("no whole answer within %v", a.timeout)}
 	case reused:
-		return outcome{result: stale, detail: message(err)}
+		return outcome{result: stale, detail: textOf(err)}
 	case connected:
-		return outcome{result: brokenOff, detail: message(err)}
+		return outcome{result: brokenOff, detail: textOf(err)}
 	default:
-		return outcome{result: unreachable, detail: message(err)}
+		return outcome{result: unreachable, detail: textOf(err)}
 	}
 }
 
@@ -338,8 +338,8 @@ func drain(body io.ReadCloser, cancel context.CancelCauseFunc) {
 	_ = body.Close()
 }
 
-// message is an error's text without the URL, which may hold a secret.
-func message(err error) string {
+// textOf is an error's text without the URL, which may hold a secret.
+func textOf(err error) string {
 	var failed *url.Error
 	if errors.As(err, &failed) {
 		err = failed.Err
