@@ -2,8 +2,6 @@ package bot
 
 import (
 	"context"
-	"errors"
-	"time"
 
 	"habot/app/relay"
 	"habot/app/telegram"
@@ -28,25 +26,8 @@ func (b *Bot) newRelay(cfg relay.Config) *relay.Relay {
 type forwarder struct{ client *telegram.Client }
 
 // Forward implements relay.Forwarder. The context is a term's: nothing leaves without its lease.
-func (f forwarder) Forward(ctx context.Context, c relay.Call) (relay.Verdict, time.Duration, error) {
-	err := f.client.Forward(ctx, c.Method, c.ContentType, c.Body, c.Size)
-	switch telegram.Judge(ctx, err) {
-	case telegram.Fine:
-		return relay.Done, 0, nil
-	case telegram.Over:
-		return relay.Over, 0, err //nolint:wrapcheck // the relay logs it
-	case telegram.Limited:
-		return relay.Again, telegram.RetryAfter(err), err
-	case telegram.Permanent:
-		return relay.Refused, 0, err //nolint:wrapcheck // the relay logs it
-	case telegram.Transient:
-		if !errors.Is(err, telegram.ErrNotSent) {
-			return relay.Unknown, 0, err //nolint:wrapcheck // the relay logs it
-		}
-		return relay.Again, 0, err //nolint:wrapcheck // the relay logs it
-	default:
-		return relay.Again, 0, err //nolint:wrapcheck // the relay logs it
-	}
+func (f forwarder) Forward(ctx context.Context, c relay.Call) error {
+	return f.client.Forward(ctx, c.Method, c.ContentType, c.Body, c.Size) //nolint:wrapcheck // the relay judges and logs it
 }
 
 // locate looks for an admin chat that may have moved, until ctx ends. A bot behind webhook backends sets its own commands, so with backends

@@ -3,10 +3,13 @@ package bot
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mymmrac/telego"
 
 	"habot/app/election"
 	"habot/app/simulator"
@@ -94,6 +97,94 @@ func TestAChatThatIsLimitedDelaysNoOtherHoweverManyOfItsUpdatesWait(t *testing.T
 			})
 		})
 	}
+}
+
+// So it is with webhook backends: a chat that the backend puts off or refuses, or whose answers Telegram limits, fills no window.
+func TestAChatThatIsPutOffByABackendDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	for name, refuse := range map[string]func(w http.ResponseWriter){
+		"429 and Retry-After": func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "20")
+			w.WriteHeader(http.StatusTooManyRequests)
+		},
+		"500":                 func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
+		"limited by Telegram": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				sim := newSimulator()
+				f, b := newRelayedOn(t, simulated(sim))
+				began := time.Now()
+				b.answer = func(w http.ResponseWriter, raw string) {
+					var u telego.Update
+					if err := json.Unmarshal([]byte(raw), &u); err != nil {
+						t.Error(err)
+					}
+					if refuse != nil && u.Message.Chat.ID == 5 && time.Since(began) < time.Minute {
+						refuse(w)
+						return
+					}
+					w.Header().Set("Content-Type", "application/json")
+					_ = json.NewEncoder(w).Encode(map[string]any{"method": "sendMessage", "chat_id": u.Message.Chat.ID, "text": u.Message.Text})
+				}
+				if refuse == nil {
+					limits(sim, 5, time.Minute)
+				}
+				flood(sim, 5, 150)
+				sim.Write(6, "me, too")
+				r := f.role(election.Change{})
+				r.noted = true
+				r.run()
+				after(soon)
+				if _, unanswered := answeredIn(t, sim, 6); unanswered != 0 {
+					t.Fatal("chat 6 waits for chat 5")
+				}
+				for range 5 {
+					sim.Write(6, fmt.Sprint("again ", time.Now()))
+					after(10 * time.Second)
+				}
+				waited, unanswered := answeredIn(t, sim, 6)
+				for _, d := range waited {
+					if d > soon {
+						t.Errorf("chat 6 waited %v", d)
+					}
+				}
+				if unanswered != 0 {
+					t.Errorf("chat 6 has %d updates without an answer", unanswered)
+				}
+				after(5 * time.Minute)
+				if rep := sim.Report(); rep.Answered != rep.Sent || rep.Confirmed != rep.Sent || rep.AnsweredTwice != 0 || rep.OutOfOrder != 0 || rep.Lost != 0 {
+					t.Errorf("the account is %+v", rep)
+				}
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				if len(r.notes) != 0 {
+					t.Errorf("%d notes are of no use any more", len(r.notes))
+				}
+			})
+		})
+	}
+}
+
+// A backend that refuses all chats is one to wait for: nothing is confirmed meanwhile, for Telegram keeps it best.
+func TestABackendThatRefusesAllChatsConfirmsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sim := newSimulator()
+		f, b := newRelayedOn(t, simulated(sim))
+		b.answer = func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusInternalServerError) }
+		for i := range 150 {
+			sim.Write(int64(5+i%30), fmt.Sprint("message ", i))
+		}
+		r := f.role(election.Change{})
+		r.noted = true
+		r.run()
+		after(30 * time.Minute)
+		if rep := sim.Report(); rep.Confirmed != 0 {
+			t.Errorf("%d updates are confirmed that no backend has taken", rep.Confirmed)
+		}
+	})
 }
 
 // Without others that know it, nothing is confirmed before it is handled.

@@ -114,7 +114,7 @@ func New(cfg Config) *Bot {
 		handled.Allowed = cfg.Backend.Updates
 		handled.Consumer = func(t *intake.Task) intake.Consumer {
 			r := cfg.Backend.Relay
-			return b.queues(t, b.admins.Handler(b.relay.Handler(t.Change.Claim.Timestamp), t), r.Parallel, r.Timeout)
+			return b.queues(t, b.admins.Handler(b.relay.Handler(t.Change.Claim.Timestamp, t), t), r.Parallel, r.Timeout)
 		}
 	}
 	b.intake = intake.New(handled)

@@ -168,7 +168,8 @@ func TestReportsOfChatsSideBySideOnlyGrow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		for i := range 100 {
+		const n = maxBatch - 1 // no poll confirms a part of them
+		for i := range n {
 			f.tg.send(int64(1+i%maxParallel), "x")
 		}
 		var mu sync.Mutex
@@ -189,8 +190,33 @@ func TestReportsOfChatsSideBySideOnlyGrow(t *testing.T) {
 		after(time.Second)
 		mu.Lock()
 		defer mu.Unlock()
-		if last != 100 {
-			t.Errorf("the last report tells of %d updates, want 100", last)
+		if last != n {
+			t.Errorf("the last report tells of %d updates, want %d", last, n)
+		}
+	})
+}
+
+// While more than one poll can bring waits, the next is under way before all of the last is handled: the slots are never idle.
+func TestABacklogIsPolledWhileItIsHandled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n, each = 20 * maxBatch, 10 * time.Millisecond
+		f := newFixture(t)
+		for i := range n {
+			f.tg.send(int64(1+i%40), "x")
+		}
+		f.tg.slowly(each, 0)
+		f.start(election.Change{})
+		after(time.Minute)
+		sent := f.tg.all("sendMessage")
+		if len(sent) != n {
+			t.Fatalf("%d of %d are answered", len(sent), n)
+		}
+		if took, atBest := sent[n-1].at.Sub(sent[0].at), n/maxParallel*each; took > atBest+atBest/20 {
+			t.Errorf("answered in %v; %d at a time, they take %v", took, maxParallel, atBest)
+		}
+		if polls := len(f.tg.all("getUpdates")); polls > 3*n/maxBatch+15 {
+			t.Errorf("%d polls", polls)
 		}
 	})
 }

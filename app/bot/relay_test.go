@@ -132,19 +132,26 @@ func (b *backend) Addr() net.Addr { return &net.TCPAddr{} }
 // newRelayed is a fixture whose updates a backend handles, known to be up.
 func newRelayed(t *testing.T, admins ...int64) (*fixture, *backend) {
 	t.Helper()
+	tg := newTelegram(t)
+	f, b := newRelayedOn(t, tg, admins...)
+	f.tg = tg
+	return f, b
+}
+
+// newRelayedOn is such a fixture with another way to Telegram.
+func newRelayedOn(t *testing.T, way http.RoundTripper, admins ...int64) (*fixture, *backend) {
+	t.Helper()
 	b := newBackend(t)
 	urls, err := relay.ParseBackends("http://mybot:8000/hook")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tg := newTelegram(t)
 	f := newFixtureConfigured(t, func(cfg *Config) {
-		cfg.Transport, cfg.AdminChatIDs = tg, admins
+		cfg.Transport, cfg.AdminChatIDs = way, admins
 		cfg.Backend = &Backend{Relay: relay.Config{
 			Backends: urls, Secret: "s-3_cret", Timeout: time.Minute, Parallel: 40, Resolver: b, Dial: b.Dial,
 		}, Updates: []string{"message", "of_the_future"}}
 	})
-	f.tg = tg
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- f.bot.RunBackends(ctx) }()

@@ -10,8 +10,8 @@ import (
 	"habot/app/update"
 )
 
-// Telegram gives the first hundred updates that are not confirmed, so those of one chat that it limits would keep all others out
-// of sight. While a hundred are in hand and the oldest wait, their contents are noted to the standbys, and once so many know them
+// Telegram gives the first hundred updates that are not confirmed, so those of one chat that it limits, or that a webhook backend
+// refuses, would keep all others out of sight. While a hundred are in hand and the oldest wait, their contents are noted to the standbys, and once so many know them
 // that any successor will, they are confirmed and kept in memory: see app/decisions/0007-backlog-of-a-limited-chat.md.
 const (
 	// maxKept and maxKeptBytes bound what is kept: it goes with every report to the standbys, which take 64 KiB.
@@ -110,7 +110,7 @@ func (r *run) offer() {
 func (r *run) full() {
 	if now := time.Now(); now.Sub(r.kept.fullAt) >= fullLogEvery {
 		r.kept.fullAt = now
-		r.in.cfg.Logger.Warn("more waits for a chat that Telegram limits than replicas keep: other chats wait, too")
+		r.in.cfg.Logger.Warn("more waits for limited or refused chats than replicas keep: other chats wait, too")
 	}
 }
 

@@ -36,7 +36,8 @@ const (
 // Times between polls while updates are in hand. Such a poll returns at once, with all that is in hand, and so is
 // seldom worth it.
 const (
-	// pollAgain is for when there is something to confirm: it makes room for new updates.
+	// pollAgain is for when there is something to confirm: it makes room for new updates. Where a poll has brought as many as one
+	// can, and half of them can be confirmed, the next does not wait at all.
 	pollAgain = 100 * time.Millisecond
 	// pollStuck is for when the oldest update in hand is still the same. Telegram gives a poll that repeats another's
 	// offset within half a second one update only.
@@ -184,7 +185,7 @@ func (in *Intake) Run(ctx context.Context, t term.Term) {
 			r.gather(polling, ctx)
 		}
 		r.take(ctx, updates) // each looks at the lease itself before it is handled
-		r.await(polling)
+		r.await(polling, len(updates) >= maxBatch)
 	}
 	r.finish(ctx)
 }
@@ -230,6 +231,7 @@ func (r *run) take(ctx context.Context, updates []update.Update) {
 
 // enqueue gives an update to the consumer. r.mu MUST be held: the order is that in which updates are taken in.
 func (r *run) enqueue(ctx context.Context, u update.Update) {
+	u.Came = time.Now()
 	r.inHand[int(u.ID)] = u
 	r.consumer.Consume(ctx, []update.Update{u}, r.done)
 }
@@ -279,19 +281,20 @@ func idsOf(updates []update.Update) []int {
 }
 
 // await returns when another poll is worth it: when nothing is in hand any more, so that the poll confirms it all
-// and waits for more; otherwise after a while, so that those chats whose updates take long do not delay others.
-func (r *run) await(ctx context.Context) {
+// and waits for more; otherwise after a while, so that those chats whose updates take long do not delay others. If the last poll
+// was full, more wait, most likely: then it is worth it as soon as half of what it brought can be confirmed.
+func (r *run) await(ctx context.Context, full bool) {
 	r.term.Expect(pollLoop, pollStuck+slack)
 	start := time.Now()
 	for {
 		again := r.secure()
 		r.mu.Lock()
-		idle, d := r.offsets.idle(), pollStuck
+		worth, d := r.offsets.idle() || full && len(r.offsets.fetched) <= maxBatch/2, pollStuck
 		if r.offsets.offset != 0 {
 			d = pollAgain
 		}
 		r.mu.Unlock()
-		if d -= time.Since(start); idle || d <= 0 {
+		if d -= time.Since(start); worth || d <= 0 {
 			return
 		}
 		if again > 0 {

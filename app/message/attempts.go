@@ -3,6 +3,8 @@ package message
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"habot/app/telegram"
@@ -21,7 +23,32 @@ const (
 	resendFactor = 5
 )
 
-// attempts keeps account of the attempts to send one message. Its zero value is none. It is pure.
+// Try makes attempts at one call that sends, once each, until Telegram has taken or refused it: at will if a call surely did not
+// leave, a few times with growing waits if Telegram may have taken it. It ends when the pace says so, or when Telegram has worked for
+// ten minutes meanwhile. bound bounds one attempt unless those before took longer, and once MUST keep to what it is given. The verdict
+// explains the error.
+func Try(ctx context.Context, p Pace, bound func() time.Duration, once func(bound time.Duration) error) (telegram.Verdict, error) {
+	var tried attempts
+	for {
+		bound := max(bound(), tried.bound)
+		p.Begin(bound)
+		start := time.Now()
+		err := once(bound)
+		v := telegram.Judge(ctx, err)
+		if v == telegram.Fine || v == telegram.Permanent || v == telegram.Over {
+			return v, err
+		}
+		d, again := tried.failed(v, err, time.Since(start), p.Longest, rand.Float64()) //nolint:gosec // jitter
+		if !again {
+			return v, fmt.Errorf("give up after %v: %w", giveUpAfter, err)
+		}
+		if !p.Pause(ctx, d, v == telegram.Limited) {
+			return telegram.Over, err
+		}
+	}
+}
+
+// attempts keeps account of the attempts at one call. Its zero value is none. It is pure.
 type attempts struct {
 	n       int           // in a row, without one whose fate is unknown
 	unknown int           // whose fate is unknown: Telegram may have taken the message

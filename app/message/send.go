@@ -2,8 +2,6 @@ package message
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -79,39 +77,26 @@ type params struct {
 	ParseMode string `json:"parse_mode,omitempty"`
 }
 
-// Send sends one message, and again while it does not get through: at will if it surely did not leave, a few times with growing
-// waits if Telegram may have taken it. It ends when the pace says so, or when Telegram has worked for giveUpAfter
-// meanwhile. The verdict explains the error.
+// Send sends one message, as Try does. It follows a group that became a supergroup.
 func (s *Sender) Send(ctx context.Context, m Message, p Pace) (telegram.Verdict, error) {
 	params := params{Chat: m.To.Chat, Thread: m.To.Thread, Direct: m.To.Direct, Text: m.Text}
 	if m.HTML {
 		params.ParseMode = "HTML"
 	}
-	var tried attempts
 	moves := 0
-	for {
-		bound := max(s.bound(), tried.bound)
-		p.Begin(bound)
-		start := time.Now()
-		err := s.sendOnce(ctx, params, bound)
-		v := telegram.Judge(ctx, err)
-		if to := telegram.MovedTo(err); to != 0 && moves < maxMoves {
+	return Try(ctx, p, s.bound, func(bound time.Duration) error {
+		for {
+			err := s.sendOnce(ctx, params, bound)
+			to := telegram.MovedTo(err)
+			if to == 0 || moves == maxMoves {
+				return err
+			}
 			moves++
 			s.moved(params.Chat, to)
 			params.Chat = to
-			continue
+			p.Begin(bound)
 		}
-		if v == telegram.Fine || v == telegram.Permanent || v == telegram.Over {
-			return v, err
-		}
-		d, again := tried.failed(v, err, time.Since(start), p.Longest, rand.Float64()) //nolint:gosec // jitter
-		if !again {
-			return v, fmt.Errorf("give up after %v: %w", giveUpAfter, err)
-		}
-		if !p.Pause(ctx, d, v == telegram.Limited) {
-			return telegram.Over, err
-		}
-	}
+	})
 }
 
 // bound bounds one request that sends.

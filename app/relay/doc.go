@@ -6,5 +6,5 @@
 // update is confirmed, or the way to Telegram: calls leave by the Forwarder that it is given. The choice (fleet), the
 // attempts and the reading of answers are pure; Relay is the shell around them.
 //
-// It may import logging, queues, update and client_golang.
+// It may import logging, message, queues, telegram, update and client_golang.
 package relay

@@ -297,6 +297,16 @@ func (f *fleet) ended(now, began time.Time, m member, queue int64, r result, det
 	return change{}
 }
 
+// refusedAlone tells whether a member that takes connections has refused updates of this queue, and of no other since it took one last.
+func (f *fleet) refusedAlone(queue int64) bool {
+	for _, s := range f.members {
+		if s.state != Down && s.errors > 0 && !s.manyQueues && s.errorQueue == queue {
+			return true
+		}
+	}
+	return false
+}
+
 // countError takes in one more answer that is none, or an error.
 func (f *fleet) countError(s *memberState, queue int64) {
 	if s.errors++; s.errors == 1 {

@@ -162,6 +162,24 @@ func (g *gate) connection() (connected, reused bool) {
 	return g.connected, g.reused
 }
 
+// oneWrite is up to how many bytes an update leaves in one write with the headers: net/http's buffer holds both.
+const oneWrite = 3 << 10
+
+// body is what is written of an update, and what has to be called right before, when the headers are about to be. Without the
+// gate's leave a short update's bytes are taken away then: net/http finds less than it announced, and writes nothing. A longer
+// one takes more than one write, and the gate is asked before each.
+func (g *gate) body(raw []byte) (body io.ReadCloser, before func()) {
+	r := bytes.NewReader(raw)
+	if len(raw) > oneWrite {
+		return gatedBody{r, g}, nil
+	}
+	return io.NopCloser(r), func() {
+		if g.open() != nil {
+			r.Reset(nil)
+		}
+	}
+}
+
 // gatedBody is an update's bytes. Without the gate's leave they cannot be read to be written: headers may leave then,
 // but without its body a request is none.
 type gatedBody struct {
@@ -180,8 +198,8 @@ func (b gatedBody) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (gatedBody) Close() error { return nil }
 
-// request makes the POST.
-func (a attempt) request(ctx context.Context, g *gate) (*http.Request, error) {
+// request makes the POST of a body.
+func (a attempt) request(ctx context.Context, body io.ReadCloser) (*http.Request, error) {
 	target := a.backend.url
 	target.Host = a.addr
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), nil)
@@ -189,7 +207,7 @@ func (a attempt) request(ctx context.Context, g *gate) (*http.Request, error) {
 		return nil, fmt.Errorf("make a request: %w", err)
 	}
 	req.Host = a.backend.url.Host
-	req.Body = gatedBody{bytes.NewReader(a.raw), g} // without GetBody: net/http is to try nothing again by itself
+	req.Body = body // without GetBody: net/http is to try nothing again by itself
 	req.ContentLength = int64(len(a.raw))
 	req.Header = http.Header{
 		"Content-Type": {"application/json"}, // exactly: some frameworks refuse anything else
@@ -230,6 +248,7 @@ func (a attempt) send(ctx context.Context, cancel context.CancelCauseFunc) outco
 	g := &gate{held: a.held}
 	var asked time.Time
 	var connect time.Duration
+	body, before := g.body(a.raw)
 	req, err := a.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { asked = time.Now() },
 		GotConn: func(info httptrace.GotConnInfo) {
@@ -237,9 +256,10 @@ func (a attempt) send(ctx context.Context, cancel context.CancelCauseFunc) outco
 				connect = time.Since(asked)
 			}
 		},
-	}), g)
+		WroteHeaders: before,
+	}), body)
 	if err != nil {
-		return outcome{result: unreachable, detail: message(err)}
+		return outcome{result: unreachable, detail: textOf(err)}
 	}
 	if a.connectBound > 0 {
 		slow := time.AfterFunc(a.connectBound, func() {
@@ -271,11 +291,11 @@ func (a attempt) failure(ctx context.Context, g *gate, err error) outcome {
 	case errors.Is(cause, errTimeout) && connected:
 		return outcome{result: timedOut, detail: fmt.Sprintf("no whole answer within %v", a.timeout)}
 	case reused:
-		return outcome{result: stale, detail: message(err)}
+		return outcome{result: stale, detail: textOf(err)}
 	case connected:
-		return outcome{result: brokenOff, detail: message(err)}
+		return outcome{result: brokenOff, detail: textOf(err)}
 	default:
-		return outcome{result: unreachable, detail: message(err)}
+		return outcome{result: unreachable, detail: textOf(err)}
 	}
 }
 
@@ -318,8 +338,8 @@ func drain(body io.ReadCloser, cancel context.CancelCauseFunc) {
 	_ = body.Close()
 }
 
-// message is an error's text without the URL, which may hold a secret.
-func message(err error) string {
+// textOf is an error's text without the URL, which may hold a secret.
+func textOf(err error) string {
 	var failed *url.Error
 	if errors.As(err, &failed) {
 		err = failed.Err

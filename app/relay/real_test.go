@@ -22,7 +22,7 @@ import (
 // realRelay is a relay on real sockets.
 func realRelay(t testing.TB, cfg Config) *Relay {
 	t.Helper()
-	cfg.Forwarder, cfg.Registerer, cfg.Logger = &telegram{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
+	cfg.Forwarder, cfg.Registerer, cfg.Logger = &recorder{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
 	cfg.Parallel = 40
 	r := New(cfg)
 	ctx, stop := context.WithCancel(context.Background())
@@ -41,7 +41,7 @@ func realRelay(t testing.TB, cfg Config) *Relay {
 // deliver hands updates to a relay, and returns when all are handled or ctx ends.
 func deliver(ctx context.Context, r *Relay, batch []update.Update) (done int) {
 	q := queues.New(queues.Config{
-		Handler: r.Handler(testTerm), Slots: 40, Patience: time.Minute, Held: func() bool { return true },
+		Handler: r.Handler(testTerm, free{}), Slots: 40, Patience: time.Minute, Held: func() bool { return true },
 		Promise: func(string, time.Duration) {}, Logger: slog.New(slog.DiscardHandler),
 	})
 	one := make(chan struct{}, len(batch))

@@ -14,7 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"habot/app/logging"
+	"habot/app/message"
 	"habot/app/queues"
+	"habot/app/telegram"
 	"habot/app/update"
 )
 
@@ -27,19 +29,11 @@ const noBackendWait = time.Minute
 // lineEvery is between two log lines of one kind.
 const lineEvery = 10 * time.Second
 
-// Times of a call that a backend has answered with.
-const (
-	callFirstWait = 100 * time.Millisecond
-	callLastWait  = 2 * time.Second
-	// callUnknownWait is before the first attempt after one whose fate is unknown; each further wait is callUnknownFactor
-	// times as long, so that a call is carried out a few times at most.
-	callUnknownWait   = time.Second
-	callUnknownFactor = 5
-	// callBound bounds one attempt to carry out a call without large files.
-	callBound = 30 * time.Second
-	// callGiveUp bounds the attempts to carry out one call while Telegram fails.
-	callGiveUp = 10 * time.Minute
-)
+// callBound bounds one attempt to carry out a call without large files.
+const callBound = 30 * time.Second
+
+// leastWait is how long an update waits for a backend at least, however old it is by its date: the clock here may be wrong.
+const leastWait = time.Minute
 
 // Call is a call of the Bot API that a backend has answered with.
 type Call struct {
@@ -53,28 +47,16 @@ type Call struct {
 	Size int64
 }
 
-// Verdict is what became of a call.
-type Verdict int
-
-const (
-	// Done means that Telegram has carried it out.
-	Done Verdict = iota
-	// Refused means that Telegram refuses it, and would again.
-	Refused
-	// Again means that the call surely was not carried out, or that Telegram wants to be asked later.
-	Again
-	// Unknown means that Telegram may have carried it out, or not: another attempt may do it twice.
-	Unknown
-	// Over means that the lease or the context has ended: nothing left, or what did is not known to have arrived.
-	Over
-)
-
 // Forwarder is the fenced way to Telegram.
 type Forwarder interface {
-	// Forward sends a call and waits for Telegram's answer, within bounds of its own; after is how long Telegram wants
-	// to be left alone, with Again. It MUST send nothing without the lease.
-	Forward(ctx context.Context, c Call) (v Verdict, after time.Duration, err error)
+	// Forward sends a call and waits for Telegram's answer until ctx ends; telegram.Judge says what an error means. It MUST send
+	// nothing without the lease.
+	Forward(ctx context.Context, c Call) error
 }
+
+// Term is what the relay needs of a term; a task of intake is one. What waits because Telegram limits its chat, and what waits because
+// a backend refuses its chat alone, is the same to it: neither is to delay other chats.
+type Term = message.Term
 
 // Config is what a relay is made of.
 type Config struct {
@@ -155,19 +137,30 @@ func New(cfg Config) *Relay {
 }
 
 // Handler handles updates in the term with this timestamp, in nanoseconds.
-func (r *Relay) Handler(term int64) queues.Handler { return handler{r, term} }
+func (r *Relay) Handler(timestamp int64, term Term) queues.Handler {
+	return handler{r, timestamp, term}
+}
 
 // handler is a relay for one term.
 type handler struct {
 	*Relay
-	term int64
+	timestamp int64
+	term      Term
 }
 
 // Handle implements queues.Handler: an update is handled when a backend has taken it, or it is given up.
 func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (update.Outcome, bool) {
 	a := newAttempts()
-	expires := time.Now().Add(update.Retention(u.Kind))
+	expires := expiry(u, time.Now())
 	last := "no backend has been up"
+	own := false // whether it waits on its own account, and not for a backend
+	waits := func(is bool) {
+		if own != is {
+			own = is
+			h.term.Limited(u.ID, is)
+		}
+	}
+	defer waits(false)
 	for {
 		now := time.Now()
 		next := h.next(now, u.Queue, a)
@@ -189,6 +182,7 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 		o := h.post(ctx, u, next.choice, t.Held)
 		switch o.result {
 		case answeredWell:
+			waits(false)
 			switch h.carryOut(ctx, u, t, o) {
 			case carried:
 				return update.Answered, true
@@ -208,7 +202,36 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 		if h.failed(u, next.to, a, o) {
 			return h.giveUp(u, update.Poison, a, last), true
 		}
+		waits(o.status == http.StatusTooManyRequests && o.retryAfter > 0 || h.refusedAlone(u.Queue))
 	}
+}
+
+// expiry is when Telegram keeps an update no longer: counted from its date, from when it came if it has none, and from now on for
+// leastWait at least.
+func expiry(u update.Update, now time.Time) time.Time {
+	keeps := update.Retention(u.Kind)
+	switch {
+	case !u.Date.IsZero():
+		return later(u.Date.Add(keeps), now.Add(min(leastWait, keeps)))
+	case !u.Came.IsZero():
+		return u.Came.Add(keeps)
+	default:
+		return now.Add(keeps)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// refusedAlone tells whether a backend refuses a queue's updates, and no other's.
+func (r *Relay) refusedAlone(queue int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fleet.refusedAlone(queue)
 }
 
 // step is what to do next with an update: to wait, at most so long, or to send it.
@@ -256,7 +279,7 @@ func (h handler) post(ctx context.Context, u update.Update, c choice, held func(
 	backend := h.cfg.Backends[c.to.backend]
 	o := attempt{
 		backend: backend, addr: c.to.addr.String(), transport: h.transports[c.to.backend], raw: u.Raw, secret: h.cfg.Secret,
-		userAgent: h.cfg.UserAgent, term: h.term, timeout: h.cfg.Timeout, connectBound: c.bound, held: held,
+		userAgent: h.cfg.UserAgent, term: h.timestamp, timeout: h.cfg.Timeout, connectBound: c.bound, held: held,
 	}.run(ctx)
 	now := time.Now()
 	h.mu.Lock()
@@ -326,59 +349,53 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 		}
 		return carried
 	}
-	bound := callBound
-	if r.rest != nil {
-		bound = replyFor
-		o.extend()
-	}
-	began := time.Now()
-	unknown := callUnknownWait
-	for n := 0; ; n++ {
-		t.Expect(bound)
-		v, after, err := h.forward(ctx, r, o.size, bound)
-		if ctx.Err() != nil {
-			return left
-		}
-		switch v {
-		case Over:
-			return left
-		case Done:
-			h.metrics.replies.WithLabelValues(replyCarriedOut).Inc()
-			return carried
-		case Again, Unknown:
-			d, remaining := max(after, min(callFirstWait<<min(n, 10), callLastWait)), callGiveUp-time.Since(began)
-			if v == Unknown {
-				d = max(after, unknown)
-				unknown *= callUnknownFactor
-				if remaining > 0 {
-					d = min(d, remaining) // the last attempt is made when they end
-				}
-			}
-			if r.rest != nil {
-				return again // it cannot be read twice
-			}
-			if d <= remaining {
-				if !h.pause(ctx, t, d, nil) {
-					return left
-				}
-				continue
-			}
-			h.metrics.replies.WithLabelValues(replyFailed).Inc()
-		default:
-			h.metrics.replies.WithLabelValues(replyRefused).Inc()
-		}
-		h.cfg.Logger.Error("a webhook reply was not carried out", "update_id", u.ID, "method", r.method, "error", err)
+	v, err := h.carry(ctx, u, t, o)
+	outcome := replyRefused
+	switch {
+	case v == telegram.Fine:
+		h.metrics.replies.WithLabelValues(replyCarriedOut).Inc()
 		return carried
+	case v == telegram.Over:
+		return left
+	case v != telegram.Permanent && r.rest != nil:
+		return again // it cannot be read twice
+	case v != telegram.Permanent:
+		outcome = replyFailed
 	}
+	h.metrics.replies.WithLabelValues(outcome).Inc()
+	h.cfg.Logger.Error("a webhook reply was not carried out", "update_id", u.ID, "method", r.method, "error", err)
+	return carried
 }
 
-func (r *Relay) forward(ctx context.Context, call reply, size int64, bound time.Duration) (Verdict, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
-	if call.rest == nil {
-		size = int64(len(call.start))
+// carry sends a call to Telegram, at the pace of all that is sent in an update's turn.
+func (h handler) carry(ctx context.Context, u update.Update, t queues.Turn, o outcome) (telegram.Verdict, error) {
+	r := o.reply
+	call := Call{Method: r.method, ContentType: r.contentType, Size: o.size}
+	once := func(bound time.Duration) error {
+		ctx, cancel := context.WithTimeout(ctx, bound)
+		defer cancel()
+		call.Body = r.body()
+		return h.cfg.Forwarder.Forward(ctx, call) //nolint:wrapcheck // it is logged
 	}
-	return r.cfg.Forwarder.Forward(ctx, Call{Method: call.method, ContentType: call.contentType, Body: call.body(), Size: size}) //nolint:wrapcheck // it is logged
+	if r.rest != nil {
+		o.extend()
+		t.Expect(replyFor)
+		err := once(replyFor)
+		return telegram.Judge(ctx, err), err
+	}
+	call.Size = int64(len(r.start))
+	return message.Try(ctx, message.InTurn(counted{t, h.Relay}, h.term, u.ID), func() time.Duration { return callBound }, once) //nolint:wrapcheck // it is logged
+}
+
+// counted is a turn whose pauses count as waiting.
+type counted struct {
+	queues.Turn
+	relay *Relay
+}
+
+// Pause implements queues.Turn.
+func (c counted) Pause(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
+	return c.relay.pause(ctx, c.Turn, d, early)
 }
 
 // Close closes connections that are not used. Run MUST have returned, and no update be handled any more.

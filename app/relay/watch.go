@@ -129,7 +129,7 @@ func reason(err error) string {
 	if failed, ok := errors.AsType[*net.DNSError](err); ok {
 		return failed.Err
 	}
-	return message(err)
+	return textOf(err)
 }
 
 // probe tries a connection to a member.
@@ -141,7 +141,7 @@ func (r *Relay) probe(ctx context.Context, m member) {
 	now := time.Now()
 	failure := ""
 	if err != nil {
-		failure = message(err)
+		failure = textOf(err)
 	} else {
 		_ = conn.Close() // nothing was sent
 	}

@@ -24,6 +24,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"habot/app/queues"
+	"habot/app/telegram"
 	"habot/app/update"
 )
 
@@ -168,39 +169,78 @@ type got struct {
 	at   time.Time
 }
 
-// telegram is the way to Telegram.
-type telegram struct {
+// recorder is the way to Telegram.
+type recorder struct {
 	mu     sync.Mutex
 	calls  []Call
 	bodies []string
-	script func(n int, c Call) (Verdict, time.Duration, error)
+	script func(n int, c Call) (verdict, time.Duration, error)
 }
 
+// verdict is what becomes of a call.
+type verdict int
+
+const (
+	Done verdict = iota
+	Refused
+	Again
+	Unknown
+	Over
+)
+
+// failure is the error that says so.
+func (v verdict) failure(after time.Duration, err error) error {
+	switch {
+	case v == Done:
+		return nil
+	case v == Refused:
+		return &telegram.Error{Code: http.StatusBadRequest}
+	case v == Over:
+		return telegram.ErrLeaseLost
+	case v == Unknown:
+		return err
+	case after > 0:
+		return &telegram.Error{Code: http.StatusTooManyRequests, RetryAfter: int(after.Seconds())}
+	}
+	return fmt.Errorf("%w: %w", telegram.ErrNotSent, err)
+}
+
+// free is a term in which all gets through to Telegram.
+type free struct{}
+
+func (free) Through() <-chan struct{} { return nil }
+func (free) Limited(int64, bool)      {}
+
 // Forward implements Forwarder.
-func (tg *telegram) Forward(ctx context.Context, c Call) (Verdict, time.Duration, error) {
+func (r *recorder) Forward(ctx context.Context, c Call) error {
+	v, after, err := r.forward(ctx, c)
+	return v.failure(after, err)
+}
+
+func (r *recorder) forward(ctx context.Context, c Call) (verdict, time.Duration, error) {
 	raw, err := io.ReadAll(c.Body)
-	tg.mu.Lock()
-	defer tg.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err == nil && c.Size >= 0 && int64(len(raw)) != c.Size {
 		err = fmt.Errorf("%d bytes, want %d", len(raw), c.Size)
 	}
-	tg.calls = append(tg.calls, c)
-	tg.bodies = append(tg.bodies, string(raw))
+	r.calls = append(r.calls, c)
+	r.bodies = append(r.bodies, string(raw))
 	switch {
 	case ctx.Err() != nil:
 		return Over, 0, ctx.Err()
 	case err != nil:
 		return Again, 0, err
-	case tg.script != nil:
-		return tg.script(len(tg.calls), c)
+	case r.script != nil:
+		return r.script(len(r.calls), c)
 	}
 	return Done, 0, nil
 }
 
-func (tg *telegram) methods() (list []string) {
-	tg.mu.Lock()
-	defer tg.mu.Unlock()
-	for _, c := range tg.calls {
+func (r *recorder) methods() (list []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.calls {
 		list = append(list, c.Method)
 	}
 	return list
@@ -211,7 +251,7 @@ type world struct {
 	*Relay
 	t        *testing.T
 	net      *network
-	telegram *telegram
+	telegram *recorder
 	queues   *queues.Queues
 	ctx      context.Context
 	end      context.CancelFunc
@@ -228,6 +268,29 @@ type world struct {
 	hosts []*host
 	due   map[string]time.Time // promises to the watchdog
 	homes int64
+	own   map[int64]bool // updates that wait on their own account
+}
+
+// Through implements Term.
+func (w *world) Through() <-chan struct{} { return nil }
+
+// Limited implements Term.
+func (w *world) Limited(id int64, waits bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.own == nil {
+		w.own = map[int64]bool{}
+	}
+	if w.own[id] = waits; !waits {
+		delete(w.own, id)
+	}
+}
+
+// waitsAlone tells whether an update waits on its own account.
+func (w *world) waitsAlone(id int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.own[id]
 }
 
 type lockedWriter struct {
@@ -254,7 +317,7 @@ func newWorldWith(t *testing.T, list string, option func(*Config), at ...string)
 	t.Helper()
 	ctx, end := context.WithCancel(t.Context())
 	w := &world{
-		t: t, net: newNetwork(), telegram: &telegram{}, ctx: ctx, end: end, registry: prometheus.NewRegistry(), log: &strings.Builder{},
+		t: t, net: newNetwork(), telegram: &recorder{}, ctx: ctx, end: end, registry: prometheus.NewRegistry(), log: &strings.Builder{},
 		done: map[int64]time.Time{}, by: map[int64]update.Outcome{}, order: map[int64][]int64{}, due: map[string]time.Time{},
 	}
 	for _, addr := range at {
@@ -294,6 +357,9 @@ func newWorldWith(t *testing.T, list string, option func(*Config), at ...string)
 		if len(w.due) > 0 {
 			t.Errorf("promises that nobody keeps: %v", w.due)
 		}
+		if len(w.own) > 0 {
+			t.Errorf("updates that are handled wait on their own account: %v", w.own)
+		}
 		if w.waiting != 0 {
 			t.Errorf("%d count as waiting", w.waiting)
 		}
@@ -304,7 +370,7 @@ func newWorldWith(t *testing.T, list string, option func(*Config), at ...string)
 // term starts queues for a term.
 func (w *world) term(timestamp int64) {
 	w.queues = queues.New(queues.Config{
-		Handler: w.Handler(timestamp), Slots: 8, Patience: time.Minute, Held: func() bool { return !w.lost.Load() },
+		Handler: w.Handler(timestamp, w), Slots: 8, Patience: time.Minute, Held: func() bool { return !w.lost.Load() },
 		Promise: func(part string, d time.Duration) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -381,6 +447,7 @@ func (w *world) giveRaw(raw string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	batch[0].Came = time.Now() // as intake does
 	w.queues.Consume(w.ctx, batch, func(id int64, o update.Outcome) {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -139,6 +140,7 @@ func (c *Client) answer(req *http.Request) ([]byte, error) {
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read
 	if resp.StatusCode >= http.StatusInternalServerError {
+		drain(resp.Body)
 		return nil, fmt.Errorf("%w: %d", errServer, resp.StatusCode)
 	}
 	raw, err := io.ReadAll(resp.Body)
@@ -146,6 +148,19 @@ func (c *Client) answer(req *http.Request) ([]byte, error) {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	return raw, nil
+}
+
+// Bounds of what is read of an answer that does not matter, so that its connection can be used again.
+const (
+	drainBytes = 16 << 10
+	drainFor   = 100 * time.Millisecond
+)
+
+// drain reads what does not matter, within bounds. A body that is longer or slower costs its connection.
+func drain(body io.ReadCloser) {
+	late := time.AfterFunc(drainFor, func() { _ = body.Close() })
+	defer late.Stop()
+	_, _ = io.CopyN(io.Discard, body, drainBytes)
 }
 
 // Redact takes the token, and the proxy's password, out of a text.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path"
 	"slices"
 	"strings"
@@ -103,6 +104,54 @@ func TestLeaseThatEndsWhileAConnectionIsMadeSendsNothing(t *testing.T) {
 	}
 	if err := <-received; !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a whole request left without the lease (%v)", err)
+	}
+}
+
+// A proxy or server that answers 502 now and then costs no handshake; one whose page never ends costs its connection, and no time.
+func TestAnAnswer5xxLeavesItsConnection(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		page  func(w http.ResponseWriter, req *http.Request)
+		conns int64
+	}{
+		"a page": {func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, strings.Repeat("bad gateway ", 500))
+		}, 1},
+		"an endless one": {func(w http.ResponseWriter, req *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			<-req.Context().Done()
+		}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var conns atomic.Int64
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				_, _ = io.Copy(io.Discard, req.Body)
+				w.WriteHeader(http.StatusBadGateway)
+				tt.page(w, req)
+			}))
+			server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+				if s == http.StateNew {
+					conns.Add(1)
+				}
+			}
+			server.Start()
+			defer server.Close()
+			rt := newBase(nil)
+			defer rt.CloseIdleConnections()
+			c := New(Config{Token: testToken, APIURL: server.URL, Registerer: prometheus.NewRegistry(), Transport: rt})
+			for range 3 {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				err := getMe(ctx, c)
+				if ended := ctx.Err(); !errors.Is(err, errServer) || ended != nil {
+					t.Errorf("error: %v, %v", err, ended)
+				}
+				cancel()
+			}
+			if n := conns.Load(); n != tt.conns {
+				t.Errorf("%d connections for 3 requests, want %d", n, tt.conns)
+			}
+		})
 	}
 }
 

@@ -31,6 +31,8 @@ type Update struct {
 	Query string
 	// Date is when the content was sent or edited, in whole seconds; zero if Telegram does not say.
 	Date time.Time
+	// Came is when it was received; zero if that is not known. Split leaves it so.
+	Came time.Time
 	// Raw is the whole update, byte for byte as received. It MUST NOT be changed.
 	Raw json.RawMessage
 }

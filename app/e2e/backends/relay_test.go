@@ -60,7 +60,7 @@ func newLittle(t *testing.T, telegram string, urls ...string) *little {
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	l.queues = queues.New(queues.Config{
-		Handler: l.relay.Handler(1), Slots: 40, Patience: time.Minute, Held: func() bool { return true },
+		Handler: l.relay.Handler(1, l), Slots: 40, Patience: time.Minute, Held: func() bool { return true },
 		Promise: func(string, time.Duration) {}, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, stop := context.WithCancel(context.Background())
@@ -148,22 +148,23 @@ func (l *little) ask(ctx context.Context, method, contentType string, body []byt
 }
 
 // Forward implements relay.Forwarder.
-func (l *little) Forward(ctx context.Context, c relay.Call) (relay.Verdict, time.Duration, error) {
+func (l *little) Forward(ctx context.Context, c relay.Call) error {
 	body, err := io.ReadAll(c.Body)
 	if err != nil {
-		return relay.Again, 0, err
+		return err
 	}
 	l.mu.Lock()
 	l.calls = append(l.calls, c.Method+" "+c.ContentType)
 	l.mu.Unlock()
-	switch _, err = l.ask(ctx, c.Method, c.ContentType, body); {
-	case err == nil:
-		return relay.Done, 0, nil
-	case ctx.Err() != nil:
-		return relay.Over, 0, err
-	}
-	return relay.Again, 0, err
+	_, err = l.ask(ctx, c.Method, c.ContentType, body)
+	return err
 }
+
+// Through implements relay.Term: Telegram always gets through.
+func (*little) Through() <-chan struct{} { return nil }
+
+// Limited implements relay.Term.
+func (*little) Limited(int64, bool) {}
 
 // newSimulator is a Telegram whose users write nothing by themselves.
 func newSimulator(t *testing.T) (*simulator.Simulator, string) {
