@@ -34,7 +34,7 @@ func TestTwoServersAndAWitness(t *testing.T) {
 		"--network", s.project + "_default", "--read-only", "--cap-drop", "ALL", "-e", "WITNESS=true", "-e", "CLUSTER_SECRET=" + secret,
 		"-e", "REPLICAS=3", "-e", "INSTANCES=bot,witness", "-e", "LIFELINE_DIR=",
 	}
-	run := append([]string{"run", "-d", "--name", name, "--restart", "unless-stopped", "--stop-timeout", "15", "--network-alias", "witness"}, settings...)
+	run := append([]string{"run", "-d", "--name", name, "--restart", "unless-stopped", "--stop-timeout", "30", "--network-alias", "witness"}, settings...)
 	docker(t, append(run, "-e", "REPLICA_NAME="+name, *imageName)...)
 	fields := strings.Fields(docker(t, "inspect", "-f", "{{.Id}} {{.State.Pid}}", name))
 	pid, err := strconv.Atoi(fields[1])

@@ -474,7 +474,7 @@ func (c *codec) endRequest(from process, req EndRequest) message {
 
 // leaveRequest: what the leaver says of itself is noted, the floor of one that has departed, and no more.
 func (c *codec) leaveRequest(from process, req LeaveRequest) message {
-	a := says{role: Leaving, healthy: req.From.Health.OK}
+	a := says{role: c.says(req.From, false).role, healthy: req.From.Health.OK} // Primary, of one that acts on
 	if req.Departed {
 		a.floor = req.From.Floor.Timestamp
 	}
