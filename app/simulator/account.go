@@ -18,6 +18,8 @@ const (
 	lostAfter = 30 * time.Second
 	// maxPollers bounds the names of pollers that are remembered: clients choose them.
 	maxPollers = 1000
+	// maxStrays bounds the messages remembered that answer no update.
+	maxStrays = 10_000
 )
 
 // Delivery is one time an update was given to a poller, or one answer to it.
@@ -43,6 +45,15 @@ type Record struct {
 	Dropped string `json:"dropped,omitempty"`
 
 	lost bool // it is counted as such
+}
+
+// Stray is a message that answers no update, such as one that a bot sends by the clock.
+type Stray struct {
+	Number int64     `json:"number"`
+	Poller string    `json:"poller"`
+	At     time.Time `json:"at"`
+	Chat   int64     `json:"chat_id"`
+	Text   string    `json:"text"`
 }
 
 // PollRecord is the account of one getUpdates that reached the queue.
@@ -116,6 +127,7 @@ type account struct {
 	report    Report
 	// overdue are updates that were confirmed without an answer, the oldest first: after lostAfter they are lost.
 	overdue []overdue
+	strays  []Stray // the oldest first
 
 	polls      []*PollRecord
 	pollNumber int64
@@ -258,6 +270,10 @@ func (a *account) answered(now time.Time, poller string, chat int64, topic int, 
 	}
 	if len(same) == 0 {
 		a.report.StrayMessages++
+		a.strays = append(a.strays, Stray{Number: a.report.StrayMessages, Poller: poller, At: now, Chat: chat, Text: text})
+		if len(a.strays) > maxStrays {
+			a.strays = append([]Stray(nil), a.strays[len(a.strays)-maxStrays/2:]...)
+		}
 		a.model.Said(now, chat, poller, text)
 		return
 	}
