@@ -28,6 +28,8 @@ type Delivery struct {
 	At     time.Time `json:"at"`
 	// Topic is where in its chat an answer went; 0 for none.
 	Topic int `json:"message_thread_id,omitempty"`
+	// By is the name that an answer begins with, "name: text": bots behind a gateway have the same Poller.
+	By string `json:"by,omitempty"`
 }
 
 // Record is the account of one update.
@@ -251,22 +253,22 @@ func (a *account) dropped(updates []queued, why string) {
 func (a *account) moves(from, to int64) { a.formerly[to] = from }
 
 // said finds the updates of a chat with a text, or with what follows a name in it: "name: text".
-func (a *account) said(chat int64, text string) []int64 {
+func (a *account) said(chat int64, text string) (serials []int64, by string) {
 	if same := a.texts[textKey{chat, text}]; len(same) > 0 {
-		return same
+		return same, ""
 	}
-	_, rest, cut := strings.Cut(text, ": ")
+	by, rest, cut := strings.Cut(text, ": ")
 	if !cut {
-		return nil
+		return nil, ""
 	}
-	return a.texts[textKey{chat, rest}]
+	return a.texts[textKey{chat, rest}], by
 }
 
 // answered finds the update that a message answers, and takes note of it.
 func (a *account) answered(now time.Time, poller string, chat int64, topic int, text string) {
-	same := a.said(chat, text)
+	same, by := a.said(chat, text)
 	if from, moved := a.formerly[chat]; len(same) == 0 && moved {
-		same = a.said(from, text)
+		same, by = a.said(from, text)
 	}
 	if len(same) == 0 {
 		a.report.StrayMessages++
@@ -307,7 +309,7 @@ func (a *account) answered(now time.Time, poller string, chat int64, topic int, 
 	}
 	a.model.Answered(now, serial, r.Sent, len(r.Answered) == 0, poller, text)
 	if len(r.Answered) < 20 {
-		r.Answered = append(r.Answered, Delivery{poller, now, topic})
+		r.Answered = append(r.Answered, Delivery{Poller: poller, At: now, Topic: topic, By: by})
 	}
 }
 
