@@ -94,7 +94,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		Token: token, APIURL: "http://api.local:8081/telegram", Mode: config.ModePrimaryBackup, Replicas: 5,
 		Instances: []string{"bot", "10.0.0.7:7175", "[fd00::7]:7175", "fd00::8", "other.example.org"}, Quorum: 4,
 		Lease: 1500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535", LifelineDir: "/run/other",
-		Warnings:    []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https",
+		Warnings: []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https",
 			"GATEWAY_TOKEN has no effect: BACKEND is not gateway"},
 		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase, OperatorKey: got.OperatorKey,
 		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000, SimulatorProject: "my_bot-2", SimulatorRehearsal: true,
