@@ -33,11 +33,6 @@ const (
 	textNoActive = "Conflict: this copy of the bot is not active, so habot does not send for it; no copy is active at the moment"
 )
 
-// call passes a call on as the primary, or has the primary do so.
-func (g *Gateway) call(w http.ResponseWriter, q request) {
-	g.route(w, q, callWait, func(s *session) error { return s.call(w, q) })
-}
-
 // refused takes note of a call that a copy may not make.
 func (g *Gateway) refused(q request) {
 	if omitted, ok := g.refusals.Take(time.Now()); ok {
@@ -55,10 +50,10 @@ func kindOf(method string) turns.Kind {
 	}
 }
 
-// call passes a call on, if its copy may make it. The error is errOver: nothing was sent, and nothing of the body was used.
+// call passes a call on, if its copy may make it. The error is ErrNotPrimary: nothing was sent.
 func (s *session) call(w http.ResponseWriter, q request) error {
 	if !s.begin() {
-		return errOver
+		return ErrNotPrimary
 	}
 	defer s.calls.Done()
 	v, err := s.ask(turns.Called{Client: q.client, Kind: kindOf(q.path.Method)})
@@ -80,7 +75,7 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 	}
 	switch {
 	case errors.Is(err, telegram.ErrLeaseLost) && q.rest == nil:
-		return errOver
+		return ErrNotPrimary
 	case errors.Is(err, telegram.ErrLeaseLost):
 		write(w, botapi.Later(http.StatusBadGateway, textNoPrimary, 1))
 	case c.failed() != nil:

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -95,7 +96,7 @@ func (g *Gateway) newServer() *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: r, ReadHeaderTimeout: headerBound, IdleTimeout: idleBound, MaxHeaderBytes: maxHeaders, ConnContext: withConnection,
+		Handler: r, ReadHeaderTimeout: headerBound, IdleTimeout: idleBound, MaxHeaderBytes: maxHeaders, ConnContext: g.conns.ConnContext,
 		Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog: slog.NewLogLogger(g.cfg.Logger.Handler(), slog.LevelDebug),
 	}
@@ -111,15 +112,14 @@ type request struct {
 	size  int64 // -1 if it is not known
 
 	http *http.Request
-	conn *connection // nil if another replica has it
 }
 
 // serve answers one request that came to this replica's port.
 func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 	q := request{http: r, size: r.ContentLength}
 	origin := Origin{Replica: f.g.cfg.Replica, Address: r.RemoteAddr}
-	if conn, ok := r.Context().Value(connectionKey{}).(*connection); ok {
-		q.conn = conn
+	conn := connectionOf(r)
+	if conn != nil {
 		origin = conn.began()
 		defer conn.done()
 	}
@@ -127,25 +127,71 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		write(w, botapi.Failure(http.StatusNotImplemented, textMethod))
 		return
 	}
-	path, err := botapi.ParsePath(r.URL.Path)
-	if err != nil {
+	var err error
+	if q.path, err = botapi.ParsePath(r.URL.Path); err != nil {
 		write(w, botapi.Failure(http.StatusNotFound, textNotFound))
 		return
 	}
-	given := sha256.Sum256([]byte(path.Token))
-	if subtle.ConstantTimeCompare(given[:], f.token[:]) != 1 {
+	if !f.accepts(q.path.Token) {
 		f.refuse(w, r, origin)
 		return
 	}
-	q.path, q.client = path, origin.client(path.Copy)
-	if q.conn != nil {
-		q.conn.uses(q.client, r.Close)
+	q.client = origin.client(q.path.Copy)
+	if conn != nil {
+		conn.uses(q.client, r.Close)
 	}
-	if path.File != "" {
+	if q.path.File != "" {
 		f.g.file(w, q)
 		return
 	}
-	f.method(w, q)
+	body := &moving{r: r.Body, control: http.NewResponseController(w)}
+	defer body.stop()
+	if err := q.read(body); err != nil {
+		write(w, failureOf(err))
+		return
+	}
+	if q.rest == nil {
+		body.stop()
+	}
+	ask := Ask{Origin: origin, Name: q.path.Copy, Body: q.start}
+	switch botapi.ClassOf(q.path.Method) {
+	case botapi.Local:
+		f.local(w, q)
+		return
+	case botapi.Poll:
+		if q.path.Test {
+			write(w, botapi.Failure(http.StatusBadRequest, textTestPoll))
+			return
+		}
+		p, err := q.params(botapi.Wanted(q.path.Method)...)
+		if err != nil {
+			write(w, failureOf(err))
+			return
+		}
+		ask.Poll, ask.Again, ask.Hold, ask.Body = true, true, botapi.UpdatesIn(p).Timeout, q.start
+		if conn != nil {
+			conn.polling(1)
+			defer conn.polling(-1)
+		}
+	case botapi.Read:
+		ask.Again = true
+	case botapi.Write, botapi.SetUp, botapi.Progress:
+	}
+	if q.rest != nil {
+		ask.Body = nil
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(q.start), q.rest), r.Body}
+	} else if ask.Body == nil {
+		ask.Body = []byte{}
+	}
+	f.g.passer.Serve(w, r, ask)
+}
+
+func (f *front) accepts(token string) bool {
+	given := sha256.Sum256([]byte(token))
+	return subtle.ConstantTimeCompare(given[:], f.token[:]) == 1
 }
 
 // refuse answers who shows a wrong token, after a while.
@@ -168,51 +214,32 @@ func (f *front) refuse(w http.ResponseWriter, r *http.Request, origin Origin) {
 	}
 }
 
-// method finds out what is called, and answers it or passes it on.
-func (f *front) method(w http.ResponseWriter, q request) {
-	control := http.NewResponseController(w)
-	body := &moving{r: q.http.Body, control: control}
-	defer body.stop()
-	start, err := readStart(body)
+// errNoMethod says that a request names no method.
+var errNoMethod = errors.New("no method is named")
+
+// read reads the body, or the beginning of a large one, and finds out what is called.
+func (q *request) read(body io.Reader) error {
+	start, err := io.ReadAll(io.LimitReader(body, maxBuffered+1))
 	if err != nil {
-		write(w, botapi.Failure(http.StatusBadRequest, textBroken))
-		return
+		return fmt.Errorf("read the body: %w", err)
 	}
 	if q.start = start; len(start) > maxBuffered {
 		q.rest = body
 	} else {
 		q.size = int64(len(start))
-		body.stop()
 	}
-	if q.path.Method == "" {
-		p, err := q.params("method")
-		if err != nil {
-			write(w, failureOf(err))
-			return
-		}
-		var ok bool
-		if q.path.Method, ok = botapi.MethodName(p["method"]); !ok {
-			write(w, botapi.Failure(http.StatusNotFound, textNotFound))
-			return
-		}
+	if q.path.Method != "" {
+		return nil
 	}
-	switch botapi.ClassOf(q.path.Method) {
-	case botapi.Local:
-		f.local(w, q)
-	case botapi.Poll:
-		f.poll(w, q)
-	default:
-		f.g.call(w, q)
-	}
-}
-
-// readStart reads a body, or more than maxBuffered of it.
-func readStart(body io.Reader) ([]byte, error) {
-	start, err := io.ReadAll(io.LimitReader(body, maxBuffered+1))
+	p, err := q.params("method")
 	if err != nil {
-		return nil, err //nolint:wrapcheck // only that there is one counts
+		return err
 	}
-	return start, nil
+	var ok bool
+	if q.path.Method, ok = botapi.MethodName(p["method"]); !ok {
+		return errNoMethod
+	}
+	return nil
 }
 
 // params reads parameters of a call that is not passed on, to the end of its body; what was read stays the start of the body.
@@ -235,6 +262,8 @@ func (q *request) params(wanted ...string) (botapi.Params, error) {
 // failureOf is the answer to a request whose parameters cannot be read.
 func failureOf(err error) botapi.Answer {
 	switch {
+	case errors.Is(err, errNoMethod):
+		return botapi.Failure(http.StatusNotFound, textNotFound)
 	case errors.Is(err, botapi.ErrTooLarge):
 		return botapi.Failure(http.StatusRequestEntityTooLarge, textTooLarge)
 	case errors.Is(err, botapi.ErrEncoding):
@@ -249,7 +278,7 @@ func (f *front) local(w http.ResponseWriter, q request) {
 	if botapi.StartsUp(q.path.Method) {
 		kind = turns.KindStartUp
 	}
-	f.g.report(turns.Called{Client: q.client, Kind: kind})
+	f.g.passer.Saw(turns.Called{Client: q.client, Kind: kind})
 	switch q.path.Method {
 	case "getme":
 		me := f.g.bot(q.http.Context())
@@ -280,49 +309,64 @@ func (f *front) local(w http.ResponseWriter, q request) {
 	}
 }
 
-// poll answers a getUpdates, here or by the primary.
-func (f *front) poll(w http.ResponseWriter, q request) {
-	if q.path.Test {
-		write(w, botapi.Failure(http.StatusBadRequest, textTestPoll))
-		return
+// act answers a request as the primary; it is the Passer's Act.
+func (g *Gateway) act(w http.ResponseWriter, r *http.Request) error {
+	s := g.session()
+	if s == nil {
+		return ErrNotPrimary
 	}
+	path, err := botapi.ParsePath(r.URL.Path)
+	if err != nil || path.File != "" || !g.front.accepts(path.Token) {
+		write(w, botapi.Failure(http.StatusNotFound, textNotFound))
+		return nil
+	}
+	q := request{http: r, path: path, client: OriginOf(r.Context()).client(path.Copy), size: r.ContentLength}
+	if err := q.read(r.Body); err != nil {
+		write(w, failureOf(err))
+		return nil
+	}
+	switch botapi.ClassOf(q.path.Method) {
+	case botapi.Poll:
+		return s.getUpdates(w, q)
+	case botapi.Local:
+		write(w, botapi.Failure(http.StatusNotFound, textNotFound)) // the replica that it came through answers it
+		return nil
+	case botapi.Write, botapi.Progress, botapi.Read, botapi.SetUp:
+	}
+	err = s.call(w, q)
+	if errors.Is(err, ErrNotPrimary) && q.rest != nil { // the beginning of its body has been read
+		write(w, botapi.Later(http.StatusBadGateway, textNoPrimary, 1))
+		return nil
+	}
+	return err
+}
+
+// getUpdates answers a poll.
+func (s *session) getUpdates(w http.ResponseWriter, q request) error {
 	p, err := q.params(botapi.Wanted(q.path.Method)...)
 	if err != nil {
 		write(w, failureOf(err))
-		return
-	}
-	f.g.poll(w, q, botapi.UpdatesIn(p))
-}
-
-// poll answers a getUpdates as the primary, or has the primary answer it.
-func (g *Gateway) poll(w http.ResponseWriter, q request, u botapi.Updates) {
-	began := time.Now()
-	g.route(w, q, max(u.Timeout, minWait), func(s *session) error {
-		if q.conn != nil {
-			q.conn.polling(1)
-			defer q.conn.polling(-1)
-		}
-		// What was waited for a primary is not waited for once more.
-		timeout := max(u.Timeout-time.Since(began).Truncate(time.Second), 0)
-		if u.Timeout > 0 {
-			timeout = max(timeout, time.Second) // one that does not wait would be another kind of poll
-		}
-		updates, err := s.poll(q.http.Context(), turns.Polled{
-			Client: q.client, Offset: u.Offset, Limit: u.Limit, Timeout: timeout, Allowed: u.Allowed,
-		})
-		if errors.Is(err, errOver) {
-			return err
-		}
-		if err != nil {
-			return nil // the client does not wait any longer
-		}
-		raws := make([][]byte, 0, len(updates))
-		for _, u := range updates {
-			raws = append(raws, u.Raw)
-		}
-		write(w, botapi.List(raws))
 		return nil
+	}
+	u := botapi.UpdatesIn(p)
+	if waited := OriginOf(q.http.Context()).Waited; u.Timeout > 0 { // one that does not wait would be another kind of poll
+		u.Timeout = max(u.Timeout-waited, time.Second)
+	}
+	updates, err := s.poll(q.http.Context(), turns.Polled{
+		Client: q.client, Offset: u.Offset, Limit: u.Limit, Timeout: u.Timeout, Allowed: u.Allowed,
 	})
+	if errors.Is(err, ErrNotPrimary) {
+		return err
+	}
+	if err != nil {
+		return nil //nolint:nilerr // the client does not wait any longer
+	}
+	raws := make([][]byte, 0, len(updates))
+	for _, u := range updates {
+		raws = append(raws, u.Raw)
+	}
+	write(w, botapi.List(raws))
+	return nil
 }
 
 // write sends an answer. A client that does not read it delays no other, and is cut off after stallBound.
@@ -384,7 +428,7 @@ func (m *moving) stop() {
 
 // pending is how many updates wait to be confirmed by a copy, as far as is known here.
 func (g *Gateway) pending() int {
-	if s, _ := g.session(); s != nil {
+	if s := g.session(); s != nil {
 		if v, ok := s.view(); ok {
 			return v.Pending
 		}

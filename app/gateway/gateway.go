@@ -38,7 +38,9 @@ type Config struct {
 	Telegram        Telegram
 	// Replicas are the others; nil if there are none.
 	Replicas Replicas
-	Logger   *slog.Logger
+	// Pass is how requests reach the primary if that is another replica. What belongs to the gateway is filled in.
+	Pass   PassConfig
+	Logger *slog.Logger
 	// Registerer takes the gateway's metrics.
 	Registerer prometheus.Registerer
 	// Served, if not nil, is called after each request that was answered; concurrently.
@@ -52,14 +54,14 @@ type Gateway struct {
 	base               time.Time
 	http               *http.Server
 	listener           net.Listener
-	conns              *connections
+	conns              *Connections
+	passer             *Passer
 	front              *front
 	uploads, downloads *transfers
 	refusals           *logging.Quota // lines about calls that are refused
 
 	mu      sync.Mutex
-	current *session      // nil while this replica is not primary
-	changed chan struct{} // closed when it changes
+	current *session // nil while this replica does not act
 	me      json.RawMessage
 }
 
@@ -68,9 +70,11 @@ func New(cfg Config) *Gateway {
 	if cfg.Replicas == nil {
 		cfg.Replicas = &Alone{}
 	}
-	g := &Gateway{cfg: cfg, base: time.Now(), changed: make(chan struct{}), uploads: newTransfers(), downloads: newTransfers(),
+	g := &Gateway{cfg: cfg, base: time.Now(), uploads: newTransfers(), downloads: newTransfers(),
 		refusals: logging.NewQuota(1, lineEvery)}
-	g.conns = &connections{g: g}
+	cfg.Pass.Self, cfg.Pass.Report = cfg.Replica, g.tell
+	g.passer = NewPasser(cfg.Pass)
+	g.conns = NewConnections(g.passer)
 	g.front = newFront(g)
 	g.http = g.newServer()
 	return g
@@ -79,42 +83,45 @@ func New(cfg Config) *Gateway {
 // now is the instant now.
 func (g *Gateway) now() turns.Instant { return turns.Instant(time.Since(g.base)) }
 
+// Passer brings requests to the primary, those of other replicas too.
+func (g *Gateway) Passer() *Passer { return g.passer }
+
 // Consumer makes the consumer of a term's updates: copies of a bot, one at a time.
 func (g *Gateway) Consumer(ctx context.Context, t *intake.Task) intake.Consumer {
-	s := g.newSession(ctx, t)
-	g.become(s)
-	return s
+	return g.newSession(ctx, t)
 }
 
-// become has requests go to a session, or wait if it is nil.
+// become has requests go to a session whose machine runs.
 func (g *Gateway) become(s *session) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.current = s
-	close(g.changed)
-	g.changed = make(chan struct{})
+	if !s.left {
+		g.current = s
+		g.passer.Acts(g.act)
+	}
 }
 
 // leave has requests go to a session no longer.
 func (g *Gateway) leave(s *session) {
 	g.mu.Lock()
-	is := g.current == s
-	g.mu.Unlock()
-	if is {
-		g.become(nil)
+	defer g.mu.Unlock()
+	s.left = true
+	if g.current == s {
+		g.current = nil
+		g.passer.Acts(nil)
 	}
 }
 
-// session is the term's, nil if this replica is not primary; changed is closed when that changes.
-func (g *Gateway) session() (s *session, changed <-chan struct{}) {
+// session is the term's; nil if this replica does not act.
+func (g *Gateway) session() *session {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.current, g.changed
+	return g.current
 }
 
 // tell hands an input to the machine of the term, if there is one here.
 func (g *Gateway) tell(in turns.Input) {
-	if s, _ := g.session(); s != nil {
+	if s := g.session(); s != nil {
 		s.tell(in)
 	}
 }
@@ -143,7 +150,7 @@ func (g *Gateway) Listen() error {
 
 // ListenOn has the gateway serve what a listener accepts.
 func (g *Gateway) ListenOn(l net.Listener) {
-	g.listener = g.conns.listen(listener.New(l, listener.Bounds{Total: maxConnections, PerAddress: maxPerAddress}))
+	g.listener = g.conns.Listener(listener.New(l, listener.Bounds{Total: maxConnections, PerAddress: maxPerAddress}))
 }
 
 // Addr is where the gateway listens, after Listen.

@@ -71,6 +71,8 @@ type Origin struct {
 	Connection uint64
 	Age        time.Duration
 	Reused     bool
+	// Waited is how long the request has waited so far: a poll is held that much less, for a second at least.
+	Waited time.Duration
 }
 
 // client is who a request comes from. The name is the one in its path; without one it is known by its address.

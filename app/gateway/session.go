@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"sync"
 	"time"
 
@@ -28,9 +27,6 @@ const (
 // loopPart is what the watchdog knows the loop as.
 const loopPart = "gateway"
 
-// errOver says that this replica's term is over, or none has begun. Nothing was sent.
-var errOver = errors.New("this replica is not primary")
-
 // session is the gateway's work for one term: a loop that owns a turns.Machine and takes one input after the other.
 type session struct {
 	g      *Gateway
@@ -41,6 +37,7 @@ type session struct {
 	over   chan struct{} // closed when polls are to go to another primary
 	stop   chan struct{} // closed when the loop is to end
 	ended  chan struct{} // closed when it has
+	left   bool          // no request goes to it any more; g.mu guards it
 
 	mu     sync.Mutex
 	inbox  []event
@@ -109,6 +106,7 @@ func (s *session) run() {
 	defer s.g.cfg.Replicas.End()
 	s.machine = turns.New(s.g.cfg.Turns, s.task.Change.Claim.Timestamp, s.g.now(), state)
 	s.step(event{in: turns.Tick{}})
+	s.g.become(s)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -275,13 +273,13 @@ func (s *session) begin() bool {
 	return true
 }
 
-// poll asks for updates, and returns when it is answered. The error is errOver, or that of ctx.
+// poll asks for updates, and returns when it is answered. The error is ErrNotPrimary, or that of ctx.
 func (s *session) poll(ctx context.Context, in turns.Polled) ([]turns.Update, error) {
 	answer := make(chan []turns.Update, 1)
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return nil, errOver
+		return nil, ErrNotPrimary
 	}
 	s.lastID++
 	in.Poll = s.lastID
@@ -296,7 +294,7 @@ func (s *session) poll(ctx context.Context, in turns.Polled) ([]turns.Update, er
 		case updates := <-answer: // it was carried out before
 			return updates, nil
 		default:
-			return nil, errOver
+			return nil, ErrNotPrimary
 		}
 	case <-ctx.Done():
 		s.mu.Lock()
@@ -307,7 +305,7 @@ func (s *session) poll(ctx context.Context, in turns.Polled) ([]turns.Update, er
 	}
 }
 
-// ask judges a call. The error is errOver.
+// ask judges a call. The error is ErrNotPrimary.
 func (s *session) ask(in turns.Called) (turns.Verdict, error) {
 	verdict := make(chan turns.Verdict, 1)
 	s.post(event{in: in, verdict: verdict})
@@ -315,7 +313,7 @@ func (s *session) ask(in turns.Called) (turns.Verdict, error) {
 	case v := <-verdict:
 		return v, nil
 	case <-s.over:
-		return turns.Verdict{}, errOver
+		return turns.Verdict{}, ErrNotPrimary
 	}
 }
 

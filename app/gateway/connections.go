@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"syscall"
@@ -22,20 +23,37 @@ const maxCopies = 16
 // ownIdle is how long a connection counts as idle that this replica has closed: its end is no sign of a copy's death.
 const ownIdle = time.Minute
 
-// connections number the connections of copies, and tell how each ends.
-type connections struct {
-	g *Gateway
+// Connections knows the connections of clients to this replica, and sees how they end. It is safe for concurrent use. The
+// server of the gateway's port MUST serve on Listener's and have ConnContext for its own.
+type Connections struct {
+	passer *Passer
 
 	mu   sync.Mutex
 	last uint64
 }
 
-// listen has a listener's connections numbered.
-func (c *connections) listen(l net.Listener) net.Listener { return &numbered{l, c} }
+// NewConnections returns the connections of a replica; their ends are reported by the Passer.
+func NewConnections(p *Passer) *Connections { return &Connections{passer: p} }
+
+// Listener returns a listener whose connections are known.
+func (c *Connections) Listener(l net.Listener) net.Listener { return &numbered{l, c} }
+
+type connectionKey struct{}
+
+// ConnContext is for http.Server.
+func (c *Connections) ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, conn)
+}
+
+// connectionOf is the connection of a request; nil if it is not one of these.
+func connectionOf(r *http.Request) *connection {
+	c, _ := r.Context().Value(connectionKey{}).(*connection)
+	return c
+}
 
 type numbered struct {
 	net.Listener
-	conns *connections
+	conns *Connections
 }
 
 // Accept implements net.Listener.
@@ -48,13 +66,13 @@ func (n *numbered) Accept() (net.Conn, error) {
 	defer n.conns.mu.Unlock()
 	n.conns.last++
 	now := time.Now()
-	return &connection{Conn: conn, g: n.conns.g, number: n.conns.last, opened: now, answered: now}, nil
+	return &connection{Conn: conn, passer: n.conns.passer, number: n.conns.last, opened: now, answered: now}, nil
 }
 
 // connection is one connection of a copy.
 type connection struct {
 	net.Conn
-	g      *Gateway
+	passer *Passer
 	number uint64
 	opened time.Time
 
@@ -68,12 +86,6 @@ type connection struct {
 	ended    bool
 }
 
-type connectionKey struct{}
-
-func withConnection(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connectionKey{}, c)
-}
-
 // began takes note of a request, and returns where it entered; answered MUST be called when it ends.
 func (c *connection) began() Origin {
 	c.mu.Lock()
@@ -84,7 +96,7 @@ func (c *connection) began() Origin {
 	if err != nil {
 		host = c.RemoteAddr().String()
 	}
-	return Origin{Replica: c.g.cfg.Replica, Address: host, Connection: c.number, Age: time.Since(c.opened), Reused: c.requests > 1}
+	return Origin{Replica: c.passer.cfg.Self, Address: host, Connection: c.number, Age: time.Since(c.opened), Reused: c.requests > 1}
 }
 
 func (c *connection) done() {
@@ -157,6 +169,6 @@ func (c *connection) end(closed, theirs bool) {
 	}
 	for _, client := range c.clients {
 		in.Client = client
-		c.g.report(in)
+		c.passer.Saw(in)
 	}
 }
