@@ -20,7 +20,9 @@ type logged struct {
 
 // logRole logs changes of this replica's role.
 func (n *Node) logRole(now election.Instant) {
-	n.logRoles(now, n.logged.roles.see(now, n.machine.Status(now)))
+	st := n.machine.Status(now)
+	n.follow(st)
+	n.logRoles(now, n.logged.roles.see(now, st))
 }
 
 func (n *Node) logRoles(now election.Instant, changes []roleChange) {

@@ -87,6 +87,8 @@ type Node struct {
 	changed chan struct{}                   // tells the loop of it
 	metrics *metrics
 	sender  *sender
+	// followed is set by the loop.
+	followed atomic.Pointer[followed]
 
 	// workUntil is the local clock's instant at which the lease of the running work ends for it; 0
 	// without work.
@@ -127,6 +129,7 @@ func New(cfg Config) *Node {
 	n.logged.roster, n.logged.quota = roster{}, newQuota()
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
+	n.followed.Store(&followed{changed: make(chan struct{})})
 	n.metrics = newMetrics(n, cfg.Registerer)
 	return n
 }
