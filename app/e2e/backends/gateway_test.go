@@ -258,6 +258,14 @@ func (s *site) answeredBy(c *copyOf, within time.Duration) time.Duration {
 	answered := func(r simulator.Record) bool {
 		return slices.ContainsFunc(r.Answered, func(d simulator.Delivery) bool { return d.By == c.name && d.At.After(start) })
 	}
+	defer func() {
+		if s.t.Failed() {
+			r := s.sim.Report()
+			s.t.Logf("%d sent, %d delivered, %d confirmed, %d answered, polls %d", r.Sent, r.Delivered, r.Confirmed, r.Answered, r.Polls)
+			unanswered := list[simulator.Record](s, "/report/updates?only=unanswered")
+			s.t.Logf("unanswered: %+v", unanswered[:min(10, len(unanswered))])
+		}
+	}()
 	eventually(s.t, within, c.name+" answers", func() bool {
 		return slices.ContainsFunc(list[simulator.Record](s, fmt.Sprint("/report/updates?from=", max(1, from))), answered)
 	})
@@ -355,9 +363,9 @@ func TestGateway(t *testing.T) {
 		a.noComplaints(t)
 		b.noComplaints(t)
 
-		s.answeredBy(a, 5*time.Second)
+		s.answeredBy(a, 30*time.Second)
 		a.kill()
-		t.Logf("kill -9 of the copy: %v", s.answeredBy(b, 10*time.Second))
+		t.Logf("kill -9 of the copy: %v", s.answeredBy(b, 30*time.Second))
 		s.starts(a)
 		_ = b.cmd.Process.Signal(syscall.SIGTERM)
 		t.Logf("SIGTERM of the copy: %v", s.answeredBy(a, 30*time.Second))
@@ -369,18 +377,18 @@ func TestGateway(t *testing.T) {
 		if *replicaCount > 1 {
 			p := s.primary()
 			p.kill()
-			t.Logf("kill -9 of the primary: %v", s.answeredBy(a, 10*time.Second))
+			t.Logf("kill -9 of the primary: %v", s.answeredBy(a, 30*time.Second))
 			p.again(t)
 			p = s.primary()
 			_ = p.cmd.Process.Signal(syscall.SIGTERM)
-			t.Logf("SIGTERM of the primary: %v", s.answeredBy(a, 10*time.Second))
+			t.Logf("SIGTERM of the primary: %v", s.answeredBy(a, 30*time.Second))
 			ends(t, p.name, p.cmd, 20*time.Second)
 			p.again(t)
 			last := s.replicas[*replicaCount-1] // the copies ask others first
 			s.switchover(last)
-			t.Logf("switchover: %v", s.answeredBy(a, 10*time.Second))
+			t.Logf("switchover: %v", s.answeredBy(a, 30*time.Second))
 			last.cut(t)
-			t.Logf("cable of the primary: %v", s.answeredBy(a, 10*time.Second))
+			t.Logf("cable of the primary: %v", s.answeredBy(a, 30*time.Second))
 			last.mend(t)
 			p = s.primary()
 			s.onlyJobs(a, 4*time.Second)
@@ -388,7 +396,7 @@ func TestGateway(t *testing.T) {
 			b.noComplaints(t)
 			p.kill()
 			a.kill()
-			t.Logf("kill -9 of both: %v", s.answeredBy(b, 15*time.Second))
+			t.Logf("kill -9 of both: %v", s.answeredBy(b, 30*time.Second))
 			p.again(t)
 			s.primary()
 			s.starts(a)
@@ -402,7 +410,7 @@ func TestGateway(t *testing.T) {
 		}
 		_ = frozen.cmd.Process.Signal(syscall.SIGSTOP)
 		other := map[*copyOf]*copyOf{a: b, b: a}[frozen]
-		t.Logf("SIGSTOP of the copy: %v", s.answeredBy(other, 40*time.Second))
+		t.Logf("SIGSTOP of the copy: %v", s.answeredBy(other, 60*time.Second))
 		thawed := time.Now()
 		_ = frozen.cmd.Process.Signal(syscall.SIGCONT)
 		s.standsBy(frozen, 60*time.Second)

@@ -89,5 +89,7 @@ func (n *network) host(t *testing.T, name string, last int, names string) *host 
 }
 
 // cut pulls the machine's cable, mend plugs it in again.
-func (h *host) cut(t *testing.T)  { h.network.do(t, "-n", h.network.name, "link", "set", h.port, "down") }
+func (h *host) cut(t *testing.T) {
+	h.network.do(t, "-n", h.network.name, "link", "set", h.port, "down")
+}
 func (h *host) mend(t *testing.T) { h.network.do(t, "-n", h.network.name, "link", "set", h.port, "up") }
