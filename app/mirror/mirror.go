@@ -45,6 +45,8 @@ const (
 	collectFor = 2 * time.Second
 	// strays is how much longer addresses are waited for at which no replica is known to be.
 	strays = 50 * time.Millisecond
+	// askFor bounds one question of those.
+	askFor = 500 * time.Millisecond
 	// askAgain is how soon one that failed is asked once more.
 	askAgain = 100 * time.Millisecond
 	// patience bounds a message to another replica.
@@ -276,7 +278,9 @@ func failures(failed map[string]error) []string {
 func (m *Mirror) ask(ctx context.Context, addr string, body []byte, answers chan<- collected) {
 	for ctx.Err() == nil {
 		got := collected{addr: addr}
-		got.answer, got.err = m.exchange(ctx, addr, body)
+		once, cancel := context.WithTimeout(ctx, askFor)
+		got.answer, got.err = m.exchange(once, addr, body)
+		cancel()
 		select {
 		case answers <- got:
 		case <-ctx.Done():

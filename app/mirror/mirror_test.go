@@ -144,9 +144,10 @@ func (r *replica) Addresses() []string {
 
 func (r *replica) Message(ctx context.Context, addr string, body []byte) ([]byte, error) {
 	r.messages.Add(1)
+	asked, _ := decodeRequest(body)
 	trip := func() error {
 		r.n.mu.Lock()
-		dead, silent, lost := r.n.dead[addr], r.n.silent[addr] || r.n.silent[r.name], r.n.rng.Float64() < r.n.loss
+		dead, silent, lost := r.n.dead[addr], r.n.silent[addr] || r.n.silent[r.name], !asked.collect && r.n.rng.Float64() < r.n.loss // TCP sends again
 		r.n.mu.Unlock()
 		if silent || lost {
 			<-ctx.Done()

@@ -25,6 +25,7 @@ type sending struct {
 	size   int      // of the log, in bytes, about
 	seq    uint64   // of the last delta
 	others map[string]*other
+	looked uint64        // the last seq with which the others were looked at
 	told   uint64        // the last seq that was reported as replicated
 	moved  chan struct{} // closed when another replica has got something, or failed
 }
@@ -91,6 +92,8 @@ func (s *sending) send() {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	now := s.m.cfg.Now()
+	s.looked = s.seq
+	defer s.moves()
 	for addr, o := range s.others {
 		if !o.busy && !slices.Contains(addrs, addr) {
 			delete(s.others, addr)
@@ -245,6 +248,9 @@ func (s *sending) count() {
 func (s *sending) settled() bool {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
+	if s.looked < s.seq {
+		return false
+	}
 	for _, o := range s.others {
 		if !o.failing && o.replica != s.m.cfg.Self && o.seq < s.seq {
 			return false
