@@ -1,11 +1,15 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"sync"
 	"time"
 
+	"habot/app/botapi"
 	"habot/app/turns"
 )
 
@@ -47,20 +51,79 @@ type PassConfig struct {
 	Report func(in turns.Input)
 }
 
+// How long a poll waits for a primary at least, and any other request at most: frameworks give a send 5 s.
+const (
+	minWait  = time.Second
+	callWait = 4 * time.Second
+)
+
 // Passer brings requests to the primary: to its Act if that is this replica, through another one otherwise. It is safe for
 // concurrent use.
-type Passer struct{ cfg PassConfig }
+type Passer struct {
+	cfg PassConfig
+
+	mu      sync.Mutex
+	act     Act
+	changed chan struct{} // closed when act changes
+}
 
 // NewPasser returns a Passer of a replica that does not act.
-func NewPasser(cfg PassConfig) *Passer { return &Passer{cfg} }
+func NewPasser(cfg PassConfig) *Passer { return &Passer{cfg: cfg, changed: make(chan struct{})} }
 
 // Acts says that this replica acts from now on; nil: that it does not any more. It is to be called when the machine of a term
 // runs, and before it ends.
-func (p *Passer) Acts(act Act) { _ = act }
+func (p *Passer) Acts(act Act) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.act = act
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *Passer) acts() (act Act, changed <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.act, p.changed
+}
+
+// Saw has the primary know of something that this replica has seen of copies. It does not block.
+func (p *Passer) Saw(in turns.Input) {
+	if act, _ := p.acts(); act != nil {
+		p.cfg.Report(in)
+	}
+}
 
 // Serve brings a request to the primary, and answers it. While no replica is primary it waits, a poll as long as it asked,
 // others for 4 s.
-func (p *Passer) Serve(w http.ResponseWriter, r *http.Request, ask Ask) { _, _, _ = w, r, ask }
+func (p *Passer) Serve(w http.ResponseWriter, r *http.Request, ask Ask) {
+	began, wait := time.Now(), callWait
+	if ask.Poll {
+		wait = max(ask.Hold, minWait)
+	}
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	for {
+		act, changed := p.acts()
+		if act != nil {
+			ask.Origin.Waited = time.Since(began)
+			one := r.WithContext(withOrigin(r.Context(), ask.Origin))
+			if ask.Body != nil {
+				one.Body, one.ContentLength = io.NopCloser(bytes.NewReader(ask.Body)), int64(len(ask.Body))
+			}
+			if err := act(w, one); !errors.Is(err, ErrNotPrimary) {
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-over.C:
+			write(w, botapi.Later(http.StatusBadGateway, textNoPrimary, 1))
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
 
 type originKey struct{}
 

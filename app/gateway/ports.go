@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"habot/app/turns"
@@ -29,17 +30,33 @@ type Term struct {
 	Full func()
 }
 
-// Alone is Replicas of a replica without others: what it has, a majority has.
-type Alone struct{ term Term }
+// Alone is Replicas of a replica without others: what it has, a majority has. Its zero value is ready.
+type Alone struct {
+	mu     sync.Mutex
+	term   Term
+	mirror turns.Mirror
+	began  time.Time
+}
 
 // Begin implements Replicas.
 func (a *Alone) Begin(_ context.Context, t Term) turns.State {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.began.IsZero() {
+		a.began = time.Now()
+	}
 	a.term = t
-	return turns.State{}
+	return a.mirror.State(turns.Instant(time.Since(a.began)))
 }
 
 // Replicate implements Replicas.
-func (a *Alone) Replicate(d turns.Delta) { a.term.Replicated(d.Seq) }
+func (a *Alone) Replicate(d turns.Delta) {
+	a.mu.Lock()
+	a.mirror.Apply(turns.Instant(time.Since(a.began)), d)
+	replicated := a.term.Replicated
+	a.mu.Unlock()
+	replicated(d.Seq)
+}
 
 // End implements Replicas.
 func (a *Alone) End() {}

@@ -19,11 +19,13 @@ import (
 	"habot/app/config"
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/gateway"
 	"habot/app/listener"
 	"habot/app/node"
 	"habot/app/peer"
 	"habot/app/relay"
 	"habot/app/supervise"
+	"habot/app/turns"
 	"habot/app/web"
 )
 
@@ -71,8 +73,9 @@ func (o audited) Switchover(ctx context.Context, successor string) error {
 
 // The names of the servers among the components.
 const (
-	peerServer = "peer server"
-	webServer  = "operators' server"
+	peerServer    = "peer server"
+	webServer     = "operators' server"
+	gatewayServer = "gateway's server"
 )
 
 // service is one replica, made and not yet started.
@@ -159,7 +162,10 @@ func (s *service) build() error {
 	} else if err := s.buildElection(voter, registry); err != nil {
 		return err
 	}
-	s.buildBot(name, registry)
+	s.buildBot(id, name, registry)
+	if err := s.buildGateway(); err != nil {
+		return err
+	}
 	if err := s.buildWeb(registry); err != nil {
 		return err
 	}
@@ -216,11 +222,11 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	return nil
 }
 
-func (s *service) buildBot(name string, registry *prometheus.Registry) {
+func (s *service) buildBot(id election.ReplicaID, name string, registry *prometheus.Registry) {
 	s.bot = bot.New(bot.Config{
 		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Proxy: s.cfg.Proxy, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
 		Cluster: s.replica, IncompatiblePeers: s.incompatible, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
-		Backend: s.backend(),
+		Backend: s.backend(), Gateway: s.gateway(id),
 	})
 	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
 	if len(s.cfg.Backends) > 0 {
@@ -239,6 +245,34 @@ func (s *service) backend() *bot.Backend {
 		},
 		Updates: s.cfg.BackendUpdates,
 	}
+}
+
+// gateway is what the gateway for copies of a polling bot is made of; nil if none handle updates.
+func (s *service) gateway(id election.ReplicaID) *gateway.Config {
+	if !s.cfg.Gateway {
+		return nil
+	}
+	return &gateway.Config{
+		Addr: s.cfg.GatewayAddr, Replica: string(id), Token: s.cfg.GatewayToken,
+		Turns:  turns.Config{Patience: s.cfg.GatewayPatience, Replay: s.cfg.GatewayReplay},
+		Served: func() { s.supervisor.Served(gatewayServer) },
+	}
+}
+
+// buildGateway opens the gateway's port.
+func (s *service) buildGateway() error {
+	g := s.bot.Gateway()
+	if g == nil {
+		return nil
+	}
+	if err := g.Listen(); err != nil {
+		return fmt.Errorf("open GATEWAY_ADDR: %w", err)
+	}
+	client := web.NewClient(s.cfg.GatewayAddr, "")
+	s.close = append(s.close, client.Close)
+	s.components = append(s.components, supervise.Component{Name: gatewayServer, Run: g.Serve}, supervise.Component{Name: "gateway", Run: g.Run})
+	s.servers = append(s.servers, supervise.Server{Name: gatewayServer, Ask: client.Answers})
+	return nil
 }
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
