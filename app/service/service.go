@@ -270,7 +270,8 @@ func (s *service) buildGateway() error {
 	}
 	client := web.NewClient(s.cfg.GatewayAddr, "")
 	s.close = append(s.close, client.Close)
-	s.components = append(s.components, supervise.Component{Name: gatewayServer, Run: g.Serve}, supervise.Component{Name: "gateway", Run: g.Run})
+	s.components = append(s.components, supervise.Component{Name: gatewayServer, Run: g.Serve}, supervise.Component{Name: "gateway", Run: g.Run},
+		supervise.Component{Name: "gateway's reports", Run: g.Passer().Run})
 	s.servers = append(s.servers, supervise.Server{Name: gatewayServer, Ask: client.Answers})
 	return nil
 }
