@@ -110,7 +110,8 @@ func installPart(dir, name string, files []string, steps [][]string) error {
 		}
 	}
 	if name == "go" {
-		cmd := exec.Command("go", "build", "-o", dir+"/", "./...")
+		// stdjson is telego's own tag, and habot's: without, it compiles for seconds at the first update, on all cores.
+		cmd := exec.Command("go", "build", "-tags", "stdjson", "-o", dir+"/", "./...")
 		cmd.Dir = "go"
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%w\n%s", err, out)
