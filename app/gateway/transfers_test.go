@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// uploading is a multipart body with a file of so many bytes, which streams. pace is called before each piece.
+// uploading is a multipart body with a file of so many bytes, which streams. pace is called before each piece, and before its end.
 func uploading(size int, pace func(sent int)) (kind string, body io.Reader) {
 	const boundary = "xxxxxxxxxxxx"
 	head := "--" + boundary + "\r\nContent-Disposition: form-data; name=\"chat_id\"\r\n\r\n5\r\n--" + boundary +
@@ -33,6 +33,9 @@ func uploading(size int, pace func(sent int)) (kind string, body io.Reader) {
 			if _, err := w.Write(piece[:min(len(piece), size-sent)]); err != nil {
 				return
 			}
+		}
+		if pace != nil {
+			pace(size)
 		}
 		_, _ = io.WriteString(w, "\r\n--"+boundary+"--\r\n")
 		_ = w.Close()
@@ -120,11 +123,17 @@ func TestAnUploadThatOutlastsTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		r := w.start()
+		_, body := uploading(1<<20, nil)
+		whole, err := io.Copy(io.Discard, body)
+		if err != nil {
+			t.Fatal(err)
+		}
 		w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
 			if !strings.HasSuffix(req.URL.Path, "/senddocument") {
 				return nil, nil
 			}
-			_, err := io.Copy(io.Discard, req.Body)
+			// A body whose length is known is whole with its last byte, not with its end.
+			_, err := io.CopyN(io.Discard, req.Body, whole)
 			if err == nil {
 				t.Error("the whole upload left")
 			}
@@ -132,7 +141,7 @@ func TestAnUploadThatOutlastsTheLease(t *testing.T) {
 		})
 		one := w.bot("10.0.0.1")
 		kind, body := uploading(1<<20, func(sent int) {
-			if sent > 1<<20-65<<10 { // before the last piece, for which the reader waits already
+			if sent == 1<<20 { // before the last bytes, for which the reader waits already
 				time.Sleep(time.Second)
 				r.held.Store(false)
 			}
