@@ -75,9 +75,6 @@ func (c *checker) gateway(cfg *Config, raw environment) {
 		}
 		return
 	}
-	if cfg.Mode == ModePrimaryBackup && cfg.Replicas > 1 {
-		c.secretProblem("BACKEND", "gateway does not work with several replicas yet; set MODE=bot-only and REPLICAS=1")
-	}
 	for _, other := range []struct{ name, addr string }{{"HTTP_ADDR", cfg.HTTPAddr}, {"PEER_ADDR", cfg.PeerAddr}} {
 		if samePort(cfg.GatewayAddr, other.addr) {
 			c.problem("GATEWAY_ADDR", cfg.GatewayAddr, "another port than "+other.name+"'s, "+acceptedAddr)

@@ -186,7 +186,6 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"ADMIN_TOKEN=" + phrase[:15], bytes},
 		{"BACKEND=mybot:8000", webhook}, {"BACKEND=ftp://mybot", webhook}, {"BACKEND=http://", webhook}, {"BACKEND=http://mybot:99999", webhook},
 		{"BACKEND=Builtin", webhook}, {"BACKEND=builtin,http://mybot", "builtin stands alone"}, {"BACKEND=http://mybot,gateway", "gateway stands alone"},
-		{"BACKEND=gateway", "set MODE=bot-only and REPLICAS=1"},
 		{"GATEWAY_ADDR=8082", address}, {"GATEWAY_PATIENCE=5s", "10s..10m"}, {"GATEWAY_PATIENCE=90", "10s..10m"}, {"GATEWAY_PATIENCE=11m", "10s..10m"},
 		{"GATEWAY_REPLAY=-1s", "0s..10m"}, {"GATEWAY_REPLAY=11m", "0s..10m"}, {"GATEWAY_REPLAY=off", "0s..10m"},
 		{"GATEWAY_TOKEN=hunter2", "the number before BOT_TOKEN's colon"}, {"GATEWAY_TOKEN=1" + token, "the number before BOT_TOKEN's colon"},

@@ -267,9 +267,9 @@ func (g *Gateway) answer(w http.ResponseWriter, resp *http.Response) {
 		h.Set("Retry-After", after)
 	}
 	if g.cfg.Token == g.cfg.BotToken {
-		g.stream(w, resp, resp.Body, false)
+		stream(w, resp, resp.Body, false)
 		return
 	}
 	// A local Bot API server has the token in paths of files.
-	g.stream(w, resp, newReplacer(resp.Body, g.cfg.BotToken, g.cfg.Token), true)
+	stream(w, resp, newReplacer(resp.Body, g.cfg.BotToken, g.cfg.Token), true)
 }

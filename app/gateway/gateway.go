@@ -79,7 +79,7 @@ func New(cfg Config) *Gateway {
 	}
 	g := &Gateway{cfg: cfg, base: time.Now(), uploads: newTransfers(), downloads: newTransfers(),
 		refusals: logging.NewQuota(1, lineEvery)}
-	cfg.Pass.Self, cfg.Pass.Report = cfg.Replica, g.tell
+	cfg.Pass.Self, cfg.Pass.Report, cfg.Pass.Now = cfg.Replica, g.tell, g.now
 	g.passer = NewPasser(cfg.Pass)
 	g.conns = NewConnections(g.passer)
 	if cfg.Dial == nil {

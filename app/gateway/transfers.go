@@ -86,11 +86,11 @@ func (g *Gateway) file(w http.ResponseWriter, q request) {
 			w.Header().Set(name, value)
 		}
 	}
-	g.stream(w, resp, resp.Body, false)
+	stream(w, resp, resp.Body, false)
 }
 
 // stream hands a body on piece by piece. A client that does not read it is cut off after stallBound.
-func (g *Gateway) stream(w http.ResponseWriter, resp *http.Response, body io.Reader, changed bool) {
+func stream(w http.ResponseWriter, resp *http.Response, body io.Reader, changed bool) {
 	control := http.NewResponseController(w)
 	if resp.ContentLength >= 0 && !changed {
 		w.Header().Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))

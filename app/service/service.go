@@ -86,6 +86,8 @@ type service struct {
 	supervisor *supervise.Supervisor
 	replica    replica
 	bot        *bot.Bot
+	// others is what gateways share; nil without one, or without an election.
+	others *others
 	// incompatible are instances met lately that cannot take part; nil if others are not asked.
 	incompatible func() []string
 	components   []supervise.Component
@@ -202,10 +204,17 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		Expect: func(d time.Duration) { s.supervisor.Alive("election", d) },
 		Halt:   s.supervisor.Halt,
 	})
-	server := peer.NewServer(peer.ServerConfig{
+	serving := peer.ServerConfig{
 		Addr: s.cfg.PeerAddr, Identity: identity, Replica: n, Logger: s.log, Registerer: registry,
 		Served: func() { s.supervisor.Served(peerServer) },
-	})
+	}
+	if s.cfg.Gateway {
+		passer := peer.NewPasser(peer.ClientConfig{Identity: identity, Timeout: dialBound})
+		s.close = append(s.close, passer.Close)
+		s.others = newOthers(voter.Self, n, client, passer, s.log)
+		serving.Gateway = served{s.others}
+	}
+	server := peer.NewServer(serving)
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("open PEER_ADDR: %w", err)
 	}
@@ -252,11 +261,15 @@ func (s *service) gateway(id election.ReplicaID) *gateway.Config {
 	if !s.cfg.Gateway {
 		return nil
 	}
-	return &gateway.Config{
+	cfg := gateway.Config{
 		Addr: s.cfg.GatewayAddr, Replica: string(id), Token: s.cfg.GatewayToken,
 		Turns:  turns.Config{Patience: s.cfg.GatewayPatience, Replay: s.cfg.GatewayReplay},
 		Served: func() { s.supervisor.Served(gatewayServer) },
 	}
+	if s.others != nil {
+		cfg.Replicas, cfg.Pass = s.others, s.others.pass()
+	}
+	return &cfg
 }
 
 // buildGateway opens the gateway's port.
@@ -265,12 +278,16 @@ func (s *service) buildGateway() error {
 	if g == nil {
 		return nil
 	}
+	if s.others != nil {
+		s.others.passer = g.Passer()
+	}
 	if err := g.Listen(); err != nil {
 		return fmt.Errorf("open GATEWAY_ADDR: %w", err)
 	}
 	client := web.NewClient(s.cfg.GatewayAddr, "")
 	s.close = append(s.close, client.Close)
-	s.components = append(s.components, supervise.Component{Name: gatewayServer, Run: g.Serve}, supervise.Component{Name: "gateway", Run: g.Run})
+	s.components = append(s.components, supervise.Component{Name: gatewayServer, Run: g.Serve}, supervise.Component{Name: "gateway", Run: g.Run},
+		supervise.Component{Name: "gateway's reports", Run: g.Passer().Run})
 	s.servers = append(s.servers, supervise.Server{Name: gatewayServer, Ask: client.Answers})
 	return nil
 }
