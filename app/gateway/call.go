@@ -61,6 +61,7 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 		return err
 	}
 	if !v.Pass {
+		s.g.metrics.calls.WithLabelValues(callRefused).Inc()
 		s.g.refused(q)
 		q.drain()
 		write(w, botapi.Failure(http.StatusConflict, standby(v.Active)))
@@ -73,25 +74,31 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 	if resp != nil {
 		defer func() { _ = resp.Body.Close() }() // it was read, or is of no use
 	}
+	result := callUnknown
 	switch {
 	case errors.Is(err, telegram.ErrLeaseLost) && q.rest == nil:
 		return ErrNotPrimary
 	case errors.Is(err, telegram.ErrLeaseLost):
+		result = callUnsent
 		write(w, botapi.Later(http.StatusBadGateway, textNoPrimary, 1))
 	case c.failed() != nil:
+		result = callBad
 		write(w, failureOf(c.failed()))
 	case errors.Is(err, telegram.ErrNotSent):
+		result = callUnsent
 		write(w, botapi.Later(http.StatusBadGateway, textUnsent, 1))
 	case err != nil && s.ctx.Err() != nil:
 		write(w, botapi.Later(http.StatusBadGateway, textOver, 1))
 	case err != nil:
 		write(w, botapi.Later(http.StatusBadGateway, textUnknown, 1))
 	default:
+		result = callPassed
 		if names := c.names(); !names.IsZero() && signs(resp.StatusCode) {
 			s.tell(turns.Signed{Copy: q.client.Copy, Began: began, Chats: names.Chats, Query: names.Query})
 		}
 		s.g.answer(w, resp)
 	}
+	s.g.metrics.calls.WithLabelValues(result).Inc()
 	return nil
 }
 

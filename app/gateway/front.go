@@ -168,6 +168,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 			write(w, failureOf(err))
 			return
 		}
+		f.g.prober.polled(origin.Address)
 		ask.Poll, ask.Again, ask.Hold, ask.Body = true, true, botapi.UpdatesIn(p).Timeout, q.start
 		if conn != nil {
 			conn.polling(1)
@@ -199,6 +200,7 @@ func (f *front) refuse(w http.ResponseWriter, r *http.Request, origin Origin) {
 	if omitted, ok := f.lines.Take(time.Now()); ok {
 		f.g.cfg.Logger.Warn("a request with a wrong token is refused", "remote", origin.Address, "omitted", omitted)
 	}
+	f.g.metrics.tokens.Inc()
 	w.Header().Set("Connection", "close")
 	select {
 	case f.refusals <- struct{}{}:
@@ -315,6 +317,9 @@ func (g *Gateway) act(w http.ResponseWriter, r *http.Request) error {
 	if s == nil {
 		return ErrNotPrimary
 	}
+	if s.operate(w, r) {
+		return nil
+	}
 	path, err := botapi.ParsePath(r.URL.Path)
 	if err != nil || path.File != "" || !g.front.accepts(path.Token) {
 		write(w, botapi.Failure(http.StatusNotFound, textNotFound))
@@ -325,6 +330,7 @@ func (g *Gateway) act(w http.ResponseWriter, r *http.Request) error {
 		write(w, failureOf(err))
 		return nil
 	}
+	g.agents.saw(q.client.Copy, r.UserAgent())
 	switch botapi.ClassOf(q.path.Method) {
 	case botapi.Poll:
 		return s.getUpdates(w, q)
@@ -429,7 +435,7 @@ func (m *moving) stop() {
 // pending is how many updates wait to be confirmed by a copy, as far as is known here.
 func (g *Gateway) pending() int {
 	if s := g.session(); s != nil {
-		if v, ok := s.view(); ok {
+		if v, _, ok := s.view(); ok {
 			return v.Pending
 		}
 	}

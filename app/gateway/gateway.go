@@ -43,6 +43,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer takes the gateway's metrics.
 	Registerer prometheus.Registerer
+	// Dial looks whether copies' machines are there; nil stands for the system's.
+	Dial Dial
+	// OnChange, if not nil, is called when the active copy changes, on the primary. It MUST NOT block.
+	OnChange func(c turns.ActiveChanged)
 	// Served, if not nil, is called after each request that was answered; concurrently.
 	Served func()
 }
@@ -59,6 +63,9 @@ type Gateway struct {
 	front              *front
 	uploads, downloads *transfers
 	refusals           *logging.Quota // lines about calls that are refused
+	metrics            *metrics
+	agents             agents
+	prober             *prober
 
 	mu      sync.Mutex
 	current *session // nil while this replica does not act
@@ -75,7 +82,12 @@ func New(cfg Config) *Gateway {
 	cfg.Pass.Self, cfg.Pass.Report, cfg.Pass.Now = cfg.Replica, g.tell, g.now
 	g.passer = NewPasser(cfg.Pass)
 	g.conns = NewConnections(g.passer)
+	if cfg.Dial == nil {
+		cfg.Dial = (&net.Dialer{}).DialContext
+	}
+	g.prober = &prober{passer: g.passer, dial: cfg.Dial, now: g.now, known: map[string]*probed{}}
 	g.front = newFront(g)
+	g.metrics = newMetrics(g)
 	g.http = g.newServer()
 	return g
 }
@@ -130,6 +142,11 @@ func (g *Gateway) tell(in turns.Input) {
 func (g *Gateway) observe(out turns.Output) {
 	switch out := out.(type) {
 	case turns.ActiveChanged:
+		g.metrics.turns.WithLabelValues(string(out.Reason)).Inc()
+		g.metrics.again.Add(float64(out.Again))
+		if g.cfg.OnChange != nil {
+			g.cfg.OnChange(out)
+		}
 		g.cfg.Logger.Info("the active copy has changed", "from", out.From, "to", out.To, "reason", out.Reason, "again", out.Again)
 	case turns.Joined:
 		g.cfg.Logger.Info("a copy polls", "copy", out.Copy)
@@ -172,8 +189,11 @@ const (
 	meRetry = 2 * time.Second
 )
 
-// Run keeps what getMe answers, until ctx ends; then it returns nil. It runs on every replica, primary or not.
+// Run keeps what getMe answers and looks whether copies' machines are there, until ctx ends; then it returns nil. It runs on every replica, primary or not.
 func (g *Gateway) Run(ctx context.Context) error {
+	var probing sync.WaitGroup
+	defer probing.Wait()
+	probing.Go(func() { g.prober.run(ctx) })
 	for {
 		next := meEvery
 		if g.askMe(ctx) == nil {

@@ -30,6 +30,7 @@ const loopPart = "gateway"
 // session is the gateway's work for one term: a loop that owns a turns.Machine and takes one input after the other.
 type session struct {
 	g      *Gateway
+	began  time.Time
 	task   *intake.Task
 	ctx    context.Context //nolint:containedctx // the term's: calls under way end with it
 	cancel context.CancelFunc
@@ -49,8 +50,9 @@ type session struct {
 	// The loop's own.
 	machine *turns.Machine
 	inHand  map[int64]held
-	seq     uint64 // of the last delta
-	known   uint64 // a majority has all up to it
+	seq     uint64    // of the last delta
+	known   uint64    // a majority has all up to it
+	moved   time.Time // when an update was confirmed last, or nothing was in hand
 }
 
 // event is an input for the loop, or something to be done by it.
@@ -69,7 +71,7 @@ type held struct {
 
 func (g *Gateway) newSession(ctx context.Context, t *intake.Task) *session {
 	s := &session{
-		g: g, task: t, wake: make(chan struct{}, 1), over: make(chan struct{}), stop: make(chan struct{}), ended: make(chan struct{}),
+		g: g, began: time.Now(), task: t, wake: make(chan struct{}, 1), over: make(chan struct{}), stop: make(chan struct{}), ended: make(chan struct{}),
 		polls: map[turns.PollID]chan []turns.Update{}, inHand: map[int64]held{},
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
@@ -129,11 +131,11 @@ func (s *session) run() {
 	}
 }
 
-// step takes one event, and carries out what follows while the lease holds.
-func (s *session) step(e event) {
+// step takes one event, and carries out what follows while the lease holds. It returns what followed of an input.
+func (s *session) step(e event) []turns.Output {
 	if e.do != nil {
 		e.do()
-		return
+		return nil
 	}
 	if r, ok := e.in.(turns.Replicated); ok {
 		s.known = max(s.known, r.Seq)
@@ -144,12 +146,13 @@ func (s *session) step(e event) {
 		case <-time.After(leaseWait):
 			s.task.Expect(loopPart, loopBound)
 		case <-s.over:
-			return // nothing is carried out any more
+			return nil // nothing is carried out any more
 		}
 	}
 	for _, out := range outs {
 		s.carryOut(out, e.verdict)
 	}
+	return outs
 }
 
 func (s *session) carryOut(out turns.Output, verdict chan<- turns.Verdict) {
@@ -189,6 +192,7 @@ func (s *session) done(id int64, o turns.Outcome) {
 		return // the predecessor's
 	}
 	delete(s.inHand, id)
+	s.moved = time.Now()
 	outcome := update.Answered
 	if o == turns.OutcomeExpired {
 		outcome = update.Expired
@@ -204,6 +208,9 @@ const far = 12 * time.Hour
 func (s *session) Consume(_ context.Context, batch []update.Update, done func(id int64, o update.Outcome)) {
 	now := time.Now()
 	s.post(event{do: func() {
+		if len(s.inHand) == 0 {
+			s.moved = now
+		}
 		in := turns.Batch{Updates: make([]turns.Update, 0, len(batch))}
 		for _, u := range batch {
 			s.inHand[u.ID] = held{u, now, done}
@@ -313,19 +320,24 @@ func (s *session) ask(in turns.Called) (turns.Verdict, error) {
 	case v := <-verdict:
 		return v, nil
 	case <-s.over:
-		return turns.Verdict{}, ErrNotPrimary
+	case <-time.After(callWait): // the lease has ended, and the term has not yet
 	}
+	return turns.Verdict{}, ErrNotPrimary
 }
 
-// view is what operators see of this term; false if the loop does not answer.
-func (s *session) view() (turns.View, bool) {
-	seen := make(chan turns.View, 1)
-	s.post(event{do: func() { seen <- s.machine.View() }})
+// view is what operators see of this term, and when an update was confirmed last; false if the loop does not answer.
+func (s *session) view() (v turns.View, moved time.Time, ok bool) {
+	type sight struct {
+		view  turns.View
+		moved time.Time
+	}
+	seen := make(chan sight, 1)
+	s.post(event{do: func() { seen <- sight{s.machine.View(), s.moved} }})
 	select {
-	case v := <-seen:
-		return v, true
+	case one := <-seen:
+		return one.view, one.moved, true
 	case <-s.ended:
 	case <-time.After(viewBound):
 	}
-	return turns.View{}, false
+	return turns.View{}, time.Time{}, false
 }

@@ -64,6 +64,13 @@ func newFakeTelegram(t *testing.T) *fakeTelegram {
 	return &fakeTelegram{t: t, next: 1000, arrived: make(chan struct{}), allowed: "-"}
 }
 
+// answerWith has a script answer, unless it returns nil.
+func (tg *fakeTelegram) answerWith(script func(req *http.Request) (*http.Response, error)) {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	tg.script = script
+}
+
 // say has a message arrive in a chat.
 func (tg *fakeTelegram) say(chat int64, text string) int64 {
 	tg.mu.Lock()
@@ -97,8 +104,11 @@ func (tg *fakeTelegram) RoundTrip(req *http.Request) (*http.Response, error) {
 	if path == "/botT/getUpdates" {
 		return tg.getUpdates(req)
 	}
-	if tg.script != nil {
-		if resp, err := tg.script(req); resp != nil || err != nil {
+	tg.mu.Lock()
+	script := tg.script
+	tg.mu.Unlock()
+	if script != nil {
+		if resp, err := script(req); resp != nil || err != nil {
 			return resp, err
 		}
 	}
@@ -164,6 +174,13 @@ func (tg *fakeTelegram) getUpdates(req *http.Request) (*http.Response, error) {
 			return nil, req.Context().Err()
 		}
 	}
+}
+
+// asked are the kinds of updates that were asked for last.
+func (tg *fakeTelegram) asked() string {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	return tg.allowed
 }
 
 // got are the calls so far, all methods or one.
@@ -307,8 +324,8 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 			w.term.end()
 		}
 		cancel()
-		_ = w.pipes.Close()
 		all.Wait()
+		_ = w.pipes.Close()
 		w.expectNoToken(w.logs.String())
 		families, err := w.reg.Gather()
 		if err != nil {
