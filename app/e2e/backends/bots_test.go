@@ -141,10 +141,10 @@ type copyOf struct {
 	name string
 	port int // 0: it polls
 	env  []string
-	// within is the network namespace that it runs in; the test's own without.
-	within string
-	cmd    *exec.Cmd
-	log    *journal
+	// machine is what it runs on; nil: the test's own.
+	machine *host
+	cmd     *exec.Cmd
+	log     *journal
 }
 
 // journal is what a process writes.
@@ -215,8 +215,8 @@ func (c *copyOf) start(t *testing.T) {
 	}
 	run := append([]string{}, c.f.run...)
 	run[0] = map[string]string{"python": filepath.Join(dir, "python/venv/bin/python"), "node": "node", "go": filepath.Join(dir, "go", run[1])}[run[0]]
-	if c.within != "" {
-		run = append([]string{"ip", "netns", "exec", c.within}, run...)
+	if c.machine != nil {
+		run = append([]string{"ip", "netns", "exec", c.machine.name}, run...)
 	}
 	c.cmd = exec.Command(run[0], run[1:]...)
 	if c.f.run[0] != "go" {
