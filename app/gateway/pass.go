@@ -464,7 +464,28 @@ func (p *Passer) lookForLost(ctx context.Context) {
 	}
 }
 
-// lost are the replicas that have been away for too long. Their polls are answered no more: who lives asks again.
+// Gone takes note that the process of a replica has ended, or that it has left. It does not block.
+func (p *Passer) Gone(replica string) {
+	p.mu.Lock()
+	o := p.passers[replica]
+	if o != nil {
+		p.loses(replica, o)
+	}
+	p.mu.Unlock()
+	if o != nil {
+		p.cfg.Report(turns.ReplicaLost{Replica: replica})
+	}
+}
+
+// loses forgets a replica. Its polls are answered no more: who lives asks again. It MUST be called with mu held.
+func (p *Passer) loses(replica string, o *passer) {
+	for cancel := range o.polls {
+		(*cancel)()
+	}
+	delete(p.passers, replica)
+}
+
+// lost are the replicas that have been away for too long.
 func (p *Passer) lost(reachable []string) (lost []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -476,10 +497,7 @@ func (p *Passer) lost(reachable []string) (lost []string) {
 		case o.missed.IsZero():
 			o.missed = now
 		case now.Sub(o.missed) >= lostAfter:
-			for cancel := range o.polls {
-				(*cancel)()
-			}
-			delete(p.passers, replica)
+			p.loses(replica, o)
 			lost = append(lost, replica)
 		}
 	}

@@ -521,6 +521,11 @@ func TestAReplicaThatIsLostIsReportedAndItsPollsEnd(t *testing.T) {
 		if w := <-held; !strings.HasPrefix(w.Body.String(), "a b ") {
 			t.Errorf("%d %q", w.Code, w.Body)
 		}
+		g.nodes["a"].Gone("nobody")
+		g.nodes["a"].Gone("b")
+		if saw := g.sawAt("a"); !slices.Equal(saw, []turns.Input{turns.ReplicaLost{Replica: "b"}, turns.ReplicaLost{Replica: "b"}}) {
+			t.Errorf("its process is known to have ended: %+v", saw)
+		}
 		select {
 		case w := <-other:
 			t.Errorf("a poll through another replica ends: %d %q", w.Code, w.Body)
