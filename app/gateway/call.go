@@ -75,10 +75,12 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 		defer func() { _ = resp.Body.Close() }() // it was read, or is of no use
 	}
 	result := callUnknown
+	// Nothing was sent, and this is no primary any more: the next one takes it.
+	over := errors.Is(err, telegram.ErrLeaseLost) || errors.Is(err, telegram.ErrNotSent) && s.ctx.Err() != nil
 	switch {
-	case errors.Is(err, telegram.ErrLeaseLost) && q.rest == nil:
+	case over && q.rest == nil:
 		return ErrNotPrimary
-	case errors.Is(err, telegram.ErrLeaseLost):
+	case over:
 		result = callUnsent
 		write(w, botapi.Later(http.StatusBadGateway, textNoPrimary, 1))
 	case c.failed() != nil:

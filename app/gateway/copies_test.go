@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -127,7 +128,7 @@ func TestWithoutAPrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		b := w.bot("10.0.0.1")
-		for method, wait := range map[string]time.Duration{"sendMessage?chat_id=1": callWait, "getChat": callWait, "getUpdates?timeout=30": 30 * time.Second, "getUpdates": minWait, "getUpdates?timeout=99": 50 * time.Second} {
+		for method, wait := range map[string]time.Duration{"sendMessage?chat_id=1": callWait, "getChat": callWait, "getUpdates?timeout=30": 30 * time.Second, "getUpdates": callWait, "getUpdates?timeout=99": 50 * time.Second} {
 			began := time.Now()
 			a := b.call(method)
 			if a.status != 502 || a.header.Get("Retry-After") != "1" || time.Since(began) != wait || !strings.Contains(a.body, "nothing was sent") {
@@ -174,6 +175,40 @@ func TestWithoutTheLeaseNothingIsDone(t *testing.T) {
 		after(10 * time.Second)
 		if len(one.got) != 1 || len(w.tg.got()) != 1 {
 			t.Errorf("with the lease: %v, %v", one.got, w.tg.got())
+		}
+	})
+}
+
+// A call that has not left when the term ends, because a connection was being made for it, is the next primary's.
+func TestACallThatDidNotLeaveIsTheNextPrimarys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		first := w.start()
+		var dials atomic.Int32
+		w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
+			if dials.Add(1) > 1 {
+				return nil, nil
+			}
+			<-req.Context().Done() // its body is never read
+			return nil, req.Context().Err()
+		})
+		started := make(chan struct{})
+		go func() {
+			defer close(started)
+			time.Sleep(time.Second)
+			first.held.Store(false)
+			first.cancel()
+			<-first.ended
+			time.Sleep(time.Second)
+			w.start()
+		}()
+		if a := w.bot("10.0.0.1").call("sendMessage", "chat_id", "1", "text", "x"); a.status != 200 {
+			t.Errorf("%+v", a)
+		}
+		<-started
+		if n := len(w.tg.got("sendMessage")); n != 1 {
+			t.Errorf("%d calls reached Telegram", n)
 		}
 	})
 }
