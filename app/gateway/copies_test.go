@@ -187,7 +187,7 @@ func TestACallThatDidNotLeaveIsTheNextPrimarys(t *testing.T) {
 		first := w.start()
 		var dials atomic.Int32
 		w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
-			if !strings.HasSuffix(req.URL.Path, "/sendMessage") || dials.Add(1) > 1 {
+			if !strings.HasSuffix(req.URL.Path, "/sendmessage") || dials.Add(1) > 1 {
 				return nil, nil
 			}
 			<-req.Context().Done() // its body is never read
