@@ -3,6 +3,7 @@ package bot
 import (
 	"context"
 
+	"habot/app/gateway"
 	"habot/app/relay"
 	"habot/app/telegram"
 )
@@ -22,6 +23,13 @@ func (b *Bot) newRelay(cfg relay.Config) *relay.Relay {
 	return relay.New(cfg)
 }
 
+// newGateway makes a gateway that is given the bot's ways.
+func (b *Bot) newGateway(cfg gateway.Config) *gateway.Gateway {
+	cfg.BotToken, cfg.Telegram = b.cfg.Token, b.client
+	cfg.Logger, cfg.Registerer = b.cfg.Logger, b.cfg.Registerer
+	return gateway.New(cfg)
+}
+
 // forwarder carries out the calls that backends answer with, on the one way to Telegram.
 type forwarder struct{ client *telegram.Client }
 
@@ -30,10 +38,10 @@ func (f forwarder) Forward(ctx context.Context, c relay.Call) error {
 	return f.client.Forward(ctx, c.Method, c.ContentType, c.Body, c.Size) //nolint:wrapcheck // the relay judges and logs it
 }
 
-// locate looks for an admin chat that may have moved, until ctx ends. A bot behind webhook backends sets its own commands, so with backends
+// locate looks for an admin chat that may have moved, until ctx ends. A user's bot sets its own commands, so there
 // another request shows it, one that leaves no message in the chat.
 func (b *Bot) locate(ctx context.Context, chat int64) {
-	if b.relay == nil {
+	if b.relay == nil && b.gateway == nil {
 		b.builtin.SetAdminCommands(ctx, chat)
 		return
 	}

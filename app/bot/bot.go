@@ -4,7 +4,7 @@
 // It owns no rule of its own: which room is given what stands here, so that the product and the tests of whole replicas
 // have the same. It never decides who is primary: its caller starts it and stops it.
 //
-// It may import admins, builtin, diagnosis, election, intake, message, queues, reach, relay, telegram, term and client_golang.
+// It may import admins, builtin, diagnosis, election, gateway, intake, message, queues, reach, relay, telegram, term and client_golang.
 package bot
 
 import (
@@ -22,6 +22,7 @@ import (
 	"habot/app/builtin"
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/gateway"
 	"habot/app/intake"
 	"habot/app/message"
 	"habot/app/queues"
@@ -55,10 +56,12 @@ type Config struct {
 	OnHealth func(election.Health)
 	// Transport is the way to Telegram; nil stands for the real one.
 	Transport http.RoundTripper
-	// Backend is who handles updates; nil for the bot that comes along.
+	// Backend or Gateway is who handles updates; both nil for the bot that comes along.
 	Backend *Backend
 	// After is time.After, be it not punctual, but not late; nil stands for that.
 	After func(d time.Duration) <-chan time.Time
+	// Gateway is what the gateway for copies of a polling bot is made of. What belongs to the bot is filled in.
+	Gateway *gateway.Config
 }
 
 // Backend is webhook backends that handle updates.
@@ -78,7 +81,8 @@ type Bot struct {
 	sender  *message.Sender
 	admins  *admins.Admins
 	builtin *builtin.Bot
-	relay   *relay.Relay // nil for the bot that comes along
+	relay   *relay.Relay     // nil if no webhook backends handle updates
+	gateway *gateway.Gateway // nil if no copies of a polling bot do
 	intake  *intake.Intake
 }
 
@@ -104,15 +108,19 @@ func New(cfg Config) *Bot {
 		Redact: b.client.Redact, Facts: b.facts, Logger: cfg.Logger,
 	})
 	handled := intake.Config{Caller: b.client, Reach: b.reach, Logger: cfg.Logger, Registerer: cfg.Registerer}
-	if cfg.Backend == nil {
+	switch {
+	case cfg.Gateway != nil:
+		b.gateway = b.newGateway(*cfg.Gateway)
+		handled.Consumer = b.gateway.Consumer
+	case cfg.Backend == nil:
 		handled.Allowed, handled.Greet = builtin.Allowed(), b.builtin.SetCommands
-		handled.Consumer = func(t *intake.Task) intake.Consumer {
+		handled.Consumer = func(_ context.Context, t *intake.Task) intake.Consumer {
 			return b.queues(t, b.admins.Handler(b.builtin.Handler(t), t), builtin.Slots, builtin.Patience)
 		}
-	} else {
+	default:
 		b.relay = b.newRelay(cfg.Backend.Relay)
-		handled.Allowed = cfg.Backend.Updates
-		handled.Consumer = func(t *intake.Task) intake.Consumer {
+		handled.Allowed = append([]string{}, cfg.Backend.Updates...)
+		handled.Consumer = func(_ context.Context, t *intake.Task) intake.Consumer {
 			r := cfg.Backend.Relay
 			return b.queues(t, b.admins.Handler(b.relay.Handler(t.Change.Claim.Timestamp, t), t), r.Parallel, r.Timeout)
 		}
@@ -195,6 +203,9 @@ func (b *Bot) RunBackends(ctx context.Context) error {
 	defer b.relay.Close()
 	return b.relay.Run(ctx) //nolint:wrapcheck // it has none
 }
+
+// Gateway is the server for copies of a polling bot; nil if none is configured.
+func (b *Bot) Gateway() *gateway.Gateway { return b.gateway }
 
 // RunProbe watches the way to Telegram while this replica is not primary, until ctx ends; then it returns nil.
 func (b *Bot) RunProbe(ctx context.Context) error { return b.reach.RunProbe(ctx) } //nolint:wrapcheck // it has none

@@ -90,6 +90,13 @@ type Config struct {
 	BackendParallel int
 	BackendTimeout  time.Duration
 
+	// Gateway: copies of a polling bot handle updates. What follows is theirs. GatewayToken is Token if it is not set.
+	Gateway         bool
+	GatewayAddr     string
+	GatewayToken    string
+	GatewayPatience time.Duration
+	GatewayReplay   time.Duration
+
 	SimulatorAddr  string
 	SimulatorRate  float64
 	SimulatorChats int
@@ -116,6 +123,11 @@ type environment struct {
 	BackendUpdates    string `env:"BACKEND_UPDATES"`
 	BackendParallel   string `env:"BACKEND_PARALLEL" envDefault:"40"`
 	BackendTimeout    string `env:"BACKEND_TIMEOUT" envDefault:"60s"`
+	GatewayAddr       string `env:"GATEWAY_ADDR" envDefault:":8082"`
+	GatewayToken      string `env:"GATEWAY_TOKEN"`
+	GatewayTokenFile  string `env:"GATEWAY_TOKEN_FILE"`
+	GatewayPatience   string `env:"GATEWAY_PATIENCE" envDefault:"90s"`
+	GatewayReplay     string `env:"GATEWAY_REPLAY" envDefault:"30s"`
 	Mode              string `env:"MODE" envDefault:"primary-backup"`
 	Replicas          string `env:"REPLICAS" envDefault:"3"`
 	Instances         string `env:"INSTANCES" envDefault:"bot"`

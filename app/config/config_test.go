@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	token = "123456789:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQ-_"
+	token      = "123456789:AAbbCCddEEffGGhhIIjjKKllMMnnOOppQ-_"
+	otherToken = "123456789:habot_and_the_copies_know_it_alone-"
 	// phrase is long enough for an ADMIN_TOKEN, but no cluster secret.
 	phrase = "correct horse battery staple"
 	secret = "UtCsjPNmx+wChid/KTCcAHs+J4ADYG7o83V7GE+/dfc="
@@ -67,6 +68,7 @@ func TestNothingSetIsTheDemoOfThree(t *testing.T) {
 			Replicas: 3, Instances: []string{"bot"}, Quorum: 0, Lease: 550 * time.Millisecond, LeavePatience: 5 * time.Second,
 			ClusterSecrets: got.ClusterSecrets, OperatorKey: got.OperatorKey, PeerAddr: ":7175", HTTPAddr: ":8080", LifelineDir: "/run/habot", LogLevel: slog.LevelInfo,
 			SimulatorAddr: ":8081", SimulatorRate: 2, SimulatorChats: 5, BackendParallel: 40, BackendTimeout: time.Minute,
+			GatewayAddr: ":8082", GatewayToken: config.DemoToken, GatewayPatience: 90 * time.Second, GatewayReplay: 30 * time.Second,
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("Load(%q) = %+v, want %+v", environ, got, want)
@@ -82,7 +84,8 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"CLUSTER_SECRET="+secret, "PEER_ADDR=127.0.0.1:1", "HTTP_ADDR=[::1]:65535", "LIFELINE_DIR=/run/other", "REPLICA_NAME=habot-bot_2.example",
 		"ADMIN_CHAT_IDS=5, -1001234567890,5,", "ADMIN_TOKEN="+phrase, "LOG_LEVEL=DEBUG", "LOG_FORMAT=json",
 		"SIMULATOR_ADDR=localhost:99", "SIMULATOR_RATE=0.5", "SIMULATOR_CHATS=1000", "SIMULATOR_PROJECT=my_bot-2", "SIMULATOR_REHEARSAL=true", "BACKEND=http://mybot:8000/hook, https://other/h",
-		"BACKEND_SECRET=s-3_cret", "BACKEND_UPDATES=message, message_reaction,message", "BACKEND_PARALLEL=7", "BACKEND_TIMEOUT=1500ms")
+		"BACKEND_SECRET=s-3_cret", "BACKEND_UPDATES=message, message_reaction,message", "BACKEND_PARALLEL=7", "BACKEND_TIMEOUT=1500ms",
+		"GATEWAY_ADDR=127.0.0.1:99", "GATEWAY_TOKEN="+otherToken, "GATEWAY_PATIENCE=2m", "GATEWAY_REPLAY=0s")
 	backends, err := relay.ParseBackends("http://mybot:8000/hook,https://other/h")
 	if err != nil {
 		t.Fatal(err)
@@ -91,11 +94,13 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		Token: token, APIURL: "http://api.local:8081/telegram", Mode: config.ModePrimaryBackup, Replicas: 5,
 		Instances: []string{"bot", "10.0.0.7:7175", "[fd00::7]:7175", "fd00::8", "other.example.org"}, Quorum: 4,
 		Lease: 1500 * time.Millisecond, LeavePatience: 2500 * time.Millisecond, ClusterSecrets: [][]byte{[]byte(secret)}, PeerAddr: "127.0.0.1:1", HTTPAddr: "[::1]:65535", LifelineDir: "/run/other",
-		Warnings:    []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https"},
+		Warnings: []string{"TELEGRAM_API_URL=http://api.local:8081 is not encrypted: the token travels in clear text to a host that is not this one; use https",
+			"GATEWAY_TOKEN has no effect: BACKEND is not gateway"},
 		ReplicaName: "habot-bot_2.example", AdminChatIDs: []int64{5, -1001234567890}, AdminToken: phrase, OperatorKey: got.OperatorKey,
 		LogLevel: slog.LevelDebug, LogJSON: true, SimulatorAddr: "localhost:99", SimulatorRate: 0.5, SimulatorChats: 1000, SimulatorProject: "my_bot-2", SimulatorRehearsal: true,
 		Backends: backends, BackendSecret: "s-3_cret", BackendUpdates: []string{"message", "message_reaction"}, BackendParallel: 7,
 		BackendTimeout: 1500 * time.Millisecond,
+		GatewayAddr:    "127.0.0.1:99", GatewayToken: otherToken, GatewayPatience: 2 * time.Minute,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
@@ -187,7 +192,7 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		server    = "http://host[:port] or https://host[:port]"
 		bytes     = "at least 16 bytes"
 		name      = "1 to 64 of A-Z a-z 0-9 . _ -"
-		webhook   = "builtin, or http://host[:port][/path] or https://..., or a comma-separated list of at most 16 of them"
+		webhook   = "builtin, gateway, or http://host[:port][/path] or https://..., or a comma-separated list of at most 16 of them"
 		updates   = "a comma-separated list of kinds of updates as Telegram names them"
 		botToken  = "a token from BotFather: digits, a colon, 35 of A-Z a-z 0-9 _ -"
 	)
@@ -225,7 +230,10 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"ADMIN_TOKEN=" + phrase[:15], bytes},
 		{"BACKEND=mybot:8000", webhook}, {"BACKEND=ftp://mybot", webhook}, {"BACKEND=http://", webhook}, {"BACKEND=http://mybot:99999", webhook},
 		{"BACKEND=Builtin", webhook}, {"BACKEND=builtin,http://mybot", "builtin stands alone"}, {"BACKEND=http://mybot,gateway", "gateway stands alone"},
-		{"BACKEND=gateway", "gateway is not available in this version; accepted is builtin, or http://"},
+		{"GATEWAY_ADDR=8082", address}, {"GATEWAY_PATIENCE=5s", "10s..10m"}, {"GATEWAY_PATIENCE=90", "10s..10m"}, {"GATEWAY_PATIENCE=11m", "10s..10m"},
+		{"GATEWAY_REPLAY=-1s", "0s..10m"}, {"GATEWAY_REPLAY=11m", "0s..10m"}, {"GATEWAY_REPLAY=off", "0s..10m"},
+		{"GATEWAY_TOKEN=hunter2", "the number before BOT_TOKEN's colon"}, {"GATEWAY_TOKEN=1" + token, "the number before BOT_TOKEN's colon"},
+		{"GATEWAY_TOKEN=" + config.DemoToken, "that are not BOT_TOKEN's"},
 		{"BACKEND=http://user:hunter2@mybot/", "use BACKEND_SECRET"}, {"BACKEND=" + strings.Repeat("http://mybot:8000,", 3) + "http://x/#y", "entry 4"},
 		{"BACKEND_SECRET=two words", "what Telegram accepts as secret_token"}, {"BACKEND_SECRET=" + strings.Repeat("s", 257), "1 to 256 of"},
 		{"BACKEND_UPDATES=Message", updates}, {"BACKEND_UPDATES=message;poll", updates}, {"BACKEND_PARALLEL=0", "1..100"},
@@ -582,7 +590,7 @@ func TestEveryVariableIsListedOnceWithItsDefault(t *testing.T) {
 			environ = append(environ, v.Name+"="+v.Default)
 		}
 	}
-	if len(all) != 36 {
+	if len(all) != 40 {
 		t.Errorf("%d variables: a new one needs its tests here", len(all))
 	}
 	if got, want := mustLoad(t, nil, environ...), mustLoad(t, nil); !reflect.DeepEqual(got, want) {
@@ -673,6 +681,24 @@ func TestNoLineShowsABackendsURL(t *testing.T) {
 			if strings.Contains(line, "hunter2") {
 				t.Errorf("%s: %q", url, line)
 			}
+		}
+	}
+}
+
+// Copies use the bot's token unless they have one of their own. It opens nothing beside the port that it is for.
+func TestTheGatewaysSettings(t *testing.T) {
+	t.Parallel()
+	alone := []string{"BACKEND=gateway", "MODE=bot-only", "REPLICAS=1", "BOT_TOKEN=" + token}
+	if got := mustLoad(t, nil, alone...); !got.Gateway || got.GatewayToken != token || len(got.Warnings) > 0 {
+		t.Errorf("%+v", got)
+	}
+	if got := mustLoad(t, map[string]string{"/run/t": otherToken + "\n"}, append(alone, "GATEWAY_TOKEN_FILE=/run/t")...); got.GatewayToken != otherToken || got.Token != token {
+		t.Errorf("tokens %q, %q", got.GatewayToken, got.Token)
+	}
+	for _, addr := range []string{"HTTP_ADDR=:8082", "PEER_ADDR=:8082"} {
+		p := problems(t, nil, append(alone, addr)...)
+		if len(p) != 1 || !strings.HasPrefix(p[0], "GATEWAY_ADDR") || !strings.Contains(p[0], "another port than") {
+			t.Errorf("%s: %q", addr, p)
 		}
 	}
 }

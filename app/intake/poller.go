@@ -66,10 +66,11 @@ type Consumer interface {
 type Config struct {
 	Caller Caller
 	Reach  *reach.Reach
-	// Allowed are the kinds of updates that are asked for; empty for Telegram's default set.
+	// Allowed are the kinds of updates that are asked for until Task.Allow names others; empty for Telegram's default set, nil
+	// for those that were asked for last.
 	Allowed []string
-	// Consumer makes the consumer of a term's updates.
-	Consumer func(t *Task) Consumer
+	// Consumer makes the consumer of a term's updates. ctx is the term's: nothing leaves once it has ended, or without the lease.
+	Consumer func(ctx context.Context, t *Task) Consumer
 	// Greet is called once in a term, when a poll has succeeded, beside the polls. It may be nil.
 	Greet      func(ctx context.Context)
 	Logger     *slog.Logger
@@ -84,9 +85,6 @@ type Intake struct {
 
 // New returns an intake that does nothing yet.
 func New(cfg Config) *Intake {
-	if cfg.Allowed == nil {
-		cfg.Allowed = []string{}
-	}
 	return &Intake{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
 }
 
@@ -108,6 +106,13 @@ func (t *Task) Parts(id int64) int { return t.r.sent(int(id)) }
 
 // PartSent takes note, for a successor too, that one more part was sent, and it was not the last.
 func (t *Task) PartSent(id int64) { t.r.partSent(int(id)) }
+
+// Allow has the next poll, and those after it, ask for these kinds of updates; none for Telegram's default set.
+func (t *Task) Allow(kinds []string) {
+	t.r.mu.Lock()
+	defer t.r.mu.Unlock()
+	t.r.allowed = append([]string{}, kinds...)
+}
 
 // Limited takes note whether an update in hand waits because Telegram limits its chat.
 func (t *Task) Limited(id int64, waits bool) { t.r.limits(id, waits) }
@@ -143,6 +148,7 @@ type run struct {
 	measured time.Time             // when Telegram answered a question beside polls last
 	inHand   map[int]update.Update // given to the consumer and not done
 	limited  map[queue]bool        // whose first update waits because Telegram limits its chat
+	allowed  []string              // the kinds to ask for; nil for those that were asked for last
 	kept     backlog
 	parts    map[int]int // of the answers to updates in hand, those that have been sent, but for 0
 	// mended is closed when a poll succeeds again; nil while they do.
@@ -153,13 +159,13 @@ type run struct {
 // more. It returns only after its last request has ended: then the replica is silent.
 func (in *Intake) Run(ctx context.Context, t term.Term) {
 	r := &run{in: in, reach: in.cfg.Reach, term: t, offsets: newOffsets(t.Handled), stirred: make(chan struct{}, 1), parts: map[int]int{},
-		inHand: map[int]update.Update{}, limited: map[queue]bool{}}
+		inHand: map[int]update.Update{}, limited: map[queue]bool{}, allowed: in.cfg.Allowed}
 	if r.reach.TermBegan() {
 		r.failures = 1 // the first poll is to tell soon
 	}
 	defer r.reach.TermEnded()
-	r.consumer = in.cfg.Consumer(&Task{Term: t, r: r})
 	ctx = telegram.WithLease(ctx, t.Held)
+	r.consumer = in.cfg.Consumer(ctx, &Task{Term: t, r: r})
 	defer r.besides.Wait()
 	polling, stopPolling := context.WithCancel(ctx)
 	defer stopPolling()
@@ -216,6 +222,7 @@ func (r *run) take(ctx context.Context, updates []update.Update) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
+	var fresh []update.Update
 	for _, u := range updates {
 		switch id := int(u.ID); {
 		case r.offsets.seen(id):
@@ -224,16 +231,23 @@ func (r *run) take(ctx context.Context, updates []update.Update) {
 				r.in.metrics.updates.WithLabelValues(string(update.Skipped)).Inc()
 			}
 		default:
-			r.enqueue(ctx, u)
+			fresh = append(fresh, u)
 		}
 	}
+	r.enqueue(ctx, fresh...)
 }
 
-// enqueue gives an update to the consumer. r.mu MUST be held: the order is that in which updates are taken in.
-func (r *run) enqueue(ctx context.Context, u update.Update) {
-	u.Came = time.Now()
-	r.inHand[int(u.ID)] = u
-	r.consumer.Consume(ctx, []update.Update{u}, r.done)
+// enqueue gives updates to the consumer, at once: what a copy of a bot has confirmed of them it may have been given by a
+// predecessor. r.mu MUST be held: the order is that in which updates are taken in.
+func (r *run) enqueue(ctx context.Context, updates ...update.Update) {
+	now := time.Now()
+	for i := range updates {
+		updates[i].Came = now
+		r.inHand[int(updates[i].ID)] = updates[i]
+	}
+	if len(updates) > 0 {
+		r.consumer.Consume(ctx, updates, r.done)
+	}
 }
 
 // done takes note that an update is handled.
@@ -407,8 +421,11 @@ func (r *run) getUpdates(ctx context.Context, p poll) ([]update.Update, time.Dur
 	ctx, cancel := context.WithTimeout(ctx, p.bound)
 	defer cancel()
 	start := time.Now()
+	r.mu.Lock()
+	allowed := r.allowed
+	r.mu.Unlock()
 	var raw json.RawMessage
-	err := r.in.cfg.Caller.Call(ctx, "getUpdates", pollParams{Offset: p.offset, Limit: p.limit, Timeout: p.timeout, Allowed: r.in.cfg.Allowed}, &raw)
+	err := r.in.cfg.Caller.Call(ctx, "getUpdates", pollParams{Offset: p.offset, Limit: p.limit, Timeout: p.timeout, Allowed: allowed}, &raw)
 	if err != nil {
 		return nil, time.Since(start), err
 	}
@@ -416,7 +433,7 @@ func (r *run) getUpdates(ctx context.Context, p poll) ([]update.Update, time.Dur
 	return updates, time.Since(start), err
 }
 
-// pollParams are getUpdates' parameters. The kinds are always named: Telegram remembers what a former program asked for.
+// pollParams are getUpdates' parameters. Telegram remembers what a former program asked for: the kinds are named if they are known.
 type pollParams struct {
 	Offset  int      `json:"offset,omitempty"`
 	Limit   int      `json:"limit,omitempty"`

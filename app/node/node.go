@@ -71,6 +71,9 @@ type Config struct {
 	Logger    *slog.Logger
 	// Registerer takes the node's metrics.
 	Registerer prometheus.Registerer
+	// Gone, if not nil, is called when the process of another replica is known to have ended, or has left. It is called in the
+	// loop, and MUST NOT block.
+	Gone func(id election.ReplicaID)
 	// Expect promises the watcher that the loop comes round again within d; it is called often.
 	Expect func(d time.Duration)
 	// Halt ends the process at once. It is called when the loop itself cannot see that the work
@@ -87,6 +90,8 @@ type Node struct {
 	changed chan struct{}                   // tells the loop of it
 	metrics *metrics
 	sender  *sender
+	// followed is set by the loop.
+	followed atomic.Pointer[followed]
 
 	// workUntil is the local clock's instant at which the lease of the running work ends for it; 0
 	// without work.
@@ -127,6 +132,7 @@ func New(cfg Config) *Node {
 	n.logged.roster, n.logged.quota = roster{}, newQuota()
 	n.machine = election.New(cfg.Election, cfg.Clock.Read())
 	n.sender = newSender(n)
+	n.followed.Store(&followed{changed: make(chan struct{})})
 	n.metrics = newMetrics(n, cfg.Registerer)
 	return n
 }

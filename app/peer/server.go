@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -41,6 +42,8 @@ type ServerConfig struct {
 	Registerer prometheus.Registerer
 	// Served, if not nil, is called after each request that was answered; concurrently.
 	Served func()
+	// Gateway, if not nil, takes what other replicas' gateways pass on.
+	Gateway Gateway
 }
 
 // Bounds of the connections open at once: 50 replicas, as many each as a client opens; two or three of
@@ -50,12 +53,16 @@ const (
 	maxPerAddress  = 32
 )
 
+// What may be open beside these for passing: as much as two other replicas open, on one address too.
+const passConnections = 2 * (maxPassing + maxMessaging)
+
 // Server answers other replicas.
 type Server struct {
 	cfg      ServerConfig
 	http     *http.Server
 	listener net.Listener
 	refusals *prometheus.CounterVec
+	passing  *passServer // nil without a gateway
 }
 
 // NewServer returns a server that does not listen yet.
@@ -79,6 +86,11 @@ func NewServer(cfg ServerConfig) *Server {
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 		ErrorLog:     slog.NewLogLogger(&refusedHandshakes{s: s, lines: logging.NewQuotas(1, time.Minute)}, slog.LevelDebug),
 	}
+	if cfg.Gateway != nil {
+		s.passing = newPassServer(s)
+		s.http.TLSConfig.NextProtos = []string{passProtocol}
+		s.http.TLSNextProto[passProtocol] = s.passing.take
+	}
 	return s
 }
 
@@ -91,7 +103,7 @@ const (
 
 // Listen opens the port.
 func (s *Server) Listen() error {
-	l, err := listener.Listen(s.cfg.Addr, bounds())
+	l, err := listener.Listen(s.cfg.Addr, s.bounds())
 	if err != nil {
 		return fmt.Errorf("listen for other replicas: %w", err)
 	}
@@ -99,8 +111,13 @@ func (s *Server) Listen() error {
 	return nil
 }
 
-func bounds() listener.Bounds {
-	return listener.Bounds{Total: maxConnections, PerAddress: maxPerAddress}
+func (s *Server) bounds() listener.Bounds {
+	b := listener.Bounds{Total: maxConnections, PerAddress: maxPerAddress}
+	if s.passing != nil {
+		b.Total += passConnections
+		b.PerAddress += passConnections
+	}
+	return b
 }
 
 // Addr is where the server listens, after Listen.
@@ -108,6 +125,13 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Serve answers until ctx ends, and returns nil then; Listen MUST have succeeded before.
 func (s *Server) Serve(ctx context.Context) error {
+	if s.passing != nil {
+		ctx, stop := context.WithCancel(ctx)
+		var passing sync.WaitGroup
+		passing.Go(func() { s.passing.run(ctx) })
+		defer passing.Wait()
+		defer stop()
+	}
 	err := listener.Serve(ctx, s.http, func() error { return s.http.ServeTLS(s.listener, "", "") })
 	if err != nil {
 		return fmt.Errorf("serve other replicas: %w", err)

@@ -19,11 +19,13 @@ import (
 	"habot/app/config"
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/gateway"
 	"habot/app/listener"
 	"habot/app/node"
 	"habot/app/peer"
 	"habot/app/relay"
 	"habot/app/supervise"
+	"habot/app/turns"
 	"habot/app/web"
 )
 
@@ -71,8 +73,9 @@ func (o audited) Switchover(ctx context.Context, successor string) error {
 
 // The names of the servers among the components.
 const (
-	peerServer = "peer server"
-	webServer  = "operators' server"
+	peerServer    = "peer server"
+	webServer     = "operators' server"
+	gatewayServer = "gateway's server"
 )
 
 // service is one replica, made and not yet started.
@@ -83,6 +86,8 @@ type service struct {
 	supervisor *supervise.Supervisor
 	replica    replica
 	bot        *bot.Bot // nil for a witness
+	// others is what gateways share; nil without one, or without an election.
+	others *others
 	// incompatible are instances met lately that cannot take part; nil if others are not asked.
 	incompatible func() []string
 	components   []supervise.Component
@@ -163,7 +168,10 @@ func (s *service) build() error {
 		return err
 	}
 	if !s.cfg.Witness {
-		s.buildBot(name, registry)
+		s.buildBot(id, name, registry)
+		if err := s.buildGateway(); err != nil {
+			return err
+		}
 	}
 	if err := s.buildWeb(registry); err != nil {
 		return err
@@ -200,11 +208,23 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
 		Expect: func(d time.Duration) { s.supervisor.Alive("election", d) },
 		Halt:   s.supervisor.Halt,
+		Gone: func(id election.ReplicaID) {
+			if s.others != nil && s.others.passer != nil {
+				s.others.passer.Gone(string(id))
+			}
+		},
 	})
-	server := peer.NewServer(peer.ServerConfig{
+	serving := peer.ServerConfig{
 		Addr: s.cfg.PeerAddr, Identity: identity, Replica: n, Logger: s.log, Registerer: registry,
 		Served: func() { s.supervisor.Served(peerServer) },
-	})
+	}
+	if s.cfg.Gateway || s.cfg.Witness { // a majority knows of turns, and a witness is part of it
+		passer := peer.NewPasser(peer.ClientConfig{Identity: identity, Timeout: dialBound})
+		s.close = append(s.close, passer.Close)
+		s.others = newOthers(voter.Self, n, client, passer, s.log)
+		serving.Gateway = served{s.others}
+	}
+	server := peer.NewServer(serving)
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("open PEER_ADDR: %w", err)
 	}
@@ -221,11 +241,11 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	return nil
 }
 
-func (s *service) buildBot(name string, registry *prometheus.Registry) {
+func (s *service) buildBot(id election.ReplicaID, name string, registry *prometheus.Registry) {
 	s.bot = bot.New(bot.Config{
 		Token: s.cfg.Token, APIURL: s.cfg.APIURL, Proxy: s.cfg.Proxy, Name: name, Version: s.opts.Version, AdminChatIDs: s.cfg.AdminChatIDs,
 		Cluster: s.replica, IncompatiblePeers: s.incompatible, Logger: s.log, Registerer: registry, OnHealth: s.replica.SetHealth,
-		Backend: s.backend(), After: s.supervisor.After,
+		Backend: s.backend(), Gateway: s.gateway(id), After: s.supervisor.After,
 	})
 	s.components = append(s.components, supervise.Component{Name: "telegram probe", Run: s.bot.RunProbe}, supervise.Component{Name: "notifier", Run: s.bot.RunNotifier})
 	if len(s.cfg.Backends) > 0 {
@@ -244,6 +264,42 @@ func (s *service) backend() *bot.Backend {
 		},
 		Updates: s.cfg.BackendUpdates,
 	}
+}
+
+// gateway is what the gateway for copies of a polling bot is made of; nil if none handle updates.
+func (s *service) gateway(id election.ReplicaID) *gateway.Config {
+	if !s.cfg.Gateway {
+		return nil
+	}
+	cfg := gateway.Config{
+		Addr: s.cfg.GatewayAddr, Replica: string(id), Token: s.cfg.GatewayToken,
+		Turns:  turns.Config{Patience: s.cfg.GatewayPatience, Replay: s.cfg.GatewayReplay},
+		Served: func() { s.supervisor.Served(gatewayServer) },
+	}
+	if s.others != nil {
+		cfg.Replicas, cfg.Pass = s.others, s.others.pass()
+	}
+	return &cfg
+}
+
+// buildGateway opens the gateway's port.
+func (s *service) buildGateway() error {
+	g := s.bot.Gateway()
+	if g == nil {
+		return nil
+	}
+	if s.others != nil {
+		s.others.passer = g.Passer()
+	}
+	if err := g.Listen(); err != nil {
+		return fmt.Errorf("open GATEWAY_ADDR: %w", err)
+	}
+	client := web.NewClient(s.cfg.GatewayAddr, "")
+	s.close = append(s.close, client.Close)
+	s.components = append(s.components, supervise.Component{Name: gatewayServer, Run: g.Serve}, supervise.Component{Name: "gateway", Run: g.Run},
+		supervise.Component{Name: "gateway's reports", Run: g.Passer().Run})
+	s.servers = append(s.servers, supervise.Server{Name: gatewayServer, Ask: client.Answers})
+	return nil
 }
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {

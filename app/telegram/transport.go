@@ -50,7 +50,7 @@ func WithLease(ctx context.Context, held func() bool) context.Context {
 
 // transport is the one way to Telegram. It puts the token in, checks the lease right before a
 // request leaves, bounds the answer, and measures. Outside a term only those requests leave that conflict
-// with no primary: getMe, getWebhookInfo, and sendMessage to an admin.
+// with no primary: getMe, getWebhookInfo, the download of a file, and sendMessage to an admin.
 type transport struct {
 	base      http.RoundTripper
 	token     string
@@ -94,8 +94,12 @@ func newBase(proxy *url.URL) *way {
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	method := path.Base(req.URL.Path)
 	label := method
-	if _, ok := req.Context().Value(forwardedKey{}).(bool); ok {
+	_, isFile := req.Context().Value(fileKey{}).(bool)
+	switch _, forwarded := req.Context().Value(forwardedKey{}).(bool); {
+	case forwarded:
 		label = labelForwarded
+	case isFile:
+		label = labelFile
 	}
 	out := req.Clone(req.Context())
 	out.URL.Path = strings.Replace(req.URL.Path, placeholder, t.token, 1)
@@ -106,7 +110,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return drop(req, ErrLeaseLost)
 		}
 		hold = held
-	} else if !t.allowedWithoutLease(method, req) {
+	} else if !isFile && !t.allowedWithoutLease(method, req) {
 		return drop(req, errNeedsLease)
 	}
 	var written atomic.Bool
@@ -132,7 +136,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	// The Bot API never redirects. A server that does would get the token, and net/http would put it into errors.
 	resp.Header.Del("Location")
-	resp.Body = &bounded{ReadCloser: resp.Body, left: maxResponse + 1}
+	if !isFile {
+		resp.Body = &bounded{ReadCloser: resp.Body, left: maxResponse + 1}
+	}
 	return resp, nil
 }
 
@@ -197,7 +203,11 @@ func (b *heldBody) Read(p []byte) (int, error) {
 		return 0, ErrLeaseLost
 	}
 	b.written.Store(true)
-	return b.ReadCloser.Read(p) //nolint:wrapcheck // io.EOF must stay what it is
+	n, err := b.ReadCloser.Read(p)
+	if !b.held() { // it may have waited long for a client that uploads
+		return 0, ErrLeaseLost
+	}
+	return n, err //nolint:wrapcheck // io.EOF must stay what it is
 }
 
 // redaction returns what takes the token out of a text, also if its colon was escaped there, and the

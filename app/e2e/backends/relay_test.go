@@ -176,13 +176,13 @@ func newSimulator(t *testing.T) (*simulator.Simulator, string) {
 	return sim, server.URL
 }
 
-// settled waits until everything that was written is answered.
+// settled waits until everything that was written is answered, and confirmed or dropped.
 func settled(t *testing.T, sim *simulator.Simulator, within time.Duration) simulator.Report {
 	t.Helper()
 	deadline := time.Now().Add(within)
 	for {
 		r := sim.Report()
-		if r.Unanswered == 0 && r.Confirmed == r.Sent || time.Now().After(deadline) {
+		if r.Unanswered == 0 && r.Confirmed+r.Dropped == r.Sent || time.Now().After(deadline) {
 			return r
 		}
 		time.Sleep(20 * time.Millisecond)

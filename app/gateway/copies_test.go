@@ -1,0 +1,499 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Who stands by may not send, but may read, set the bot up, and write until it polls. Who never polls may send.
+func TestWhoMaySend(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		one := w.bot("10.0.0.1").run()
+		after(time.Second)
+		two, shop := w.bot("10.0.0.2"), w.bot("10.0.0.3")
+		if a := two.call("sendMessage", "chat_id", "1", "text", "I am up"); a.status != 200 {
+			t.Errorf("a copy that starts: %+v", a)
+		}
+		two.run()
+		after(time.Second)
+		for _, method := range []string{"sendMessage", "SENDPHOTO", "sendChatAction", "deleteMessage", "answerCallbackQuery", "of_the_future", "?method=sendMessage"} {
+			a := two.call(method, "chat_id", "1", "text", "job")
+			if a.status != 409 || !strings.Contains(a.body, "the active copy is 10.0.0.1") {
+				t.Errorf("%s of a copy that stands by: %+v", method, a)
+			}
+		}
+		for _, method := range []string{"getChat", "getFile", "setMyCommands", "setMyName", "deleteMyCommands", "setChatMenuButton", "getMe", "deleteWebhook"} {
+			if a := two.call(method, "chat_id", "1"); a.status != 200 {
+				t.Errorf("%s of a copy that stands by: %+v", method, a)
+			}
+		}
+		for _, b := range []*bot{one, shop} {
+			if a := b.call("sendMessage", "chat_id", "1", "text", "job"); a.status != 200 {
+				t.Errorf("%s: %+v", b.address, a)
+			}
+		}
+		if n := len(w.tg.got("sendMessage")); n != 3 {
+			t.Errorf("%d messages were sent", n)
+		}
+		if n := w.metric("habot_gateway_calls_total", "result", "refused"); n != 7 {
+			t.Errorf("%v refused calls are counted", n)
+		}
+	})
+}
+
+// What a copy confirmed and showed no sign of having handled is given to its successor, in front of all else. What was
+// answered is not.
+func TestWhatShowedNoSignIsGivenAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		one := w.bot("10.0.0.1")
+		one.answers = false
+		one.run()
+		after(time.Second)
+		two := w.bot("10.0.0.2").run()
+		after(time.Second)
+		silent, answered := w.tg.say(1, "a"), w.tg.say(2, "b")
+		after(time.Second)
+		one.call("sendMessage", "chat_id", "2", "text", "done")
+		w.tg.expectConfirmed(silent, answered)
+		one.kill()
+		fresh := w.tg.say(1, "c")
+		after(1500 * time.Millisecond)
+		two.expectGot(silent, fresh)
+		after(time.Second)
+		w.tg.expectConfirmed(silent, answered, fresh)
+		if n := w.metric("habot_gateway_given_again_total"); n != 1 {
+			t.Errorf("%v are counted as given again", n)
+		}
+		if n := w.metric("habot_gateway_turns_total", "reason", "ended"); n != 1 {
+			t.Errorf("%v turns ended", n)
+		}
+	})
+}
+
+// A change of primary changes neither the copy nor anything that it sees: its poll goes on, and what it confirmed stays so.
+func TestAChangeOfPrimaryKeepsTheCopy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		first := w.start()
+		one := w.bot("10.0.0.1").run()
+		after(time.Second)
+		two := w.bot("10.0.0.2").run()
+		after(time.Second)
+		a := w.tg.say(1, "a")
+		after(time.Second)
+		began := time.Now()
+		first.end()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the end of the term took %v", took)
+		}
+		b := w.tg.say(1, "b")
+		after(2 * time.Second) // nobody is primary
+		w.start()
+		after(time.Second)
+		c := w.tg.say(1, "c")
+		after(time.Second)
+		one.expectGot(a, b, c)
+		two.expectGot()
+		w.tg.expectConfirmed(a, b, c)
+		if n := len(w.tg.got("sendMessage")); n != 3 {
+			t.Errorf("%d answers", n)
+		}
+		if n := w.metric("habot_gateway_turns_total", "reason", "first"); n != 1 {
+			t.Errorf("%v turns began", n)
+		}
+	})
+}
+
+// While no replica is primary a poll waits as long as it asks, a call four seconds, and neither is passed on later.
+func TestWithoutAPrimary(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.bot("10.0.0.1")
+		for method, wait := range map[string]time.Duration{"sendMessage?chat_id=1": callWait, "getChat": callWait, "getUpdates?timeout=30": 30 * time.Second, "getUpdates": callWait, "getUpdates?timeout=99": 50 * time.Second} {
+			began := time.Now()
+			a := b.call(method)
+			if a.status != 502 || a.header.Get("Retry-After") != "1" || time.Since(began) != wait || !strings.Contains(a.body, "nothing was sent") {
+				t.Errorf("%s: %+v after %v, want 502 after %v", method, a, time.Since(began), wait)
+			}
+		}
+		started := make(chan struct{})
+		go func() {
+			defer close(started)
+			time.Sleep(3 * time.Second)
+			w.start()
+		}()
+		if a := b.call("sendMessage", "chat_id", "1"); a.status != 200 {
+			t.Errorf("one that comes in time: %+v", a)
+		}
+		<-started
+		if n := len(w.tg.got()); n != 1 {
+			t.Errorf("%d calls reached Telegram", n)
+		}
+	})
+}
+
+// Without the lease no call leaves, no update is given and nothing is confirmed.
+func TestWithoutTheLeaseNothingIsDone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		r := w.start()
+		one := w.bot("10.0.0.1").run()
+		after(time.Second)
+		r.held.Store(false)
+		w.tg.say(1, "a")
+		began := time.Now()
+		if a := one.call("sendMessage", "chat_id", "1", "text", "x"); a.status != 502 || !strings.Contains(a.body, "nothing was sent") {
+			t.Errorf("%+v after %v", a, time.Since(began))
+		}
+		after(10 * time.Second)
+		one.expectGot()
+		if n := len(w.tg.got()); n != 0 {
+			t.Errorf("%d calls reached Telegram", n)
+		}
+		w.tg.expectConfirmed()
+		r.held.Store(true)
+		after(10 * time.Second)
+		if len(one.got) != 1 || len(w.tg.got()) != 1 {
+			t.Errorf("with the lease: %v, %v", one.got, w.tg.got())
+		}
+	})
+}
+
+// A call that has not left when the term ends, because a connection was being made for it, is the next primary's.
+func TestACallThatDidNotLeaveIsTheNextPrimarys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		first := w.start()
+		var dials atomic.Int32
+		w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
+			if !strings.HasSuffix(req.URL.Path, "/sendmessage") || dials.Add(1) > 1 {
+				return nil, nil
+			}
+			<-req.Context().Done() // its body is never read
+			return nil, req.Context().Err()
+		})
+		started := make(chan struct{})
+		go func() {
+			defer close(started)
+			time.Sleep(time.Second)
+			first.held.Store(false)
+			first.cancel()
+			<-first.ended
+			time.Sleep(time.Second)
+			w.start()
+		}()
+		if a := w.bot("10.0.0.1").call("sendMessage", "chat_id", "1", "text", "x"); a.status != 200 {
+			t.Errorf("%+v", a)
+		}
+		<-started
+		if n := len(w.tg.got("sendMessage")); n != 1 {
+			t.Errorf("%d calls reached Telegram", n)
+		}
+	})
+}
+
+// Names tell copies apart that share an address.
+func TestCopiesByName(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		one := w.bot("10.0.0.1")
+		one.name = "left"
+		two := w.bot("10.0.0.1")
+		two.name = "right"
+		one.run()
+		after(time.Second)
+		two.run()
+		after(time.Second)
+		id := w.tg.say(1, "a")
+		after(time.Second)
+		one.expectGot(id)
+		two.expectGot()
+		if a := two.call("sendMessage", "chat_id", "1"); a.status != 409 || !strings.Contains(a.body, "the active copy is left") {
+			t.Errorf("%+v", a)
+		}
+		one.kill()
+		after(1500 * time.Millisecond)
+		if a := two.call("sendMessage", "chat_id", "1"); a.status != 200 {
+			t.Errorf("%+v", a)
+		}
+	})
+}
+
+// The older of two polls at once is answered with nothing, once it has been held for a while; the newer gets what comes.
+func TestTwoPollsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		one := w.bot("10.0.0.1")
+		var older atomic.Pointer[answer]
+		go func() {
+			a := one.call("getUpdates?timeout=30")
+			older.Store(&a)
+		}()
+		after(time.Second)
+		newer := make(chan answer, 1)
+		go func() { newer <- one.call("getUpdates?timeout=30") }()
+		after(5 * time.Second)
+		if a := older.Load(); a == nil || a.status != 200 || a.body != `{"ok":true,"result":[]}` {
+			t.Errorf("the older: %+v", a)
+		}
+		w.tg.say(1, "a")
+		if a := <-newer; !strings.Contains(a.body, `"text":"a"`) {
+			t.Errorf("the newer: %+v", a)
+		}
+	})
+}
+
+// A copy that polls in a hot loop is held for three seconds, every other time at least.
+func TestAHotLoopIsHeld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		for i, address := range []string{"10.0.0.1", "10.0.0.2"} { // the active one and another
+			b := w.bot(address)
+			began, n := time.Now(), 0
+			for time.Since(began) < time.Minute {
+				if a := b.call("getUpdates"); a.status != 200 {
+					t.Fatalf("%+v", a)
+				}
+				n++
+			}
+			if n < 15 || n > 42 {
+				t.Errorf("copy %d polled %d times in a minute", i, n)
+			}
+		}
+	})
+}
+
+// Of a copy that confirms nothing no more than a hundred updates are in hand, and that is told.
+func TestACopyThatNeverConfirms(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		one := w.bot("10.0.0.1")
+		for range 300 {
+			w.tg.say(1, "a")
+		}
+		after(3 * time.Second)
+		for range 20 {
+			a := one.call("getUpdates?timeout=10")
+			if n := strings.Count(a.body, "update_id"); n > 100 {
+				t.Fatalf("%d updates at once", n)
+			}
+			after(5 * time.Second)
+		}
+		s := w.gateway.Snapshot(t.Context())
+		if s == nil || s.InHand != 100 || s.Pending != 100 {
+			t.Fatalf("%+v", s)
+		}
+		if why := w.gateway.NoCopy(); !strings.HasPrefix(why, "the copy 10.0.0.1 was given 100 updates and has confirmed none of them for ") {
+			t.Errorf("told: %q", why)
+		}
+		w.tg.expectConfirmed()
+		if a := one.call("getUpdates?timeout=10&offset=1100"); strings.Count(a.body, "update_id") == 0 {
+			t.Errorf("after it confirmed: %+v", a)
+		}
+		if why := w.gateway.NoCopy(); why != "" {
+			t.Errorf("told after it confirmed: %q", why)
+		}
+	})
+}
+
+// 500 copies stand by, each with a connection of its own; the next takes over when the active one ends.
+func TestFiveHundredCopies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		var all []*bot
+		for i := range 500 {
+			b := w.bot(fmt.Sprintf("10.0.%d.%d", i/200, 1+i%200))
+			all = append(all, b.run())
+			after(time.Millisecond)
+		}
+		after(2 * time.Minute)
+		s := w.gateway.Snapshot(t.Context())
+		if s == nil || len(s.Copies) != 500 || s.Active != "10.0.0.1" {
+			t.Fatalf("%+v", s)
+		}
+		all[0].kill()
+		after(2 * time.Second)
+		id := w.tg.say(1, "a")
+		after(time.Second)
+		got := 0
+		for _, b := range all {
+			b.mu.Lock()
+			if len(b.errors) > 0 {
+				t.Errorf("%s: %q", b.address, b.errors)
+			}
+			if slices.Equal(b.got, []int64{id}) {
+				got++
+			}
+			b.mu.Unlock()
+		}
+		if got != 1 {
+			t.Errorf("%d copies were given it", got)
+		}
+		if n := w.metric("habot_gateway_copies", "role", "standby"); n != 498 {
+			t.Errorf("%v stand by", n)
+		}
+		for _, b := range all {
+			go b.kill()
+		}
+		after(time.Second)
+	})
+}
+
+// An operator moves the turn on; without another copy that waits nothing happens.
+func TestNext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		if err := w.gateway.Next(t.Context()); !errors.Is(err, ErrUnknown) {
+			t.Errorf("without a primary: %v", err)
+		}
+		w.start()
+		one := w.bot("10.0.0.1").run()
+		after(time.Second)
+		if err := w.gateway.Next(t.Context()); !errors.Is(err, ErrNoSpare) {
+			t.Errorf("alone: %v", err)
+		}
+		two := w.bot("10.0.0.2").run()
+		after(time.Second)
+		if err := w.gateway.Next(t.Context()); err != nil {
+			t.Error(err)
+		}
+		id := w.tg.say(1, "a")
+		after(time.Second)
+		one.expectGot()
+		two.expectGot(id)
+		s := w.gateway.Snapshot(t.Context())
+		if s == nil || s.Active != "10.0.0.2" || s.Reason != "operator" || len(s.Copies) != 2 || s.Copies[0].Role != roleStandby || !s.Copies[0].Polling {
+			t.Errorf("%+v", s)
+		}
+		if lines := strings.Join(s.Lines(), "\n"); !strings.Contains(lines, "copy 10.0.0.2: active since ") || !strings.Contains(lines, "copy 10.0.0.1: standby, last request ") || !strings.Contains(lines, "Go-http-client") {
+			t.Errorf("lines:\n%s", lines)
+		}
+	})
+}
+
+// A machine that is gone without a word is noticed: its address is unreachable. One that refuses, or from which nothing comes
+// back, is not gone, and an address that was never reached shows nothing.
+func TestAMachineThatIsGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var gone, mute atomic.Bool
+		w := newWorld(t, func(cfg *Config) {
+			cfg.Dial = func(ctx context.Context, _, address string) (net.Conn, error) {
+				errno := syscall.ECONNREFUSED
+				switch {
+				case strings.HasPrefix(address, "10.0.0.2"):
+					errno = syscall.EHOSTUNREACH // there is no way to it, yet its requests come
+				case gone.Load():
+					time.Sleep(3 * time.Second)
+					errno = syscall.EHOSTUNREACH
+				case mute.Load():
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
+			}
+		})
+		w.start()
+		one := w.bot("10.0.0.1")
+		one.takes, one.before = 70*time.Second, false // neither polls nor calls for a while
+		one.run()
+		after(10 * time.Second)
+		two := w.bot("10.0.0.2").run()
+		mute.Store(true)
+		w.tg.say(1, "a")
+		after(30 * time.Second)
+		if s := w.gateway.Snapshot(t.Context()); s.Active != "10.0.0.1" {
+			t.Errorf("one whose host is mute is gone: %+v", s)
+		}
+		gone.Store(true)
+		after(10 * time.Second)
+		if s := w.gateway.Snapshot(t.Context()); s.Active != "10.0.0.2" || s.Reason != "gone" {
+			t.Errorf("one whose host is gone: %+v", s)
+		}
+		two.kill()
+		one.kill()
+	})
+}
+
+// A framework that stops confirms with a last poll, and ends its connections: the next copy takes over at once, and nothing is
+// given twice.
+func TestAFrameworkThatStops(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		one := w.bot("10.0.0.1").run()
+		after(time.Second)
+		two := w.bot("10.0.0.2").run()
+		after(time.Second)
+		id := w.tg.say(1, "a")
+		after(time.Second)
+		one.stop() // its poll is cancelled, which closes that connection
+		<-one.ended
+		if a := one.call(fmt.Sprintf("getUpdates?offset=%d&limit=1", one.offset)); a.body != `{"ok":true,"result":[]}` {
+			t.Errorf("the last poll: %+v", a)
+		}
+		one.kill()
+		next := w.tg.say(1, "b")
+		after(300 * time.Millisecond)
+		one.expectGot(id)
+		two.expectGot(next)
+	})
+}
+
+// The kinds of updates that the active copy asks for are those that Telegram is asked for.
+func TestAllowedUpdates(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		after(6 * time.Second)
+		if w.tg.asked() != "-" {
+			t.Errorf("before a copy polls: %q", w.tg.asked())
+		}
+		one, two := w.bot("10.0.0.1"), w.bot("10.0.0.2")
+		one.call("getUpdates?timeout=1&allowed_updates=" + `["message","MESSAGE_reaction"]`)
+		two.call("getUpdates?timeout=1&allowed_updates=" + `["poll"]`)
+		one.call("getUpdates?timeout=9&allowed_updates=null")
+		if w.tg.asked() != `["message","message_reaction"]` {
+			t.Errorf("asked for %q", w.tg.asked())
+		}
+		one.call("getUpdates?timeout=9&allowed_updates=" + `[]`)
+		after(6 * time.Second)
+		if w.tg.asked() != `[]` {
+			t.Errorf("asked for %q", w.tg.asked())
+		}
+	})
+}

@@ -1,0 +1,289 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"habot/app/turns"
+)
+
+// Paths that replicas ask the primary for. No client's path is one of them: the front serves paths of the Bot API alone.
+const (
+	pathNext   = "/next"
+	pathCopies = "/copies"
+)
+
+var (
+	// ErrNoSpare says that no other copy waits for its turn.
+	ErrNoSpare = errors.New("no other copy stands by")
+	// ErrUnknown says that the primary could not be asked.
+	ErrUnknown = errors.New("no replica is primary at the moment, or it does not answer")
+)
+
+// seenBound is how long one who looks waits for the primary.
+const seenBound = 500 * time.Millisecond
+
+// Copy is one copy of the bot, for people.
+type Copy struct {
+	// Name is its address, or the name that it gives itself.
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	// Role is active, standby, starting or dead.
+	Role string `json:"role"`
+	// Framework is what its requests say of it; empty if nothing.
+	Framework string `json:"framework,omitempty"`
+	// LastRequest is when its last request came; Waiting since when it stands by.
+	LastRequest time.Time `json:"last_request,omitzero"`
+	Waiting     time.Time `json:"waiting_since,omitzero"`
+	// Polling: a poll of it is open.
+	Polling bool `json:"polling,omitempty"`
+}
+
+// Snapshot is all that is known of copies.
+type Snapshot struct {
+	// Active is empty if no copy is; Since is when its turn began, or the last one ended, and Reason why.
+	Active string    `json:"active,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+	Reason string    `json:"reason,omitempty"`
+	Copies []Copy    `json:"copies"`
+	// Pending is how many updates wait to be confirmed by a copy; InHand how many of them the active one was given. If there
+	// are some, none was confirmed since LastConfirmed.
+	Pending       int       `json:"pending"`
+	InHand        int       `json:"in_hand"`
+	LastConfirmed time.Time `json:"last_confirmed,omitzero"`
+	// Kept is how many updates are kept to be given again.
+	Kept int `json:"kept"`
+}
+
+// Lines are the copies, one line each, for people.
+func (s Snapshot) Lines() []string {
+	lines := []string{"no copy of the bot has polled yet"}
+	if len(s.Copies) > 0 {
+		lines = lines[:0]
+	}
+	for _, c := range s.Copies {
+		line := "copy " + c.Name + ": " + c.Role
+		if c.Role == "active" {
+			line += " since " + s.Since.UTC().Format(time.TimeOnly)
+		}
+		if !c.LastRequest.IsZero() {
+			line += fmt.Sprintf(", last request %s ago", max(time.Since(c.LastRequest), 0).Truncate(time.Second))
+		}
+		if c.Framework != "" {
+			line += ", " + c.Framework
+		}
+		lines = append(lines, line)
+	}
+	return append(lines, fmt.Sprintf("updates: %d wait, of which the active copy has %d in hand; %d are kept to be given again", s.Pending, s.InHand, s.Kept))
+}
+
+// snapshot is what the machine of this term knows; false if it does not answer.
+func (s *session) snapshot() (Snapshot, bool) {
+	v, moved, ok := s.view()
+	if !ok {
+		return Snapshot{}, false
+	}
+	at := func(i turns.Instant) time.Time { return s.g.base.Add(time.Duration(i)) }
+	out := Snapshot{
+		Active: string(v.Active), Since: at(v.Since), Reason: string(v.Reason), Pending: v.Pending, InHand: v.InHand, Kept: v.Kept,
+		Copies: make([]Copy, 0, len(v.Copies)),
+	}
+	if v.InHand > 0 {
+		out.LastConfirmed = moved
+	}
+	for _, c := range v.Copies {
+		one := Copy{
+			Name: string(c.ID), Address: c.Address, Role: c.Role, Framework: s.g.agents.of(c.ID), LastRequest: at(c.Heard), Polling: c.Polling,
+		}
+		if c.Role == roleStandby {
+			one.Waiting = at(c.Waiting)
+		}
+		out.Copies = append(out.Copies, one)
+	}
+	slices.SortFunc(out.Copies, func(a, b Copy) int { return strings.Compare(a.Name, b.Name) })
+	return out, true
+}
+
+// Roles of copies, as turns.View has them. The set is closed: they are values of a metric's label.
+const (
+	roleActive   = "active"
+	roleStandby  = "standby"
+	roleStarting = "starting"
+	roleDead     = "dead"
+)
+
+func roles() []string { return []string{roleActive, roleStandby, roleStarting, roleDead} }
+
+// Snapshot is what the primary knows of copies; nil if it could not be asked. It may take half a second.
+func (g *Gateway) Snapshot(ctx context.Context) *Snapshot {
+	ctx, cancel := context.WithTimeout(ctx, seenBound)
+	defer cancel()
+	status, body := g.askPrimary(ctx, http.MethodGet, pathCopies)
+	var s Snapshot
+	if status != http.StatusOK || json.Unmarshal(body, &s) != nil {
+		return nil
+	}
+	return &s
+}
+
+// Next moves the turn on to another copy. The error is ErrNoSpare or ErrUnknown.
+func (g *Gateway) Next(ctx context.Context) error {
+	switch status, _ := g.askPrimary(ctx, http.MethodPost, pathNext); status {
+	case http.StatusOK:
+		return nil
+	case http.StatusConflict:
+		return ErrNoSpare
+	default:
+		return ErrUnknown
+	}
+}
+
+// askPrimary has the primary answer a request of a replica.
+func (g *Gateway) askPrimary(ctx context.Context, method, path string) (status int, body []byte) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://habot"+path, nil)
+	if err != nil {
+		return 0, nil
+	}
+	w := &recorder{header: http.Header{}}
+	g.passer.Serve(w, r, Ask{Origin: Origin{Replica: g.cfg.Replica}, Again: method == http.MethodGet, Body: []byte{}})
+	return w.status, w.body
+}
+
+// recorder takes the answer to a request of this replica.
+type recorder struct {
+	header http.Header
+	status int
+	body   []byte
+}
+
+// maxRecorded bounds such an answer: 500 copies stay far below.
+const maxRecorded = 1 << 20
+
+// Header implements http.ResponseWriter.
+func (r *recorder) Header() http.Header { return r.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (r *recorder) Write(p []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	if len(r.body)+len(p) > maxRecorded {
+		return 0, io.ErrShortBuffer
+	}
+	r.body = append(r.body, p...)
+	return len(p), nil
+}
+
+// operate answers a request of a replica as the primary; false if it is none.
+func (s *session) operate(w http.ResponseWriter, r *http.Request) bool {
+	switch r.URL.Path {
+	case pathNext:
+		moved := make(chan bool, 1)
+		s.post(event{do: func() {
+			outs := s.step(event{in: turns.Next{}})
+			moved <- !slices.Contains(outs, turns.Output(turns.NoSpare{}))
+		}})
+		select {
+		case ok := <-moved:
+			w.WriteHeader(map[bool]int{true: http.StatusOK, false: http.StatusConflict}[ok])
+		case <-s.over:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	case pathCopies:
+		seen, ok := s.snapshot()
+		if !ok {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			break
+		}
+		raw, err := json.Marshal(seen)
+		if err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			break
+		}
+		_, _ = w.Write(raw) // whoever asked may be gone
+	default:
+		return false
+	}
+	return true
+}
+
+const (
+	// stuckFor is how long a copy may confirm nothing of a hundred updates until that is a problem.
+	stuckFor = time.Minute
+	// missedFor is how long there may be no active copy until that is one.
+	missedFor = 5 * time.Second
+	// inHandMost is how many updates a copy is given at most that it has not confirmed.
+	inHandMost = 100
+)
+
+// NoCopy is why no copy takes updates; empty if one does, or this replica does not act.
+func (g *Gateway) NoCopy() string {
+	s := g.session()
+	if s == nil {
+		return ""
+	}
+	v, ok := s.snapshot()
+	switch {
+	case !ok:
+		return ""
+	case v.Active == "" && time.Since(later(v.Since, s.began)) > missedFor:
+		return "no copy of the bot polls"
+	case v.InHand >= inHandMost && time.Since(v.LastConfirmed) > stuckFor:
+		return fmt.Sprintf("the copy %s was given %d updates and has confirmed none of them for %s", v.Active, v.InHand, time.Since(v.LastConfirmed).Truncate(time.Second))
+	}
+	return ""
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// agents are what copies' requests say of their frameworks.
+type agents struct {
+	mu  sync.Mutex
+	all map[turns.CopyID]string
+}
+
+// maxAgent bounds what is remembered of one.
+const maxAgent = 80
+
+func (a *agents) saw(id turns.CopyID, agent string) {
+	agent = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, agent)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, known := a.all[id]; known || len(a.all) < turns.MaxCopies {
+		if a.all == nil {
+			a.all = map[turns.CopyID]string{}
+		}
+		a.all[id] = agent[:min(len(agent), maxAgent)]
+		return
+	}
+	clear(a.all) // they come again
+}
+
+func (a *agents) of(id turns.CopyID) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all[id]
+}

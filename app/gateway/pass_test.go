@@ -1,0 +1,556 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/peer"
+	"habot/app/turns"
+)
+
+// ring is replicas whose Passers reach one another in a bubble.
+type ring struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	primary string
+	moved   chan struct{}
+	nodes   map[string]*ringNode
+}
+
+type ringNode struct {
+	*Passer
+	ring *ring
+	name string
+	stop context.CancelFunc
+
+	// Guarded by the ring's mu.
+	dead   chan struct{} // closed when its process ends
+	hangs  bool          // it is cut off: nothing comes back
+	away   bool          // the election does not reach it
+	polled int
+	saw    []turns.Input
+}
+
+func newRing(t *testing.T, names ...string) *ring {
+	g := &ring{t: t, moved: make(chan struct{}), nodes: map[string]*ringNode{}}
+	for _, name := range names {
+		n := &ringNode{ring: g, name: name, dead: make(chan struct{})}
+		start := time.Now()
+		n.Passer = NewPasser(PassConfig{
+			Self: name, Primary: func() (string, string, <-chan struct{}) {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				return g.primary, g.primary, g.moved
+			},
+			Reachable: g.reachable, Forward: n.forward, Message: n.message,
+			Report: func(in turns.Input) {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				n.saw = append(n.saw, in)
+			},
+			Now: func() turns.Instant { return turns.Instant(time.Hour + time.Since(start)) },
+		})
+		g.nodes[name] = n
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = n.Run(ctx)
+		}()
+		t.Cleanup(func() { stop(); <-done })
+	}
+	return g
+}
+
+func (g *ring) reachable() (all []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for name, n := range g.nodes {
+		if !n.away {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// elect has all replicas know a primary, none if it is empty.
+func (g *ring) elect(name string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.primary = name
+	close(g.moved)
+	g.moved = make(chan struct{})
+}
+
+// acts elects a replica that acts.
+func (g *ring) acts(name string, act Act) {
+	g.elect(name)
+	if name != "" {
+		g.nodes[name].Acts(act)
+	}
+}
+
+// kill ends a replica's process.
+func (g *ring) kill(name string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.nodes[name].dead)
+}
+
+func (g *ring) set(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f()
+}
+
+func (g *ring) sawAt(name string) []turns.Input {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.nodes[name].saw)
+}
+
+func (n *ringNode) forward(ctx context.Context, addr string, r *http.Request, origin string) (*http.Response, error) {
+	g := n.ring
+	g.mu.Lock()
+	to := g.nodes[addr]
+	hangs := to.hangs
+	g.mu.Unlock()
+	select {
+	case <-to.dead:
+		return nil, peer.ErrNotSent
+	default:
+	}
+	if hangs {
+		<-ctx.Done()
+		return nil, peer.ErrMayBeSent
+	}
+	type result struct {
+		resp *http.Response
+		err  error
+	}
+	answered := make(chan result, 1)
+	serving, end := context.WithCancel(context.Background())
+	go func() {
+		defer func() {
+			if recover() != nil {
+				answered <- result{nil, peer.ErrMayBeSent}
+			}
+		}()
+		w := httptest.NewRecorder()
+		if err := to.Forwarded(w, r.WithContext(serving), origin); err != nil {
+			answered <- result{nil, fmt.Errorf("%w: %w", peer.ErrNotTaken, err)}
+			return
+		}
+		answered <- result{w.Result(), nil}
+	}()
+	defer end()
+	select {
+	case a := <-answered:
+		return a.resp, a.err
+	case <-to.dead:
+	case <-ctx.Done():
+	}
+	return nil, peer.ErrMayBeSent
+}
+
+func (n *ringNode) message(_ context.Context, addr string, body []byte) error {
+	g := n.ring
+	g.mu.Lock()
+	to := g.nodes[addr]
+	g.mu.Unlock()
+	select {
+	case <-to.dead:
+		return errors.New("connection refused")
+	default:
+		return to.Receive(body)
+	}
+}
+
+// asks is one request at a replica; what comes of it arrives on the channel.
+func (n *ringNode) asks(ctx context.Context, ask Ask, body string) <-chan *httptest.ResponseRecorder {
+	done := make(chan *httptest.ResponseRecorder, 1)
+	r := httptest.NewRequest(http.MethodPost, "/bot1:T/method", strings.NewReader(body)).WithContext(ctx)
+	if ask.Again {
+		ask.Body = []byte(body)
+	}
+	if ask.Origin.Replica == "" {
+		ask.Origin = Origin{Replica: n.name, Address: "10.0.0.9", Connection: 5, Age: time.Second, Reused: true}
+	}
+	go func() {
+		w := httptest.NewRecorder()
+		n.Serve(w, r, ask)
+		done <- w
+	}()
+	return done
+}
+
+// says is an Act that answers with who it is, where the request entered and its body.
+func says(name string) Act {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		body, _ := io.ReadAll(r.Body)
+		o := OriginOf(r.Context())
+		fmt.Fprint(w, name, " ", o.Replica, " ", o.Address, " ", o.Connection, " ", o.Waited, " ", string(body))
+		return nil
+	}
+}
+
+// holds is an Act that holds requests until the function ends its term.
+func holds() (act Act, end func(), held *atomic.Int64) {
+	over := make(chan struct{})
+	var n atomic.Int64
+	return func(_ http.ResponseWriter, r *http.Request) error {
+		n.Add(1)
+		select {
+		case <-over:
+			return ErrNotPrimary
+		case <-r.Context().Done():
+			return nil
+		}
+	}, func() { close(over) }, &n
+}
+
+var poll = Ask{Poll: true, Again: true, Hold: 30 * time.Second}
+
+func inBubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, f)
+}
+
+func TestAStandbyPassesRequestsOnWithWhereTheyEntered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b")
+		g.acts("a", says("a"))
+		for name, want := range map[string]string{"a": "a a 10.0.0.9 5 0s x=1", "b": "a b 10.0.0.9 5 0s x=1"} {
+			for _, ask := range []Ask{{}, poll, {Again: true}} {
+				if w := <-g.nodes[name].asks(t.Context(), ask, "x=1"); w.Body.String() != want {
+					t.Errorf("at %s: %d %q", name, w.Code, w.Body)
+				}
+			}
+		}
+	})
+}
+
+func TestRequestsWaitForAPrimary(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		call, held := g.nodes["b"].asks(t.Context(), Ask{}, "x"), g.nodes["c"].asks(t.Context(), poll, "")
+		time.Sleep(2 * time.Second)
+		g.elect("a") // which takes a while to begin
+		time.Sleep(time.Second)
+		g.nodes["a"].Acts(says("a"))
+		if w := <-call; w.Body.String() != "a b 10.0.0.9 5 2s x" {
+			t.Errorf("%q", w.Body) // it waited at the primary then
+		}
+		if w := <-held; w.Body.String() != "a c 10.0.0.9 5 2s " {
+			t.Errorf("%q", w.Body)
+		}
+	})
+}
+
+func TestNobodyWaitsForEver(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		g.elect("b")
+		g.kill("b")
+		for _, test := range []struct {
+			ask  Ask
+			wait time.Duration
+		}{{Ask{}, 4 * time.Second}, {Ask{Again: true}, 4 * time.Second}, {poll, 30 * time.Second}, {Ask{Poll: true, Again: true}, 4 * time.Second}} {
+			start := time.Now()
+			w := <-g.nodes["a"].asks(t.Context(), test.ask, "")
+			var answer struct {
+				OK        bool
+				ErrorCode int `json:"error_code"`
+			}
+			err := json.Unmarshal(w.Body.Bytes(), &answer)
+			if took := time.Since(start); w.Code != http.StatusBadGateway || w.Header().Get("Retry-After") == "" || answer.ErrorCode != w.Code || err != nil || took != test.wait {
+				t.Errorf("%+v: after %v %d %s %v", test.ask, took, w.Code, w.Body, err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		<-g.nodes["a"].asks(ctx, poll, "")
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("a client that is gone is waited for, %v", took)
+		}
+	})
+}
+
+// The primary's process ends while it has a poll, a look-up and a write.
+func TestOnlyWhatMayBeAskedAgainIsWhenThePrimaryIsLost(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		act, _, held := holds()
+		g.acts("a", act)
+		b := g.nodes["b"]
+		polls, reads, write := b.asks(t.Context(), poll, "offset=7"), b.asks(t.Context(), Ask{Again: true}, "chat_id=1"), b.asks(t.Context(), Ask{}, "text=x")
+		time.Sleep(29 * time.Second)
+		if held.Load() != 3 {
+			t.Fatalf("%d requests have arrived", held.Load())
+		}
+		g.kill("a")
+		if w := <-write; w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), "may have been carried out") || w.Header().Get("Retry-After") == "" {
+			t.Errorf("a write that may have left: %d %s", w.Code, w.Body)
+		}
+		time.Sleep(1300 * time.Millisecond)
+		g.acts("c", says("c"))
+		if w := <-polls; !strings.HasPrefix(w.Body.String(), "c b 10.0.0.9 5 30.3") || !strings.HasSuffix(w.Body.String(), "s offset=7") {
+			t.Errorf("%q", w.Body)
+		}
+		if w := <-reads; !strings.HasSuffix(w.Body.String(), "chat_id=1") || w.Code != http.StatusOK {
+			t.Errorf("%q", w.Body)
+		}
+	})
+}
+
+func TestAWriteThatNeverLeftGoesToTheNextPrimary(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		g.elect("a")
+		g.kill("a")
+		write := g.nodes["b"].asks(t.Context(), Ask{}, "text=x")
+		time.Sleep(1300 * time.Millisecond)
+		g.acts("c", says("c"))
+		if w := <-write; !strings.HasSuffix(w.Body.String(), " text=x") || w.Code != http.StatusOK {
+			t.Errorf("%d %q", w.Code, w.Body)
+		}
+	})
+}
+
+// Nothing breaks the connection to a primary whose machine is cut off.
+func TestAPrimaryThatIsCutOffIsGivenUpOnceAnotherIsKnown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		g.elect("a")
+		g.set(func() { g.nodes["a"].hangs = true })
+		polls, write := g.nodes["b"].asks(t.Context(), poll, ""), g.nodes["b"].asks(t.Context(), Ask{}, "x")
+		time.Sleep(2 * time.Second)
+		g.elect("") // it may be back in a moment
+		time.Sleep(2 * time.Second)
+		g.acts("c", says("c"))
+		start := time.Now()
+		if w := <-polls; !strings.HasPrefix(w.Body.String(), "c ") || time.Since(start) > passAgain {
+			t.Errorf("after %v %q", time.Since(start), w.Body)
+		}
+		if w := <-write; w.Code != http.StatusBadGateway || time.Since(start) != lastAnswers {
+			t.Errorf("after %v %d", time.Since(start), w.Code)
+		}
+	})
+}
+
+func TestWhatIsHeldWhenATermEndsGoesToTheNextPrimary(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		act, end, _ := holds()
+		g.acts("a", act)
+		var all []<-chan *httptest.ResponseRecorder
+		for _, name := range []string{"a", "b", "c"} {
+			all = append(all, g.nodes[name].asks(t.Context(), poll, "p"), g.nodes[name].asks(t.Context(), Ask{Again: true}, "p"))
+		}
+		time.Sleep(10 * time.Second)
+		g.nodes["a"].Acts(nil)
+		end()
+		time.Sleep(500 * time.Millisecond)
+		g.elect("c")
+		time.Sleep(50 * time.Millisecond)
+		g.nodes["c"].Acts(says("c"))
+		for _, one := range all {
+			if w := <-one; !strings.HasPrefix(w.Body.String(), "c ") || !strings.HasSuffix(w.Body.String(), " p") {
+				t.Errorf("%q", w.Body)
+			}
+		}
+	})
+}
+
+// A body that arrives piece by piece is passed on if nothing of it was read, and never in part.
+func TestABodyThatStreamsIsNotSentInPart(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		n := 0
+		refuses := func(_ http.ResponseWriter, r *http.Request) error {
+			if n++; n > 3 {
+				_, _ = io.CopyN(io.Discard, r.Body, 2)
+			}
+			return ErrNotPrimary
+		}
+		g.acts("a", refuses)
+		if w := <-g.nodes["b"].asks(t.Context(), Ask{}, "whole"); n != 4 || w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), "nothing was sent") {
+			t.Errorf("after %d attempts %d %s", n, w.Code, w.Body)
+		}
+	})
+}
+
+func TestPollsThatArePassedOnAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b")
+		act, _, held := holds()
+		g.acts("a", act)
+		ctx, cancel := context.WithCancel(t.Context())
+		for range peer.MaxPolls {
+			g.nodes["b"].asks(ctx, Ask{Poll: true, Again: true, Hold: 50 * time.Second}, "")
+		}
+		synctest.Wait()
+		more := g.nodes["b"].asks(t.Context(), poll, "")
+		start := time.Now()
+		if w := <-more; w.Code != http.StatusBadGateway || time.Since(start) != poll.Hold || held.Load() != peer.MaxPolls {
+			t.Errorf("after %v %d, %d are held", time.Since(start), w.Code, held.Load())
+		}
+		cancel()
+		synctest.Wait()
+		if len(g.nodes["b"].polls) > 0 {
+			t.Error("room is not given back")
+		}
+	})
+}
+
+func ended(n uint64) turns.ConnectionEnded {
+	return turns.ConnectionEnded{Client: turns.Client{Copy: "x", Connection: turns.Connection{Replica: "b", Number: n}}, Closed: true, Poll: true}
+}
+
+func TestWhatAStandbySawReachesThePrimaryInOrder(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		b := g.nodes["b"]
+		g.acts("a", says("a"))
+		for n := range uint64(250) {
+			b.Saw(ended(n))
+		}
+		b.Saw(turns.Called{Client: turns.Client{Copy: "x"}, Kind: turns.KindStartUp})
+		asked := g.nodes["a"].cfg.Now() // all clocks are the same here
+		b.Saw(turns.AddressGone{Address: "10.0.0.9", Asked: asked})
+		synctest.Wait()
+		saw := g.sawAt("a")
+		if len(saw) != 252 {
+			t.Fatalf("%d have arrived", len(saw))
+		}
+		for n := range uint64(250) {
+			if saw[n] != turns.Input(ended(n)) {
+				t.Fatalf("%d is %+v", n, saw[n])
+			}
+		}
+		if saw[250] != turns.Input(turns.Called{Client: turns.Client{Copy: "x"}, Kind: turns.KindStartUp}) ||
+			saw[251] != turns.Input(turns.AddressGone{Address: "10.0.0.9", Asked: asked}) {
+			t.Errorf("%+v", saw[250:])
+		}
+		g.nodes["a"].Saw(ended(1000))
+		if saw := g.sawAt("a"); saw[252] != turns.Input(ended(1000)) {
+			t.Errorf("what the primary saw itself: %+v", saw[252:])
+		}
+	})
+}
+
+func TestReportsWaitForAPrimaryAndAge(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		g.elect("a")
+		g.kill("a")
+		b := g.nodes["b"]
+		b.Saw(turns.Called{Client: turns.Client{Copy: "x"}})
+		b.Saw(ended(1))
+		time.Sleep(59 * time.Second)
+		b.Saw(ended(2))
+		time.Sleep(2 * time.Second)
+		b.Saw(turns.AddressGone{Address: "10.0.0.9", Asked: b.cfg.Now()})
+		g.elect("c")
+		time.Sleep(time.Second)
+		g.nodes["c"].Acts(says("c"))
+		time.Sleep(time.Second)
+		saw := g.sawAt("c")
+		if len(saw) != 2 {
+			t.Fatalf("%+v", saw)
+		}
+		e, _ := saw[0].(turns.ConnectionEnded)
+		gone, _ := saw[1].(turns.AddressGone)
+		if e.Client.Connection.Number != 2 || (e.Ago-3*time.Second).Abs() > reportAgain || gone.Asked != turns.Instant(time.Hour+61*time.Second) {
+			t.Errorf("%+v", saw)
+		}
+		for n := range uint64(3 * maxReports) {
+			b.Saw(ended(n))
+		}
+		b.reports.mu.Lock()
+		defer b.reports.mu.Unlock()
+		if n := len(b.waiting); n > maxReports {
+			t.Errorf("%d reports wait", n)
+		}
+	})
+}
+
+// It takes the connections of copies along, of whose ends there will be no report.
+func TestAReplicaThatIsLostIsReportedAndItsPollsEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		hold, _, _ := holds()
+		var answers atomic.Bool
+		g.acts("a", func(w http.ResponseWriter, r *http.Request) error {
+			if answers.Load() {
+				return says("a")(w, r)
+			}
+			return hold(w, r)
+		})
+		held, other := g.nodes["b"].asks(t.Context(), poll, ""), g.nodes["c"].asks(t.Context(), poll, "")
+		time.Sleep(time.Second)
+		g.set(func() { g.nodes["b"].away = true })
+		time.Sleep(lostAfter - lostEvery)
+		g.set(func() { g.nodes["b"].away = false }) // it was away for a moment
+		time.Sleep(lostAfter)
+		if saw := g.sawAt("a"); len(saw) > 0 {
+			t.Errorf("%+v", saw)
+		}
+		answers.Store(true)
+		g.set(func() { g.nodes["b"].away = true })
+		time.Sleep(lostAfter + 2*lostEvery)
+		if saw := g.sawAt("a"); !slices.Equal(saw, []turns.Input{turns.ReplicaLost{Replica: "b"}}) {
+			t.Errorf("%+v", saw)
+		}
+		// It lives all the same, and asks again.
+		if w := <-held; !strings.HasPrefix(w.Body.String(), "a b ") {
+			t.Errorf("%d %q", w.Code, w.Body)
+		}
+		g.nodes["a"].Gone("nobody")
+		g.nodes["a"].Gone("b")
+		if saw := g.sawAt("a"); !slices.Equal(saw, []turns.Input{turns.ReplicaLost{Replica: "b"}, turns.ReplicaLost{Replica: "b"}}) {
+			t.Errorf("its process is known to have ended: %+v", saw)
+		}
+		select {
+		case w := <-other:
+			t.Errorf("a poll through another replica ends: %d %q", w.Code, w.Body)
+		default:
+		}
+	})
+}
+
+func FuzzReports(f *testing.F) {
+	e := ended(1)
+	raw, _ := json.Marshal([]report{{Ago: 1, Ended: &e}, {Called: &turns.Called{}}, {Gone: "10.0.0.9"}})
+	f.Add(raw)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		all, err := decodeReports(raw)
+		if err != nil {
+			if !errors.Is(err, ErrReport) {
+				t.Errorf("another error: %v", err)
+			}
+			return
+		}
+		m := turns.New(turns.Config{Patience: time.Minute}, 1, turns.Instant(time.Hour), turns.State{})
+		p := NewPasser(PassConfig{Report: func(in turns.Input) { m.Step(turns.Instant(2*time.Hour), in) }})
+		p.Acts(says("a"))
+		if err := p.Receive(raw); err != nil && len(all) > 0 {
+			t.Errorf("%v", err)
+		}
+	})
+}

@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"habot/app/turns"
+)
+
+// A machine that is gone without a word leaves no end of a connection behind, for minutes. A connection attempt to its address
+// shows more: a host that lives refuses it, one that is gone is reported unreachable by the kernel, or by a router.
+const (
+	// probeEvery is between two looks, probeBound bounds one: the kernel gives an address up after three seconds.
+	probeEvery = 5 * time.Second
+	probeBound = 4 * time.Second
+	// probePort is one that no bot listens on.
+	probePort = "9"
+	// maxProbed is how many addresses are looked at.
+	maxProbed = 32
+	// probedFor is how long after its last poll an address is looked at.
+	probedFor = 10 * time.Minute
+)
+
+// Dial makes a connection, as net.Dialer does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// prober looks whether the machines are there from which copies have polled this replica.
+type prober struct {
+	passer *Passer
+	dial   Dial
+	now    func() turns.Instant
+
+	mu    sync.Mutex
+	known map[string]*probed
+}
+
+// probed is an address that has polled.
+type probed struct {
+	polled time.Time
+	// reached: an attempt has shown that the host is there. Otherwise none shows that it is gone.
+	reached bool
+}
+
+// polled takes note of where a poll came from.
+func (p *prober) polled(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a, ok := p.known[address]
+	if !ok {
+		if len(p.known) >= maxProbed {
+			return // copies that share machines need no look at each
+		}
+		a = &probed{}
+		p.known[address] = a
+	}
+	a.polled = time.Now()
+}
+
+// run looks until ctx ends.
+func (p *prober) run(ctx context.Context) {
+	next := time.NewTicker(probeEvery)
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+		case <-ctx.Done():
+			return
+		}
+		var all sync.WaitGroup
+		for _, address := range p.due() {
+			all.Go(func() { p.probe(ctx, address) })
+		}
+		all.Wait()
+	}
+}
+
+func (p *prober) due() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var due []string
+	for address, a := range p.known {
+		if time.Since(a.polled) > probedFor {
+			delete(p.known, address)
+			continue
+		}
+		due = append(due, address)
+	}
+	slices.Sort(due)
+	return due
+}
+
+// probe looks at one address.
+func (p *prober) probe(ctx context.Context, address string) {
+	asked := p.now()
+	dialing, cancel := context.WithTimeout(ctx, probeBound)
+	defer cancel()
+	conn, err := p.dial(dialing, "tcp", net.JoinHostPort(address, probePort))
+	if err == nil {
+		_ = conn.Close() // nothing was sent
+	}
+	p.mu.Lock()
+	a := p.known[address]
+	gone := a != nil && a.reached && (errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH))
+	if a != nil && (err == nil || errors.Is(err, syscall.ECONNREFUSED)) {
+		a.reached = true
+	}
+	p.mu.Unlock()
+	if gone {
+		p.passer.Saw(turns.AddressGone{Address: address, Asked: asked})
+	}
+}

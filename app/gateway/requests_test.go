@@ -1,0 +1,399 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/botapi"
+)
+
+// form are parts of a multipart body.
+func form(t *testing.T, fields ...string) (kind, body string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for i := 0; i+1 < len(fields); i += 2 {
+		if err := w.WriteField(fields[i], fields[i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return w.FormDataContentType(), b.String()
+}
+
+const (
+	urlencoded = "application/x-www-form-urlencoded"
+	asJSON     = "application/json"
+)
+
+// Every way in which a framework polls is understood: it is given the update from 1001 on.
+func TestPollsAreUnderstoodInEachEncoding(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		multi, parts := form(t, "offset", "1001", "timeout", "59", "limit", "100")
+		bot := "/bot" + copyToken
+		for name, r := range map[string]struct{ verb, path, kind, body string }{
+			"query of a GET":        {"GET", bot + "/getUpdates?offset=1001&timeout=20", "", ""},
+			"query of a POST":       {"POST", bot + "/getUpdates?offset=1001&timeout=20&long_polling_timeout=20", "", ""},
+			"form":                  {"POST", bot + "/getUpdates", urlencoded, "offset=1001&timeout=10"},
+			"form of a GET":         {"GET", bot + "/getUpdates", urlencoded, "offset=1001&timeout=20"},
+			"JSON":                  {"POST", bot + "/getUpdates", asJSON, `{"offset":1001,"timeout":30,"allowed_updates":[]}`},
+			"JSON, all strings":     {"POST", bot + "/getUpdates", asJSON, `{"offset":"1001","timeout":"10","allowed_updates":"null"}`},
+			"null as kinds":         {"POST", bot + "/getUpdates", urlencoded, "offset=1001&timeout=60&allowed_updates=null"},
+			"multipart":             {"POST", bot + "/getUpdates", multi, parts},
+			"any case":              {"POST", bot + "/GETupdates", urlencoded, "offset=1001&timeout=9"},
+			"method as a parameter": {"GET", bot + "/?method=getUpdates&offset=1001&timeout=9", "", ""},
+			"method in the body":    {"POST", bot + "/", urlencoded, "method=GetUpdates&offset=1001&timeout=9"},
+			"slashes":               {"GET", "//bot" + copyToken + "/getUpdates?offset=1001&timeout=9", "", ""},
+			"escaped colon":         {"GET", "/bot" + strings.Replace(copyToken, ":", "%3A", 1) + "/getUpdates?offset=1001&timeout=9", "", ""},
+			"query before body":     {"POST", bot + "/getUpdates?offset=1001", urlencoded, "offset=5&timeout=9"},
+		} {
+			w.start()
+			b := w.bot("10.0.0.1")
+			first, second := w.tg.say(1, "a"), w.tg.say(1, "b")
+			// The framework has the first already.
+			if a, err := b.do(t.Context(), "GET", b.path("getUpdates")+"?timeout=20", nil, nil); err != nil || !strings.Contains(a.body, fmt.Sprint(first)) {
+				t.Fatalf("%s: %+v, %v", name, a, err)
+			}
+			after(4 * time.Second) // one that polls often is held
+			path := strings.Replace(r.path, "1001", fmt.Sprint(second), 1)
+			body := strings.Replace(r.body, "1001", fmt.Sprint(second), 1)
+			began := time.Now()
+			a, err := b.do(t.Context(), r.verb, path, map[string]string{"Content-Type": r.kind}, strings.NewReader(body))
+			if err != nil || a.status != 200 || strings.Contains(a.body, fmt.Sprint(first)) || !strings.Contains(a.body, fmt.Sprint(second)) || time.Since(began) > 0 {
+				t.Errorf("%s: %+v, %v after %v", name, a, err, time.Since(began))
+			}
+			if kind := a.header.Get("Content-Type"); kind != botapi.ContentType {
+				t.Errorf("%s: content type %q", name, kind)
+			}
+			if _, err := b.do(t.Context(), "GET", b.path("getUpdates")+fmt.Sprintf("?offset=%d", second+1), nil, nil); err != nil {
+				t.Error(err)
+			}
+			b.kill()
+			after(4 * time.Second)
+			w.term.end()
+			w.gateway.cfg.Replicas = &Alone{}
+		}
+	})
+}
+
+// What is answered here never reaches Telegram, however it is spelled.
+func TestAnsweredHere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t) // not even a primary is needed
+		after(time.Second)
+		b := w.bot("10.0.0.1")
+		multi, _ := form(t)
+		bot := "/bot" + copyToken
+		for _, r := range []struct {
+			verb, path, kind, body string
+			status                 int
+			want                   string
+		}{
+			{"POST", bot + "/getMe", "", "", 200, `"username":"test_bot"`},
+			{"GET", bot + "/GETME", "", "", 200, `"username":"test_bot"`},
+			{"POST", bot + "/getMe", multi, "", 200, `"username":"test_bot"`}, // go-telegram
+			{"POST", bot + "/getMe", asJSON, "null", 200, `"username":"test_bot"`},
+			{"POST", bot + "/deleteWebhook", asJSON, `{"drop_pending_updates":true}`, 200, `"result":true`},
+			{"GET", bot + "/deletewebhook?drop_pending_updates=Yes", "", "", 200, `"result":true`},
+			{"POST", bot + "/setWebhook", urlencoded, "url=https%3A%2F%2Fx", 400, "BACKEND"},
+			{"POST", bot + "/SETWEBHOOK?url=https://x", "", "", 400, "BACKEND"},
+			{"POST", bot + "/setWebHook", urlencoded, "", 200, `"result":true`}, // node-telegram-bot-api 0.67 after a 409
+			{"POST", bot + "/getWebhookInfo", "", "", 200, `"url":""`},
+			{"POST", bot + "/logOut", "", "", 400, "log the bot out"},
+			{"GET", bot + "/LOGOUT", "", "", 400, "log the bot out"},
+			{"GET", bot + "/?method=logOut", "", "", 400, "log the bot out"},
+			{"POST", bot + "/", urlencoded, "method=LogOut", 400, "log the bot out"},
+			{"POST", bot + "/", asJSON, `{"method":"logOut"}`, 400, "log the bot out"},
+			{"POST", "//bot" + copyToken + "/Close", "", "", 400, "close"},
+			{"POST", "/copy/a/bot" + copyToken + "/close", "", "", 400, "close"},
+			{"POST", bot + "/test/logOut", "", "", 400, "log the bot out"},
+			{"GET", bot + "/test/getUpdates", "", "", 400, "test servers"},
+			{"DELETE", bot + "/getMe", "", "", 501, "GET and POST"},
+			{"PUT", bot + "/getMe", "", "", 501, "GET and POST"},
+			{"GET", "/", "", "", 404, "Not Found"},
+			{"GET", "/next", "", "", 404, "Not Found"},
+			{"GET", "/copies", "", "", 404, "Not Found"},
+			{"GET", bot, "", "", 404, "Not Found"},
+			{"GET", bot + "/", "", "", 404, "Not Found"},
+			{"GET", bot + "/getMe/x", "", "", 404, "Not Found"},
+			{"GET", bot + "/get-me", "", "", 404, "Not Found"},
+			{"GET", "/file/bot" + copyToken + "/../../etc/passwd", "", "", 404, "Not Found"},
+			{"GET", "/file/bot" + copyToken + "/a/%2e%2e/%2e%2e/getMe", "", "", 404, "Not Found"},
+			{"GET", "/file/bot" + copyToken + "/a/..%2f..%2fgetMe", "", "", 404, "Not Found"},
+			{"GET", "/copy/a%2fb/bot" + copyToken + "/getMe", "", "", 404, "Not Found"},
+		} {
+			a, err := b.do(t.Context(), r.verb, r.path, map[string]string{"Content-Type": r.kind}, strings.NewReader(r.body))
+			if err != nil || a.status != r.status || !strings.Contains(a.body, r.want) {
+				t.Errorf("%s %s: %+v, %v; want %d, %s", r.verb, r.path, a, err, r.status, r.want)
+			}
+			if r.status >= 400 && !strings.HasPrefix(a.body, fmt.Sprintf(`{"ok":false,"error_code":%d,"description":"`, r.status)) {
+				t.Errorf("%s %s: %s", r.verb, r.path, a.body)
+			}
+		}
+		if got := w.tg.got(); len(got) > 0 {
+			t.Errorf("Telegram got %+v", got)
+		}
+		if n := w.logged("a copy asked to drop pending updates"); n != 1 {
+			t.Errorf("dropping is logged %d times", n)
+		}
+	})
+}
+
+// Wrong tokens are refused after a while, and those that are too many at once as such. The real token is wrong, too.
+func TestWrongTokens(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		b := w.bot("10.0.0.9")
+		for _, token := range []string{realToken, copyToken + "x", copyToken[:len(copyToken)-1], "1:x", ":"} {
+			for _, path := range []string{"/bot" + token + "/sendMessage", "/file/bot" + token + "/a", "/copy/a/bot" + token + "/getUpdates", "/bot" + token + "/logOut"} {
+				began := time.Now()
+				a, err := b.do(t.Context(), "POST", path, nil, nil)
+				if err != nil || a.status != 401 || time.Since(began) != refusalWait {
+					t.Errorf("%s: %+v, %v after %v", path, a, err, time.Since(began))
+				}
+			}
+		}
+		for range 3 * maxRefusals {
+			go func() {
+				a, err := b.do(t.Context(), "GET", "/bot1:x/getMe", nil, nil)
+				if err == nil && a.status != 401 && a.status != 429 {
+					t.Errorf("%+v", a)
+				}
+			}()
+		}
+		after(500 * time.Millisecond)
+		if a := b.call("getWebhookInfo"); a.status != 200 {
+			t.Errorf("beside them: %+v", a)
+		}
+		after(5 * time.Second)
+		if n := w.metric("habot_gateway_refused_tokens_total"); n != 20+3*maxRefusals {
+			t.Errorf("%v are counted", n)
+		}
+		if got := w.tg.got(); len(got) > 0 {
+			t.Errorf("Telegram got %+v", got)
+		}
+	})
+}
+
+func (w *world) metric(name string, labels ...string) float64 {
+	w.t.Helper()
+	families, err := w.reg.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+	next:
+		for _, m := range family.GetMetric() {
+			for i := 0; i+1 < len(labels); i += 2 {
+				found := false
+				for _, l := range m.GetLabel() {
+					found = found || l.GetName() == labels[i] && l.GetValue() == labels[i+1]
+				}
+				if !found {
+					continue next
+				}
+			}
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return -1
+}
+
+// A call reaches Telegram as it is: its query, its body, its encoding, byte for byte; the token is the real one, and the method
+// stands in the path.
+func TestCallsPassAsTheyAre(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		b := w.bot("10.0.0.1") // does not poll: a client
+		multi, parts := form(t, "chat_id", "5", "text", "hi")
+		long := strings.Repeat("x", 200<<10)
+		bot := "/bot" + copyToken
+		for i, r := range []struct{ verb, path, kind, body, method, query string }{
+			{"POST", bot + "/sendMessage", urlencoded, "chat_id=1&text=%C3%A4", "sendmessage", ""},
+			{"GET", bot + "/sendMessage", urlencoded, "chat_id=1&text=a", "sendmessage", ""},
+			{"POST", bot + "/sendMessage?chat_id=1&text=" + long, "", "", "sendmessage", "chat_id=1&text=" + long},
+			{"POST", bot + "/SendMessage", asJSON, `{"chat_id":1,"new":[{}]}`, "sendmessage", ""},
+			{"POST", bot + "/sendMessage", multi, parts, "sendmessage", ""},
+			{"POST", bot + "/", urlencoded, "method=sendMessage&chat_id=1", "sendmessage", ""},
+			{"POST", bot + "/sendMessage", asJSON, `{"broken`, "sendmessage", ""}, // the real server ignores it
+			{"POST", bot + "/of_the_future", asJSON, `{}`, "of_the_future", ""},
+			{"GET", bot + "/getChat?chat_id=1", "", "", "getchat", "chat_id=1"},
+			{"POST", bot + "/test/sendMessage", asJSON, `{}`, "test/sendmessage", ""},
+		} {
+			var body io.Reader = strings.NewReader(r.body)
+			if i%2 == 1 {
+				body = io.MultiReader(body) // chunked
+			}
+			a, err := b.do(t.Context(), r.verb, r.path, map[string]string{"Content-Type": r.kind}, body)
+			got := w.tg.got()
+			if err != nil || a.status != 200 || len(got) != i+1 {
+				t.Fatalf("%s: %+v, %v, %d calls", r.path[:50], a, err, len(got))
+			}
+			if c := got[i]; c.path != "/botT/"+r.method || c.query != r.query || c.body != r.body || c.kind != r.kind {
+				t.Errorf("%.60s reached Telegram as %+v", r.path, c)
+			}
+		}
+	})
+}
+
+// What is too large is refused before it is read, and nothing of it reaches Telegram.
+func TestTooMuch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		b := w.bot("10.0.0.1")
+		big := strings.Repeat("x", botapi.MaxParameters)
+		multi, parts := form(t, "chat_id", "1", "text", big)
+		for _, r := range []struct {
+			path, kind, body string
+			status           int
+		}{
+			{b.path("sendMessage"), urlencoded, "chat_id=1&text=" + big, 413},
+			{b.path("sendMessage"), asJSON, `{"text":"` + big + `"}`, 413},
+			{b.path("sendMessage"), multi, parts, 413},
+			{b.path("getUpdates"), urlencoded, "x=" + big, 413},
+			{b.path(""), urlencoded, "method=sendMessage&x=" + big, 413},
+			{b.path("sendMessage") + "?text=" + strings.Repeat("y", maxHeaders+8<<10), "", "", 431},
+		} {
+			a, err := b.do(t.Context(), "POST", r.path, map[string]string{"Content-Type": r.kind}, strings.NewReader(r.body))
+			if err != nil || a.status != r.status {
+				t.Errorf("%.80s: %.200v, %v, want %d", r.path, a, err, r.status)
+			}
+		}
+		if got := w.tg.got(); len(got) > 0 {
+			t.Errorf("Telegram got %d calls", len(got))
+		}
+		if a := b.call("sendMessage", "chat_id", "1", "text", strings.Repeat("x", 900<<10)); a.status != 200 {
+			t.Errorf("one within the bounds: %v", a)
+		}
+	})
+}
+
+// A body that ends before its length says so is refused; what comes after the length is another request.
+func TestBodiesOfAnotherLength(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		send := func(body string) string {
+			conn, err := w.pipes.dial(t.Context(), "10.0.0.1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				_, _ = io.WriteString(conn, body)
+			}()
+			closing := time.AfterFunc(40*time.Second, func() { _ = conn.Close() })
+			defer closing.Stop()
+			raw, _ := io.ReadAll(conn)
+			return string(raw)
+		}
+		head := "POST /bot" + copyToken + "/sendMessage HTTP/1.1\r\nHost: x\r\nContent-Type: " + urlencoded + "\r\nContent-Length: 10\r\n\r\n"
+		if got := send(head + "chat_id=1"); strings.Contains(got, "200 OK") || len(w.tg.got()) > 0 {
+			t.Errorf("shorter: %q, %+v", got, w.tg.got())
+		}
+		got := send(head + "chat_id=12&text=POST /x")
+		if n := w.tg.got(); len(n) != 1 || n[0].body != "chat_id=12" {
+			t.Errorf("longer: %+v", n)
+		}
+		if !strings.Contains(got, "200 OK") || !strings.Contains(got, "400 Bad Request") {
+			t.Errorf("longer: %q", got)
+		}
+	})
+}
+
+// A client that does not read its answer, or trickles its request, delays no other.
+func TestSlowClientsDelayNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		var slowest []net.Conn
+		for range 50 {
+			conn, err := w.pipes.dial(t.Context(), "10.0.0.7")
+			if err != nil {
+				t.Fatal(err)
+			}
+			slowest = append(slowest, conn)
+			go func() {
+				_, _ = io.WriteString(conn, "GET /bot"+copyToken+"/getChat?chat_id=1 HTTP/1.1\r\nHost: x\r\n\r\n") // never reads
+			}()
+			slow, err := w.pipes.dial(t.Context(), "10.0.0.8")
+			if err != nil {
+				t.Fatal(err)
+			}
+			slowest = append(slowest, slow)
+			go func() {
+				_, _ = io.WriteString(slow, "POST /bot"+copyToken+"/sendMessage HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n")
+				for i := 0; i < 1000; i++ {
+					if _, err := io.WriteString(slow, "x"); err != nil {
+						return
+					}
+					time.Sleep(time.Second)
+				}
+			}()
+		}
+		after(time.Second)
+		b := w.bot("10.0.0.1").run()
+		id := w.tg.say(1, "a")
+		began := time.Now()
+		if a := b.call("sendMessage", "chat_id", "1", "text", "x"); a.status != 200 || time.Since(began) > 0 {
+			t.Errorf("%+v after %v", a, time.Since(began))
+		}
+		after(time.Second)
+		b.expectGot(id)
+		for _, c := range slowest {
+			_ = c.Close()
+		}
+		after(2 * time.Second)
+	})
+}
+
+func TestHTTP2WithoutTLS(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		b := w.bot("10.0.0.1")
+		transport, ok := b.http.Transport.(*http.Transport)
+		if !ok {
+			t.Fatal("another transport")
+		}
+		transport.Protocols = &http.Protocols{}
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		b.run()
+		id := w.tg.say(1, "a")
+		after(time.Second)
+		b.expectGot(id)
+		if n := len(b.conns); n != 1 {
+			t.Errorf("%d connections", n)
+		}
+		b.kill()
+		after(3 * time.Second)
+		if s := w.gateway.Snapshot(context.Background()); s == nil || s.Active != "" {
+			t.Errorf("after its end: %+v", s)
+		}
+	})
+}
