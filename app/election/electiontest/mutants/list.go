@@ -200,7 +200,7 @@ var mutants = []mutant{
 	leave("who has its promise newly gets no time to give it back", "	l.patientUntil = max(l.patientUntil, min(l.by, now.Add(max(cfg.LeavePatience, cfg.Lease))))\n", ""),
 	leave("leaving of a primary that acts on is not known", "		m.peers[id].leaves = true\n", ""),
 	leave("dismisses while it hands over in turn", "	if m.stopping && m.cfg.LeavePatience > 0 {\n", "	if false {\n"),
-	follow("a change of primary that history brings first is no news", "c.Claim.Compare(newest) >= 0 || slices", "slices"),
+	follow("a change of primary that history brings first is no news", "c.Claim.Compare(newest) >= 0 || slices", "c.Claim == newest || slices"),
 	follow("newcomers are not noticed", "		m.leave.notice(m.now, m.cfg) // a newcomer", "		_ = m.now // a newcomer"),
 	follow("newcomer that stands by is not noticed", "(!met || joined && !before.joined)", "!met"),
 	follow("late message makes one stay that leaves", "leaves: s.Role == Leaving || met && before.leaves}", "leaves: s.Role == Leaving}"),
