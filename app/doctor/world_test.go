@@ -62,6 +62,10 @@ func (a *asked) Leave(context.Context, election.LeaveRequest) (election.LeaveAns
 	a.note("leave")
 	return election.LeaveAnswer{}, nil
 }
+func (a *asked) History(context.Context) (election.History, error) {
+	a.note("history")
+	return election.History{}, nil
+}
 func (a *asked) Progress(context.Context, election.Progress) (election.ProgressAnswer, error) {
 	a.note("progress")
 	return election.ProgressAnswer{}, nil

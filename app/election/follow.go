@@ -200,6 +200,36 @@ func changeOf(s Status) Change {
 	return Change{Claim: s.Primary, Name: s.PrimaryName, Reason: ReasonStart}
 }
 
+// learnHistory takes in changes of primary that were before this replica's time. They are no news: no output tells of them.
+// What is later than all that it knows comes with a status, and is news.
+func (m *Machine) learnHistory(h History) {
+	var newest Claim
+	if known := m.history; len(known) > 0 {
+		newest = known[len(known)-1].Claim
+	} else if len(h.Changes) > 0 {
+		newest = h.Changes[len(h.Changes)-1].Claim
+	}
+	for _, c := range h.Changes {
+		if c.Claim.Compare(newest) >= 0 || slices.ContainsFunc(m.history, func(k Change) bool { return k.Claim == c.Claim }) {
+			continue
+		}
+		c.Witnessed, c.WonAt = false, time.Time{}
+		m.history = append(m.history, c)
+		m.wonAt[c.Claim] = min(m.wall, c.Claim.Timestamp)
+	}
+	slices.SortFunc(m.history, func(a, b Change) int { return a.Claim.Compare(b.Claim) })
+	m.forgetHistory()
+}
+
+func (m *Machine) forgetHistory() {
+	if over := len(m.history) - historyLength; over > 0 {
+		for _, c := range m.history[:over] {
+			delete(m.wonAt, c.Claim)
+		}
+		m.history = slices.Delete(m.history, 0, over)
+	}
+}
+
 func (m *Machine) remember(c Change) {
 	if slices.ContainsFunc(m.history, func(h Change) bool { return h.Claim == c.Claim }) {
 		return
@@ -209,9 +239,6 @@ func (m *Machine) remember(c Change) {
 	if c.Claim.Replica != m.cfg.Self {
 		m.wonAt[c.Claim] = min(m.wall, c.Claim.Timestamp)
 	}
-	if len(m.history) > historyLength {
-		delete(m.wonAt, m.history[0].Claim)
-		m.history = slices.Delete(m.history, 0, 1)
-	}
+	m.forgetHistory()
 	m.emit(PrimaryChanged{c})
 }

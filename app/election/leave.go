@@ -16,8 +16,8 @@ type leave struct {
 	why Reason
 	// by is when it leaves in any case, leftAt how long it waits for a successor's claim at most.
 	by, leftAt Instant
-	// settledAt is from when on it is known which of the others leave as well: replicas that are stopped at once get the signal
-	// one after the other.
+	// settledAt is from when on it is known which of the others leave as well: replicas that are stopped at once are
+	// asked one after the other.
 	settledAt Instant
 	// patientUntil is how long it waits for the next sign of a newcomer.
 	patientUntil Instant

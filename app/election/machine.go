@@ -144,6 +144,8 @@ func (m *Machine) Step(r Reading, in Input) []Output {
 		}
 	case ProcessDied:
 		m.onDeath(in)
+	case HistoryReceived:
+		m.learnHistory(in.History)
 	case WorkStopped:
 		m.onWorkStopped()
 	case Resign:

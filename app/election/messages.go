@@ -263,6 +263,12 @@ type LeaveAnswer struct {
 	Dismissed bool `json:"dismissed"`
 }
 
+// History is the changes of primary that a replica knows (GET /v1/history), oldest first; at most 100. One that has just started
+// asks for it. A replica of version 1.0.0 does not know the question.
+type History struct {
+	Changes []Change `json:"changes"`
+}
+
 // Progress is what the primary tells standbys of the updates it has handled, so that a successor
 // skips what its predecessor finished. The election carries it and never looks inside Handled.
 type Progress struct {

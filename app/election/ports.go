@@ -46,6 +46,8 @@ type (
 		Replica   ReplicaID
 		Witnesses []ReplicaID
 	}
+	// HistoryReceived is what another replica knows of earlier changes of primary. It is for people: nothing is decided by it.
+	HistoryReceived struct{ History History }
 	// WorkStopped says that the work's last request has ended.
 	WorkStopped struct{}
 	// HealthChanged brings the replica's own health.
@@ -68,6 +70,7 @@ func (AnswerReceived) input()      {}
 func (StatusReceived) input()      {}
 func (RoundDone) input()           {}
 func (ProcessDied) input()         {}
+func (HistoryReceived) input()     {}
 func (WorkStopped) input()         {}
 func (HealthChanged) input()       {}
 func (Resign) input()              {}

@@ -239,7 +239,11 @@ func TestNeededStandbyWaitsForANewcomer(t *testing.T) {
 			  > say that it leaves
 			  > grant p/5000
 			2301 needed p p/5000
-			2310 release p/5000 role=leaving reason=shutdown
+			2700 claim p/5000 role=primary
+			  > say that it leaves
+			  > grant p/5000
+			2701 needed p p/5000
+			2710 release p/5000 role=leaving reason=shutdown
 			  > say that it has left
 			  > left
 		`)

@@ -219,3 +219,45 @@ func TestATermIsAsOldAsItsTimestamp(t *testing.T) {
 		t.Errorf("it is primary since %v", v.Since(p.Primary))
 	}
 }
+
+// One that has just started learns what was before its time, and that is no news.
+func TestHistoryOfOthersIsTakenInSilently(t *testing.T) {
+	t.Parallel()
+	m := election.New(election.Config{Self: "m", Name: "m", Lease: lease, Replicas: 3}, election.Reading{})
+	change := func(n int64) election.Change {
+		return election.Change{Claim: election.Claim{Timestamp: n, Replica: "p"}, Name: "p", Reason: election.ReasonShutdown}
+	}
+	m.Step(election.Reading{Now: 1, Wall: 9000}, election.StatusReceived{SentAt: 1, Status: election.Status{
+		Protocol: election.Protocol, Replica: "p", Name: "p", Role: election.Primary, Lease: lease,
+		Primary: election.Claim{Timestamp: 5000, Replica: "p"}, PrimaryName: "p", Remaining: lease, Change: change(5000),
+	}})
+	// Twice, and with one that comes with a status.
+	for range 2 {
+		outs := m.Step(election.Reading{Now: 2, Wall: 9000}, election.HistoryReceived{History: election.History{
+			Changes: []election.Change{change(3000), change(4000), change(5000), change(6000)},
+		}})
+		for _, out := range outs {
+			if _, told := out.(election.PrimaryChanged); told {
+				t.Errorf("it is told: %+v", out)
+			}
+		}
+	}
+	var got []int64
+	for _, c := range m.View(3).History {
+		got = append(got, c.Claim.Timestamp)
+		if c.WonAt.UnixNano() != c.Claim.Timestamp {
+			t.Errorf("%d was won at %v", c.Claim.Timestamp, c.WonAt)
+		}
+	}
+	if want := []int64{3000, 4000, 5000}; !slices.Equal(got, want) {
+		t.Errorf("it knows %v, want %v", got, want)
+	}
+	var many election.History
+	for n := range int64(200) {
+		many.Changes = append(many.Changes, change(1000+n))
+	}
+	m.Step(election.Reading{Now: 4, Wall: 9000}, election.HistoryReceived{History: many})
+	if all := m.View(5).History; len(all) != 100 || all[99].Claim.Timestamp != 5000 {
+		t.Errorf("it knows %d changes, the last %v", len(all), all[len(all)-1].Claim)
+	}
+}

@@ -87,6 +87,17 @@ func (n *Node) Leave(ctx context.Context, req election.LeaveRequest) (election.L
 	return reply.Answer, err
 }
 
+// History is the changes of primary that this replica knows.
+func (n *Node) History(ctx context.Context) (election.History, error) {
+	return ask(ctx, n, func(r election.Reading) election.History {
+		all := n.machine.View(r.Now).History
+		for i := range all {
+			all[i].Witnessed, all[i].WonAt = false, time.Time{} // for this replica's own people
+		}
+		return election.History{Changes: all}
+	})
+}
+
 // End takes in that another replica withdrew a claim or released its lease.
 func (n *Node) End(ctx context.Context, req election.EndRequest) error {
 	_, err := ask(ctx, n, func(election.Reading) struct{} {

@@ -336,6 +336,10 @@ func (l link) Leave(ctx context.Context, addr string, req election.LeaveRequest)
 	return reach(ctx, l, addr, func(m *member) (election.LeaveAnswer, error) { return m.node.Leave(ctx, req) })
 }
 
+func (l link) History(ctx context.Context, addr string) (election.History, error) {
+	return reach(ctx, l, addr, func(m *member) (election.History, error) { return m.node.History(ctx) })
+}
+
 func (l link) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
 	to := l.from + " to " + addr
 	l.c.mu.Lock()

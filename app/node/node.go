@@ -51,6 +51,7 @@ type Transport interface {
 	Claim(ctx context.Context, addr string, req election.ClaimRequest) (election.ClaimAnswer, error)
 	End(ctx context.Context, addr string, req election.EndRequest) error
 	Leave(ctx context.Context, addr string, req election.LeaveRequest) (election.LeaveAnswer, error)
+	History(ctx context.Context, addr string) (election.History, error)
 	Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error)
 	Switchover(ctx context.Context, addr, successor string) error
 }
@@ -100,6 +101,7 @@ type Node struct {
 
 	// Owned by the loop.
 	machine *election.Machine
+	born    election.Instant
 	term    *runningTerm
 	terms   int64
 	left    bool
@@ -130,7 +132,8 @@ func New(cfg Config) *Node {
 	}
 	n.logged.roles = roleStory{patience: cfg.Election.Lease, role: election.Joining}
 	n.logged.roster, n.logged.quota = roster{}, newQuota()
-	n.machine = election.New(cfg.Election, cfg.Clock.Read())
+	began := cfg.Clock.Read()
+	n.machine, n.born = election.New(cfg.Election, began), began.Now
 	n.sender = newSender(n)
 	n.followed.Store(&followed{changed: make(chan struct{})})
 	n.metrics = newMetrics(n, cfg.Registerer)

@@ -51,6 +51,7 @@ type sender struct {
 	underway map[slot][]election.Instant   // since when, the oldest first
 	granted  map[string]election.Claim     // by address: what was granted there last
 	address  map[election.ReplicaID]string // where each replica answered last
+	caughtUp map[election.ReplicaID]bool   // replicas that were asked for their history, while this process was new
 	left     map[string]bool               // addresses whose replica has left: none answers there
 	votes    map[string]bool               // addresses of witnesses
 	latest   election.Progress
@@ -75,6 +76,7 @@ func newSender(n *Node) *sender {
 		underway: map[slot][]election.Instant{},
 		granted:  map[string]election.Claim{},
 		address:  map[election.ReplicaID]string{},
+		caughtUp: map[election.ReplicaID]bool{},
 		left:     map[string]bool{},
 		votes:    map[string]bool{},
 		sending:  map[string]election.Instant{},
@@ -225,8 +227,36 @@ func (s *sender) query(out election.SendQuery) {
 		s.n.post(func(election.Reading) {
 			s.n.step(election.StatusReceived{Status: st, SentAt: sentAt})
 		})
+		s.catchUp(st.Replica, addr)
 		return nil
 	}})
+}
+
+// newFor is how long a process is new, and asks each replica that it meets what was before its time.
+const newFor = 10 * time.Second
+
+// catchUp asks a replica, once, for the changes of primary that were before this process's time. Whether it answers is of no
+// consequence.
+func (s *sender) catchUp(id election.ReplicaID, addr string) {
+	s.mu.Lock()
+	known := s.caughtUp[id] || s.n.cfg.Clock.Read().Now.Sub(s.n.born) > newFor
+	if !known {
+		s.caughtUp[id] = true
+	}
+	s.mu.Unlock()
+	if known {
+		return
+	}
+	s.spawn(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, s.bound())
+		defer cancel()
+		h, err := s.n.cfg.Transport.History(ctx, addr)
+		if err != nil {
+			s.n.cfg.Logger.Debug("a replica did not answer", "addr", addr, "error", err)
+			return
+		}
+		s.n.post(func(election.Reading) { s.n.step(election.HistoryReceived{History: h}) })
+	})
 }
 
 // share is the next of the addresses, in turn. Where a replica begins depends on its id, so that they do not all ask the

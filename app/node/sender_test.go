@@ -38,6 +38,9 @@ func (*listed) End(context.Context, string, election.EndRequest) error { return 
 func (*listed) Leave(context.Context, string, election.LeaveRequest) (election.LeaveAnswer, error) {
 	return election.LeaveAnswer{}, errUnreachable
 }
+func (*listed) History(context.Context, string) (election.History, error) {
+	return election.History{}, errUnreachable
+}
 func (*listed) Progress(context.Context, string, election.Progress) (election.ProgressAnswer, error) {
 	return election.ProgressAnswer{}, errUnreachable
 }

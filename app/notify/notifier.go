@@ -63,13 +63,14 @@ func (b *batch) merge(o batch) {
 
 // Notifier decides of what this replica notifies the admins, and when. It is not safe for concurrent use. Every replica
 // runs one and counts what the others send as if it had sent it. So the bound holds for all that are in contact together,
-// and a new designated sender repeats nothing that it knows to be sent. It cannot know what was sent before its process
-// started: the bound is per life.
+// and a new designated sender repeats nothing that it knows to be sent. Of what was sent before its process started it knows the
+// changes of primary, by their history; those count from when they were.
 type Notifier struct {
 	observedAt time.Time
-	newest     election.Claim // of the changes that were observed
-	incidents  [conditions]incident
-	limit      *rate.Limiter
+	// oldest and newest are those of the changes that were observed.
+	oldest, newest election.Claim
+	incidents      [conditions]incident
+	limit          *rate.Limiter
 	// own are takeovers of this replica that it has yet to send. held are changes beyond the limit: the next sender
 	// sends them.
 	own, held batch
@@ -103,11 +104,22 @@ func (n *Notifier) may(now time.Time) bool { return n.limit.TokensAt(now) >= 1 }
 // takeInChanges counts the changes of primary since the last snapshot; false if there are none.
 func (n *Notifier) takeInChanges(now time.Time, s Snapshot) bool {
 	fresh := s.View.History
-	if i := slices.IndexFunc(fresh, func(c election.Change) bool { return c.Claim == n.newest }); i >= 0 {
+	if n.newest.IsZero() {
+		own := slices.IndexFunc(fresh, func(c election.Change) bool { return c.Claim.Replica == s.View.Self.Replica })
+		if own < 0 {
+			own = len(fresh)
+		}
+		n.inherit(now, fresh[:own])
+		fresh = fresh[own:]
+	} else if i := slices.IndexFunc(fresh, func(c election.Change) bool { return c.Claim == n.newest }); i >= 0 {
+		n.inherit(now, fresh[:i])
 		fresh = fresh[i+1:]
 	}
 	for _, c := range fresh {
 		n.newest = c.Claim
+		if n.oldest.IsZero() {
+			n.oldest = c.Claim
+		}
 		switch {
 		case n.held.n > 0 || !n.limit.AllowN(now, 1):
 			n.held.add(c, now)
@@ -117,6 +129,25 @@ func (n *Notifier) takeInChanges(now time.Time, s Snapshot) bool {
 		}
 	}
 	return len(fresh) > 0
+}
+
+// inherit counts changes that were before this process's time: others sent their messages.
+func (n *Notifier) inherit(now time.Time, before []election.Change) {
+	for _, c := range before {
+		if n.oldest.IsZero() || c.Claim.Compare(n.oldest) < 0 {
+			at := c.Since()
+			if at.After(now) {
+				at = now
+			}
+			n.limit.AllowN(at, 1)
+		}
+	}
+	if len(before) > 0 {
+		n.oldest = before[0].Claim
+		if last := before[len(before)-1].Claim; last.Compare(n.newest) > 0 {
+			n.newest = last
+		}
+	}
 }
 
 // takeIn keeps a condition's incident.

@@ -635,3 +635,36 @@ func TestFirstPrimaryIsAnnouncedWithoutAPredecessor(t *testing.T) {
 		t.Errorf("announced %q", got)
 	}
 }
+
+// The changes before a process's time count for it too, so that replicas which replace each other do not send more together.
+func TestTheLimitPassesToReplicasThatStartLater(t *testing.T) {
+	t.Parallel()
+	for _, late := range []bool{false, true} { // the history of before comes at once, or a little later
+		c := newCouncil(t, "r1", "r2", "r3")
+		for _, name := range []string{"r1", "r3", "r1", "r3", "r1"} {
+			c.elect(name, 0)
+			c.pass(2 * Interval)
+		}
+		sent := len(c.told)
+		if sent != burst {
+			t.Fatalf("%d messages, want %d", sent, burst)
+		}
+		c.notifiers["r2"] = New() // it starts again
+		if late {
+			whole := c.truth.history
+			c.truth.history = whole[len(whole)-1:]
+			c.look()
+			c.truth.history = whole
+		}
+		c.pass(2 * Interval)
+		c.elect("r2", 0)
+		c.pass(time.Minute)
+		if n := len(c.told) - sent; n != 0 {
+			t.Errorf("%d messages beyond the limit: %+v", n, c.told[sent:])
+		}
+		c.pass(2 * refillEvery)
+		if n := len(c.told) - sent; n != 1 {
+			t.Errorf("%d messages once the limit allows one, want 1", n)
+		}
+	}
+}

@@ -121,12 +121,13 @@ const (
 	requestClaim      = "claim"
 	requestEnd        = "end"
 	requestLeave      = "leave"
+	requestHistory    = "history"
 	requestProgress   = "progress"
 	requestSwitchover = "switchover"
 )
 
 func requests() []string {
-	return []string{requestStatus, requestClaim, requestEnd, requestLeave, requestProgress, requestSwitchover}
+	return []string{requestStatus, requestClaim, requestEnd, requestLeave, requestHistory, requestProgress, requestSwitchover}
 }
 
 // Close drops idle connections.
@@ -196,6 +197,15 @@ func (c *Client) Leave(ctx context.Context, addr string, req election.LeaveReque
 	}
 	c.recognise(addr, a.From.Replica)
 	return a, nil
+}
+
+// History asks a replica for the changes of primary that it knows.
+func (c *Client) History(ctx context.Context, addr string) (election.History, error) {
+	h, err := call(ctx, c, requestHistory, http.MethodGet, addr, pathHistory, nil, checkHistory)
+	if err != nil {
+		return h, fmt.Errorf("ask %s for its history: %w", addr, err)
+	}
+	return h, nil
 }
 
 // Progress tells a replica what has been handled, and returns what it knows beyond that.

@@ -36,6 +36,9 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 		if err != nil || l != leaveAnswer() {
 			t.Errorf("answer %+v, %v", l, err)
 		}
+		if h, err := c.History(ctx, "b:7175"); err != nil || !reflect.DeepEqual(h, history()) {
+			t.Errorf("history %+v, %v", h, err)
+		}
 		if err := c.End(ctx, "b:7175", endRequest("a")); err != nil {
 			t.Error(err)
 		}
@@ -45,7 +48,7 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 		if err := c.Switchover(ctx, "b:7175", "habot-bot-3"); err != nil {
 			t.Error(err)
 		}
-		want := []any{"status", claimRequest("a"), leaveRequest("a"), endRequest("a"), progress(), "habot-bot-3"}
+		want := []any{"status", claimRequest("a"), leaveRequest("a"), "history", endRequest("a"), progress(), "habot-bot-3"}
 		if !reflect.DeepEqual(s.replica.took, want) {
 			t.Errorf("took %+v, want %+v", s.replica.took, want)
 		}

@@ -74,6 +74,12 @@ func leaveRequest(id election.ReplicaID) election.LeaveRequest {
 	return election.LeaveRequest{From: status(id), Departed: true}
 }
 
+func history() election.History {
+	change := status("b").Change
+	change.Claim = status("b").Primary
+	return election.History{Changes: []election.Change{change}}
+}
+
 func leaveAnswer() election.LeaveAnswer {
 	return election.LeaveAnswer{From: status("b"), Claim: status("b").Primary, Dismissed: true}
 }
@@ -112,6 +118,10 @@ func (r *replica) End(ctx context.Context, req election.EndRequest) error { retu
 
 func (r *replica) Leave(ctx context.Context, req election.LeaveRequest) (election.LeaveAnswer, error) {
 	return leaveAnswer(), r.note(ctx, req)
+}
+
+func (r *replica) History(ctx context.Context) (election.History, error) {
+	return history(), r.note(ctx, "history")
 }
 
 func (r *replica) Progress(ctx context.Context, p election.Progress) (election.ProgressAnswer, error) {

@@ -27,6 +27,7 @@ type Replica interface {
 	Claim(ctx context.Context, req election.ClaimRequest) (election.ClaimAnswer, error)
 	End(ctx context.Context, req election.EndRequest) error
 	Leave(ctx context.Context, req election.LeaveRequest) (election.LeaveAnswer, error)
+	History(ctx context.Context) (election.History, error)
 	Progress(ctx context.Context, p election.Progress) (election.ProgressAnswer, error)
 	// SwitchoverHere hands over, if this replica is primary: election.ErrNotPrimary,
 	// election.ErrNoSuccessor otherwise.
@@ -178,6 +179,10 @@ func (s *Server) routes() http.Handler {
 	r.POST(pathLeave, handle(s, checkLeaveRequest, func(ctx context.Context, req election.LeaveRequest) (any, error) {
 		return s.cfg.Replica.Leave(ctx, req)
 	}))
+	r.GET(pathHistory, func(c *gin.Context) {
+		h, err := s.cfg.Replica.History(c.Request.Context())
+		s.reply(c, http.StatusOK, h, err)
+	})
 	r.POST(pathProgress, handle(s, checkProgress, func(ctx context.Context, p election.Progress) (any, error) {
 		return s.cfg.Replica.Progress(ctx, p)
 	}))

@@ -22,6 +22,7 @@ const (
 	maxHandled = election.MaxHandled
 	maxNotes   = 1000
 	maxSettled = 16
+	maxHistory = 100
 	// maxSpan bounds every duration in a message: no lease is longer than a minute.
 	maxSpan = 24 * time.Hour
 )
@@ -52,6 +53,7 @@ const (
 	pathPrimary    = "/v1/primary"
 	pathClaims     = "/v1/claims"
 	pathLeave      = "/v1/leave"
+	pathHistory    = "/v1/history"
 	pathProgress   = "/v1/progress"
 	pathSwitchover = "/v1/switchover"
 )
@@ -146,10 +148,28 @@ func checkStatus(s election.Status) error {
 		checkOneOf("role", s.Role, election.Roles()), checkText("primary_name", s.PrimaryName), checkText("health", s.Health.Detail),
 		checkClaim("primary", s.Primary, true), checkClaim("floor", s.Floor, true),
 		checkSpan("remaining", s.Remaining), checkSpan("lease", s.Lease),
-		checkClaim("change", s.Change.Claim, true), checkText("change", s.Change.Name),
-		checkText("change", s.Change.Previous), checkOneOf("change", s.Change.Reason, append(election.Reasons(), "")),
-		checkSpan("change", s.Change.Gap),
+		checkClaim("change", s.Change.Claim, true), checkChange(s.Change),
 	)
+}
+
+// checkChange takes a change of primary, but for its claim.
+func checkChange(c election.Change) error {
+	return errors.Join(
+		checkText("change", c.Name), checkText("change", c.Previous),
+		checkOneOf("change", c.Reason, append(election.Reasons(), "")), checkSpan("change", c.Gap),
+	)
+}
+
+func checkHistory(h election.History) error {
+	if len(h.Changes) > maxHistory {
+		return fmt.Errorf("more than %d changes of primary", maxHistory)
+	}
+	for _, c := range h.Changes {
+		if err := errors.Join(checkClaim("change", c.Claim, false), checkChange(c)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkClaimRequest(r election.ClaimRequest) error {

@@ -171,6 +171,16 @@ func FuzzHealth(f *testing.F) {
 	})
 }
 
+func FuzzHistory(f *testing.F) {
+	seeds(f, history(), election.History{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if h, ok := fuzzed(t, raw, checkHistory); ok {
+			m, r := machine()
+			sayable(t, m, r, m.Step(r, election.HistoryReceived{History: h}))
+		}
+	})
+}
+
 func FuzzProgress(f *testing.F) {
 	seeds(f, progress(), election.Progress{Claim: progress().Claim})
 	f.Fuzz(func(t *testing.T, raw []byte) {

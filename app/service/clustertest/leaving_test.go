@@ -134,6 +134,8 @@ func TestAllStoppedAtOnceLeaveInTurn(t *testing.T) {
 					for _, h := range w.hosts {
 						if p := w.at(h); p == nil || p.born.Before(told) || !p.node.View().Known() {
 							w.breaks("%s has not left and come back", h.name)
+						} else if known := p.node.View().History; len(known) != w.terms() {
+							w.breaks("%s knows %d changes of primary of %d", h.name, len(known), w.terms())
 						}
 					}
 					stopWriting()
@@ -351,4 +353,11 @@ func (w *world) expectUnbroken(t *testing.T) {
 	if err := w.verdict(); err != nil {
 		t.Fatalf("%s\nseed %d: %v", strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"), w.seed, err)
 	}
+}
+
+// terms is how many there were.
+func (w *world) terms() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.judge.terms)
 }

@@ -161,6 +161,12 @@ func (l link) Leave(ctx context.Context, addr string, req election.LeaveRequest)
 	})
 }
 
+func (l link) History(ctx context.Context, addr string) (election.History, error) {
+	return exchange(ctx, l, addr, "history", func(ctx context.Context, to *process) (election.History, error) {
+		return to.node.History(ctx)
+	})
+}
+
 func (l link) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
 	return exchange(ctx, l, addr, "progress", func(ctx context.Context, to *process) (election.ProgressAnswer, error) {
 		a, err := to.node.Progress(ctx, p)

@@ -94,9 +94,7 @@ func (w *world) standby() *host {
 // expectTerms ends the world, of which it expects that so many replicas acted as primary, one after the other.
 func (w *world) expectTerms(t *testing.T, want int) {
 	t.Helper()
-	w.mu.Lock()
-	got := len(w.judge.terms)
-	w.mu.Unlock()
+	got := w.terms()
 	w.finish()
 	if err := w.verdict(); err != nil || got != want {
 		t.Fatalf("%s\nseed %d: %d terms, want %d; %v", strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"), w.seed, got, want, err)
