@@ -67,7 +67,7 @@ type Supervisor struct {
 	cfg Config
 	// awake tells the probe that the process has just woken for something else.
 	awake  chan struct{}
-	awoke  atomic.Pointer[time.Time] // when it was told last
+	awoke  atomic.Pointer[time.Time] // when it last was
 	alongs alongs
 }
 
