@@ -50,23 +50,29 @@ func newContender(b *testing.B, run func(ctx context.Context, api string) (stop 
 	}}
 }
 
-// echoBackend answers each update at once with the message to send.
-func echoBackend() *httptest.Server {
+// slowChats is how many of the chats have a backend that thinks.
+const slowChats = benchChats / 2
+
+// echoBackend answers each update with the message to send: those of the first chats after it has thought for so long, others at once.
+func echoBackend(thinks time.Duration) *httptest.Server {
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		var u telego.Update
 		if raw, err := io.ReadAll(req.Body); err != nil || json.Unmarshal(raw, &u) != nil {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
+		if u.Message.Chat.ID < simulator.FirstChat+slowChats {
+			time.Sleep(thinks)
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{"method": "sendMessage", "chat_id": u.Message.Chat.ID, "text": "x: " + u.Message.Text})
 	}))
 }
 
-// relayed runs habot with two backends.
-func relayed(b *testing.B) *contender {
+// relayed runs habot with two backends that think for so long about the updates of slow chats.
+func relayed(b *testing.B, thinks time.Duration) *contender {
 	return newContender(b, func(ctx context.Context, api string) func() {
-		one, two := echoBackend(), echoBackend()
+		one, two := echoBackend(thinks), echoBackend(thinks)
 		urls, err := relay.ParseBackends(one.URL + "," + two.URL)
 		if err != nil {
 			b.Fatal(err)
@@ -182,7 +188,7 @@ func (c *contender) latency(b *testing.B, n int) time.Duration {
 //	go test ./app/bot -run '^$' -bench Relay -benchtime 5x
 func BenchmarkRelay(b *testing.B) {
 	const many, few = 2000, 250
-	ours, theirs := relayed(b), bare(b)
+	ours, theirs := relayed(b, 0), bare(b)
 	defer ours.stop()
 	defer theirs.stop()
 	ours.throughput(b, many) // connections are made
@@ -200,4 +206,53 @@ func BenchmarkRelay(b *testing.B) {
 	b.ReportMetric(float64((late/n).Microseconds())/1000, "ms-median")
 	b.ReportMetric(float64((lateBare/n).Microseconds())/1000, "ms-median-bare")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkSlowChats is how long updates of ten chats wait for their answers, at some updates a second, while a backend thinks about those of
+// ten other chats, each of which always has one in hand.
+//
+//	go test ./app/bot -run '^$' -bench SlowChats -benchtime 1x
+func BenchmarkSlowChats(b *testing.B) {
+	const lasts = 20 * time.Second
+	for _, thinks := range []time.Duration{0, 5 * time.Second, 30 * time.Second} {
+		for _, perSecond := range []int{2, 50} {
+			b.Run(fmt.Sprintf("%v/%d", thinks, perSecond), func(b *testing.B) {
+				c := relayed(b, thinks)
+				defer c.stop()
+				var all []time.Duration
+				for b.Loop() {
+					all = append(all, c.besideSlow(b, thinks, lasts, perSecond)...)
+				}
+				slices.Sort(all)
+				b.ReportMetric(float64(all[len(all)/2].Milliseconds()), "ms-median")
+				b.ReportMetric(float64(all[len(all)*99/100].Milliseconds()), "ms-99th")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
+// besideSlow has the other chats write for so long, and returns how long each of their updates waited.
+func (c *contender) besideSlow(b *testing.B, thinks, lasts time.Duration, perSecond int) (waited []time.Duration) {
+	b.Helper()
+	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	defer tick.Stop()
+	began, n, slow := time.Now(), 0, 0
+	for time.Since(began) < lasts {
+		if thinks > 0 && time.Since(began) >= time.Duration(slow)*thinks {
+			for i := range slowChats {
+				c.sim.Write(simulator.FirstChat+int64(i), fmt.Sprintf("slow %d at %v", slow, began))
+			}
+			slow++
+		}
+		c.sim.Write(simulator.FirstChat+slowChats+int64(n%(benchChats-slowChats)), fmt.Sprintf("other %d at %v", n, began))
+		n++
+		<-tick.C
+	}
+	for _, r := range c.answered(b, n+slow*slowChats) {
+		if r.Chat >= simulator.FirstChat+slowChats {
+			waited = append(waited, r.Answered[0].At.Sub(r.Sent))
+		}
+	}
+	return waited
 }

@@ -375,7 +375,7 @@ func (h handler) carry(ctx context.Context, u update.Update, t queues.Turn, o ou
 		ctx, cancel := context.WithTimeout(ctx, bound)
 		defer cancel()
 		call.Body = r.body()
-		return h.cfg.Forwarder.Forward(ctx, call) //nolint:wrapcheck // it is logged
+		return h.cfg.Forwarder.Forward(ctx, call)
 	}
 	if r.rest != nil {
 		o.extend()

@@ -571,17 +571,17 @@ func TestAChatThatIsRefusedAloneWaitsOnItsOwnAccount(t *testing.T) {
 	}{
 		"put off": {func(rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("Retry-After", "20")
-			rw.WriteHeader(429)
+			rw.WriteHeader(http.StatusTooManyRequests)
 		}, false, true},
 		"put off, as all others": {func(rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("Retry-After", "20")
-			rw.WriteHeader(429)
+			rw.WriteHeader(http.StatusTooManyRequests)
 		}, true, true},
-		"refused":                {func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(500) }, false, true},
-		"refused, as all others": {func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(500) }, true, false},
+		"refused":                {func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) }, false, true},
+		"refused, as all others": {func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) }, true, false},
 		"busy, as all others": {func(rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("Retry-After", "20")
-			rw.WriteHeader(503)
+			rw.WriteHeader(http.StatusServiceUnavailable)
 		}, true, false},
 		"not answered": {func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }, false, true},
 	} {
