@@ -260,7 +260,7 @@ func (s *serving) waitAnew() {
 // broke is when the primary's answer does not arrive.
 func (s *serving) broke() (over bool) {
 	if !s.ask.Again || s.ask.Body == nil {
-		write(s.w, botapi.Later(http.StatusBadGateway, textOver, 1))
+		write(s.w, botapi.Failure(http.StatusBadGateway, textOver))
 		return true
 	}
 	s.waitAnew()

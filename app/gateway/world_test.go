@@ -286,6 +286,7 @@ type world struct {
 	intake  *intake.Intake
 	term    *running
 	terms   int64
+	leave   func() // ends the process in good order
 }
 
 // newWorld returns a replica that is not primary yet.
@@ -311,6 +312,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 		Consumer: w.gateway.Consumer, Logger: log, Registerer: w.reg,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
+	w.leave = cancel
 	var all sync.WaitGroup
 	for _, run := range []func(context.Context) error{w.gateway.Serve, w.gateway.Run} {
 		all.Go(func() {

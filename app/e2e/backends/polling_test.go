@@ -117,14 +117,6 @@ func TestPollersWithoutGateway(t *testing.T) {
 			t.Error(err)
 		}
 		sim.Write(simulator.FirstChat, "after the bot")
-		ended := make(chan struct{})
-		go func() { defer close(ended); _ = c.cmd.Wait() }()
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			t.Error("it does not end by SIGTERM")
-			_ = c.cmd.Process.Kill()
-			<-ended
-		}
+		c.ends(t)
 	})
 }

@@ -255,8 +255,10 @@ func TestFrameworksWhenTheirHandlerFails(t *testing.T) {
 			sim.Write(simulator.FirstChat, "during")
 			time.Sleep(2 * time.Second)
 			fault(t, telegram, `{"clear_faults":true}`)
-			if c.cmd.ProcessState != nil {
+			select {
+			case <-c.ended:
 				t.Error("the bot has ended")
+			default:
 			}
 			sim.Write(simulator.FirstChat, "after")
 			r := settled(t, sim, 20*time.Second)
