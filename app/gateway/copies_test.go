@@ -466,7 +466,7 @@ func TestAReplicaThatLeavesAnswersPolls(t *testing.T) {
 				}()
 				began := time.Now()
 				a := w.bot("10.0.0.1").call("getUpdates", "timeout", "30")
-				if a.status != 200 || a.body != `{"ok":true,"result":[]}` || time.Since(began) > 2100*time.Millisecond {
+				if a.status != 200 || a.body != `{"ok":true,"result":[]}` || a.header.Get("Connection") != "close" || time.Since(began) > 2100*time.Millisecond {
 					t.Errorf("%+v after %v", a, time.Since(began))
 				}
 			})

@@ -210,6 +210,7 @@ func (f *front) untilLeaving(w http.ResponseWriter, r *http.Request) (poll *http
 		close(over)
 		if ctx.Err() != nil && r.Context().Err() == nil {
 			if out, ok := w.(gin.ResponseWriter); ok && !out.Written() {
+				w.Header().Set("Connection", "close") // the next poll must not come on a connection that is about to end
 				write(w, botapi.List([][]byte(nil)))
 			}
 		}
