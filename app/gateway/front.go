@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -175,9 +174,6 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 			conn.polling(1)
 			defer conn.polling(-1)
 		}
-		var end func()
-		r, end = f.untilLeaving(w, r)
-		defer end()
 	case botapi.Read:
 		ask.Again = true
 	case botapi.Write, botapi.SetUp, botapi.Progress:
@@ -192,30 +188,6 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		ask.Body = []byte{}
 	}
 	f.g.passer.Serve(w, r, ask)
-}
-
-// untilLeaving returns a poll that ends when this replica's server stops, and what is to be called at its end: one that was not
-// answered is answered without updates then, for a connection that breaks is an error to frameworks. Its copy asks another replica.
-func (f *front) untilLeaving(w http.ResponseWriter, r *http.Request) (poll *http.Request, end func()) {
-	ctx, cancel := context.WithCancel(r.Context())
-	over := make(chan struct{})
-	go func() {
-		select {
-		case <-f.g.leaving:
-			cancel()
-		case <-over:
-		}
-	}()
-	return r.WithContext(ctx), func() {
-		close(over)
-		if ctx.Err() != nil && r.Context().Err() == nil {
-			if out, ok := w.(gin.ResponseWriter); ok && !out.Written() {
-				w.Header().Set("Connection", "close") // the next poll must not come on a connection that is about to end
-				write(w, botapi.List([][]byte(nil)))
-			}
-		}
-		cancel()
-	}
 }
 
 func (f *front) accepts(token string) bool {

@@ -69,7 +69,6 @@ type Gateway struct {
 	metrics            *metrics
 	agents             agents
 	prober             *prober
-	leaving            chan struct{} // closed when the server stops
 
 	mu      sync.Mutex
 	current *session // nil while this replica does not act
@@ -95,7 +94,6 @@ func New(cfg Config) *Gateway {
 	g.prober = &prober{
 		passer: g.passer, dial: cfg.Dial, now: g.now, elsewhere: cfg.Elsewhere, idle: g.idle, soon: make(chan struct{}, 1), known: map[string]*probed{},
 	}
-	g.leaving = make(chan struct{})
 	g.front = newFront(g)
 	g.metrics = newMetrics(g)
 	g.http = g.newServer()
@@ -185,7 +183,7 @@ func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 
 // Serve answers until ctx ends, and returns nil then; Listen MUST have succeeded before.
 func (g *Gateway) Serve(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { close(g.leaving) })()
+	defer context.AfterFunc(ctx, g.passer.Stop)()
 	err := listener.Serve(ctx, g.http, func() error { return g.http.Serve(g.listener) })
 	if err != nil {
 		return fmt.Errorf("serve copies: %w", err)

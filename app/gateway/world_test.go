@@ -428,6 +428,7 @@ type answer struct {
 	status int
 	body   string
 	header http.Header
+	closes bool // the connection
 }
 
 // do makes one request, and checks the form of the answer.
@@ -449,7 +450,7 @@ func (b *bot) do(ctx context.Context, verb, path string, header map[string]strin
 		return answer{}, err
 	}
 	b.w.expectNoTokenIn(string(raw))
-	return answer{resp.StatusCode, string(raw), resp.Header}, nil
+	return answer{resp.StatusCode, string(raw), resp.Header, resp.Close}, nil
 }
 
 // expectNoTokenIn looks for the real token in an answer. The copies' own may be in paths of files.

@@ -146,7 +146,8 @@ func (m *Machine) take(in Input) {
 	case Called:
 		m.emit(m.called(in))
 	case Alive:
-		if c := m.find(in.Client.Copy); c != nil {
+		// Without its connection it goes on without the copy, which may have ended.
+		if c := m.find(in.Client.Copy); c != nil && slices.Contains(c.connections, in.Client.Connection) {
 			m.hear(c, in.Client)
 			c.due = m.now
 		}
