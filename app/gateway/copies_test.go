@@ -104,7 +104,7 @@ func TestAChangeOfPrimaryKeepsTheCopy(t *testing.T) {
 			t.Errorf("the end of the term took %v", took)
 		}
 		b := w.tg.say(1, "b")
-		after(2 * time.Second) // nobody is primary
+		after(2 * time.Second) // there is no primary
 		w.start()
 		after(time.Second)
 		c := w.tg.say(1, "c")
@@ -127,7 +127,7 @@ func TestWithoutAPrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		b := w.bot("10.0.0.1")
-		for method, wait := range map[string]time.Duration{"sendMessage?chat_id=1": callWait, "getChat": callWait, "getUpdates?timeout=30": 30 * time.Second, "getUpdates": minWait, "getUpdates?timeout=99": 50 * time.Second} {
+		for method, wait := range map[string]time.Duration{"sendMessage?chat_id=1": callWait, "getChat": callWait, "getUpdates?timeout=30": 30 * time.Second, "getUpdates": callWait, "getUpdates?timeout=99": 50 * time.Second} {
 			began := time.Now()
 			a := b.call(method)
 			if a.status != 502 || a.header.Get("Retry-After") != "1" || time.Since(began) != wait || !strings.Contains(a.body, "nothing was sent") {
@@ -255,7 +255,7 @@ func TestAHotLoopIsHeld(t *testing.T) {
 	})
 }
 
-// Of a copy that confirms nothing no more than a hundred updates are in hand, and that is told.
+// Of a copy that confirms nothing no more than a hundred updates are in hand, and that is reported.
 func TestACopyThatNeverConfirms(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

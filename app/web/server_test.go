@@ -218,7 +218,7 @@ func TestIndexShowsTheStatusAndTheAddresses(t *testing.T) {
 		t.Errorf("/ does not tell how long ago the last change was: %s", body)
 	}
 	body = ago.ReplaceAllString(body, ", replacing")
-	expect(t, "/", code, body, 200, status.String()+"\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")
+	expect(t, "/", code, body, 200, status.String()+"\n/livez /readyz /primary /cluster /history /metrics, POST /switchover, POST /backend/next\n")
 }
 
 func TestUnknownPathsAndMethodsAreRefused(t *testing.T) {
