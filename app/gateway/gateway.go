@@ -196,6 +196,7 @@ func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 
 // Serve answers until ctx ends, and returns nil then; Listen MUST have succeeded before.
 func (g *Gateway) Serve(ctx context.Context) error {
+	defer context.AfterFunc(ctx, g.passer.Stop)()
 	err := listener.Serve(ctx, g.http, func() error { return g.http.Serve(g.listener) })
 	if err != nil {
 		return fmt.Errorf("serve copies: %w", err)

@@ -377,6 +377,24 @@ func TestWhatIsHeldWhenATermEndsGoesToTheNextPrimary(t *testing.T) {
 	})
 }
 
+// It has been held as long as it asked, by primaries that had nothing for it.
+func TestAPollThatWasHeldIsNoError(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b")
+		act, end, _ := holds()
+		g.acts("a", act)
+		held := g.nodes["b"].asks(t.Context(), poll, "")
+		time.Sleep(29 * time.Second)
+		g.elect("")
+		g.nodes["a"].Acts(nil)
+		end()
+		start := time.Now()
+		if w := <-held; w.Code != http.StatusOK || w.Body.String() != `{"ok":true,"result":[]}` || time.Since(start) != callWait {
+			t.Errorf("after %v %d %q", time.Since(start), w.Code, w.Body)
+		}
+	})
+}
+
 // A body that arrives piece by piece is passed on if nothing of it was read, and never in part.
 func TestABodyThatStreamsIsNotSentInPart(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -414,6 +432,36 @@ func TestPollsThatArePassedOnAreBounded(t *testing.T) {
 		synctest.Wait()
 		if len(g.nodes["b"].polls) > 0 {
 			t.Error("room is not given back")
+		}
+	})
+}
+
+// A framework logs an error of a connection that breaks, and none of an empty list.
+func TestAReplicaThatStopsAnswersThePollsThatItHolds(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		act, _, held := holds()
+		g.acts("a", act)
+		b := g.nodes["b"]
+		passed, call := b.asks(t.Context(), poll, ""), b.asks(t.Context(), Ask{Again: true}, "")
+		time.Sleep(time.Second)
+		if held.Load() != 2 {
+			t.Fatalf("%d requests have arrived", held.Load())
+		}
+		g.elect("")
+		waits := b.asks(t.Context(), poll, "")
+		synctest.Wait()
+		b.Stop()
+		for _, one := range []<-chan *httptest.ResponseRecorder{passed, waits} {
+			start := time.Now()
+			if w := <-one; w.Code != http.StatusOK || w.Body.String() != `{"ok":true,"result":[]}` || w.Header().Get("Connection") != "close" || time.Since(start) > 0 {
+				t.Errorf("after %v %d %q", time.Since(start), w.Code, w.Body)
+			}
+		}
+		select {
+		case w := <-call:
+			t.Errorf("a call ends: %d %q", w.Code, w.Body)
+		default:
 		}
 	})
 }
@@ -520,6 +568,11 @@ func TestAReplicaThatIsLostIsReportedAndItsPollsEnd(t *testing.T) {
 		// It lives all the same, and asks again.
 		if w := <-held; !strings.HasPrefix(w.Body.String(), "a b ") {
 			t.Errorf("%d %q", w.Code, w.Body)
+		}
+		g.nodes["a"].Gone("nobody")
+		g.nodes["a"].Gone("b")
+		if saw := g.sawAt("a"); !slices.Equal(saw, []turns.Input{turns.ReplicaLost{Replica: "b"}, turns.ReplicaLost{Replica: "b"}}) {
+			t.Errorf("its process is known to have ended: %+v", saw)
 		}
 		select {
 		case w := <-other:

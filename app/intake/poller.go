@@ -221,6 +221,7 @@ func (r *run) take(ctx context.Context, updates []update.Update) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
+	var fresh []update.Update
 	for _, u := range updates {
 		switch id := int(u.ID); {
 		case r.offsets.seen(id):
@@ -229,15 +230,21 @@ func (r *run) take(ctx context.Context, updates []update.Update) {
 				r.in.metrics.updates.WithLabelValues(string(update.Skipped)).Inc()
 			}
 		default:
-			r.enqueue(ctx, u)
+			fresh = append(fresh, u)
 		}
 	}
+	r.enqueue(ctx, fresh...)
 }
 
-// enqueue gives an update to the consumer. r.mu MUST be held: the order is that in which updates are taken in.
-func (r *run) enqueue(ctx context.Context, u update.Update) {
-	r.inHand[int(u.ID)] = u
-	r.consumer.Consume(ctx, []update.Update{u}, r.done)
+// enqueue gives updates to the consumer, at once: what a copy of a bot has confirmed of them it may have been given by a
+// predecessor. r.mu MUST be held: the order is that in which updates are taken in.
+func (r *run) enqueue(ctx context.Context, updates ...update.Update) {
+	for _, u := range updates {
+		r.inHand[int(u.ID)] = u
+	}
+	if len(updates) > 0 {
+		r.consumer.Consume(ctx, updates, r.done)
+	}
 }
 
 // done takes note that an update is handled.

@@ -71,6 +71,9 @@ type Config struct {
 	Logger    *slog.Logger
 	// Registerer takes the node's metrics.
 	Registerer prometheus.Registerer
+	// Gone, if not nil, is called when the process of another replica is known to have ended, or has left. It is called in the
+	// loop, and MUST NOT block.
+	Gone func(id election.ReplicaID)
 	// Expect promises the watcher that the loop comes round again within d; it is called often.
 	Expect func(d time.Duration)
 	// Halt ends the process at once. It is called when the loop itself cannot see that the work

@@ -203,6 +203,11 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		Election: voter, Clock: node.BootClock{}, Transport: client, Work: s.work, Logger: s.log, Registerer: registry,
 		Expect: func(d time.Duration) { s.supervisor.Alive("election", d) },
 		Halt:   s.supervisor.Halt,
+		Gone: func(id election.ReplicaID) {
+			if s.others != nil {
+				s.others.passer.Gone(string(id))
+			}
+		},
 	})
 	serving := peer.ServerConfig{
 		Addr: s.cfg.PeerAddr, Identity: identity, Replica: n, Logger: s.log, Registerer: registry,

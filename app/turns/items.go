@@ -85,6 +85,9 @@ func (m *Machine) batch(updates []Update) {
 		m.pending = append(m.pending, &item{Update: u, early: early})
 	}
 	m.sort()
+	if early && m.first && m.active != nil && m.active.asked {
+		m.confirm(m.active.offset) // which came before there was anything to confirm
+	}
 }
 
 // sort brings what is pending into Telegram's order: what Telegram brings again, as it was not told in time that it is

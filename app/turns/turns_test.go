@@ -1560,6 +1560,39 @@ func TestWhatAPredecessorGaveIsConfirmedByTheSameCopy(t *testing.T) {
 	`)
 }
 
+// A poll that is open when the primary changes reaches the next one before Telegram has answered that.
+func TestAnOffsetCountsThatCameBeforeTheFirstBatch(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 batch 101/1 102/2
+		> answer 1: 101 102
+		1000 primary
+		1100 poll a poll=2 offset=103
+		1200 batch 101/1 102/2 103/3
+		> answer 2: 103
+		> confirmed 101 102
+		1300 batch 104/4
+		1400 poll a poll=3 offset=105
+		> answer 3: 104
+		> confirmed 103
+	`)
+	// One that starts over has confirmed nothing.
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 batch 101/1 102/2
+		> answer 1: 101 102
+		1000 primary
+		1100 poll a poll=2
+		1200 batch 101/1 102/2
+		> answer 2: 101 102
+	`)
+}
+
 func TestAnEndThatThePredecessorMissedCountsFromTheBeginOfTheTerm(t *testing.T) {
 	t.Parallel()
 	story{}.play(t, `

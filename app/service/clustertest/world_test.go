@@ -34,6 +34,7 @@ type options struct {
 	orderly  bool    // nothing but stops, switchovers and wall clocks
 	// lifelines: others learn of the end of a process at once.
 	lifelines bool
+	copies    int // of a bot that polls; 0: the bot that comes along answers
 }
 
 // noise is what the network does all the time.
@@ -55,6 +56,7 @@ type world struct {
 	start   time.Time
 	sim     *simulator.Simulator
 	hosts   []*host
+	copies  []*copyBot
 	over    context.Context // ends when the schedule does
 	end     context.CancelFunc
 	wires   sync.WaitGroup // what is on its way
