@@ -145,6 +145,8 @@ type copyOf struct {
 	machine *host
 	cmd     *exec.Cmd
 	log     *journal
+	// forgiven is up to where complaints in the log do not count.
+	forgiven int
 	// ended is closed when its process has.
 	ended chan struct{}
 }
