@@ -453,7 +453,7 @@ func TestGateway(t *testing.T) {
 			a.noComplaints(t)
 			b.noComplaints(t)
 			// Copies are connected to these. A poll that comes on a connection at the very moment at which it ends is an error to a
-			// framework, whoever serves it.
+			// framework, with any server.
 			for _, r := range s.replicas[:2] {
 				s.switchover(r)
 				s.hit("SIGTERM of a primary that a copy is connected to", a, func() { _ = r.cmd.Process.Signal(syscall.SIGTERM) })

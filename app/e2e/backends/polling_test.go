@@ -50,7 +50,7 @@ func each(t *testing.T, f func(t *testing.T, f framework)) {
 	}
 }
 
-// harmless are lines in the logs of frameworks that are no errors: what jobs are told, what telegraf traces, and what aiogram
+// harmless are lines in the logs of frameworks that are no errors: refusals of jobs, what telegraf traces, and what aiogram
 // writes at a SIGTERM. grammY's line is about any call that is answered 409, which a job's is; a poll that is ends the bot.
 var harmless = regexp.MustCompile(`^(job: .*|.*telegraf:polling (Starting long polling|Long polling stopped|Syncing update offset\.\.\.).*` +
 	`|.*apscheduler.*Execution of job .* skipped: maximum number of running instances reached.*` + // a job's call waits for a primary
