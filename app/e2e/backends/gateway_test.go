@@ -430,6 +430,7 @@ func TestGateway(t *testing.T) {
 		_ = b.cmd.Process.Signal(syscall.SIGTERM)
 		t.Logf("SIGTERM of the copy: %v", s.answeredBy(a, 30*time.Second))
 		b.ends(t)
+		b.forgive() // calls that its own end has cancelled
 		s.starts(b)
 		a.noComplaints(t)
 		b.noComplaints(t)
