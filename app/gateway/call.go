@@ -90,9 +90,9 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 		result = callUnsent
 		write(w, botapi.Later(http.StatusBadGateway, textUnsent, 1))
 	case err != nil && s.ctx.Err() != nil:
-		write(w, botapi.Later(http.StatusBadGateway, textOver, 1))
+		write(w, botapi.Failure(http.StatusBadGateway, textOver))
 	case err != nil:
-		write(w, botapi.Later(http.StatusBadGateway, textUnknown, 1))
+		write(w, botapi.Failure(http.StatusBadGateway, textUnknown))
 	default:
 		result = callPassed
 		if names := c.names(); !names.IsZero() && signs(resp.StatusCode) {
@@ -169,7 +169,7 @@ func (c *passing) run() (*http.Response, error) {
 	if err != nil {
 		late.Stop()
 		cancel()
-		return nil, err //nolint:wrapcheck // it is told by what it is
+		return nil, err //nolint:wrapcheck // the caller judges what it is
 	}
 	resp.Body = &answered{ReadCloser: resp.Body, end: func() {
 		late.Stop()
@@ -260,7 +260,7 @@ func (u *upload) Read(p []byte) (int, error) {
 func (g *Gateway) answer(w http.ResponseWriter, resp *http.Response) {
 	kind := resp.Header.Get("Content-Type")
 	if !strings.Contains(kind, "json") {
-		write(w, botapi.Later(http.StatusBadGateway, textAnswer, 1)) // a proxy's page, which breaks frameworks
+		write(w, botapi.Failure(http.StatusBadGateway, textAnswer)) // a proxy's page, which breaks frameworks
 		return
 	}
 	h := w.Header()

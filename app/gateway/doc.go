@@ -4,5 +4,5 @@
 // Telegram, and the loop that drives turns for a term. Whose turn it is turns decides; how a request is read and an answer
 // written botapi knows; what leaves for Telegram leaves through telegram.
 //
-// It may import botapi, intake, listener, logging, telegram, turns, update, gin and client_golang.
+// It may import botapi, intake, listener, logging, peer, telegram, turns, update, gin and client_golang.
 package gateway

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,8 +46,11 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Dial looks whether copies' machines are there; nil stands for the system's.
 	Dial Dial
-	// OnChange, if not nil, is called when the active copy changes, on the primary. It MUST NOT block.
-	OnChange func(c turns.ActiveChanged)
+	// Elsewhere are the addresses of copies that any replica has seen, as this one knows them; nil: there are no others.
+	Elsewhere func() []string
+	// OnChange, if not nil, is called when the active copy changes, on the primary: from is empty for the first one, to if none
+	// is active now; why continues a sentence about from; again is how many updates are given again. It MUST NOT block.
+	OnChange func(from, to, why string, again int)
 	// Served, if not nil, is called after each request that was answered; concurrently.
 	Served func()
 }
@@ -85,7 +89,12 @@ func New(cfg Config) *Gateway {
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{}).DialContext
 	}
-	g.prober = &prober{passer: g.passer, dial: cfg.Dial, now: g.now, known: map[string]*probed{}}
+	if cfg.Elsewhere == nil {
+		cfg.Elsewhere = func() []string { return nil }
+	}
+	g.prober = &prober{
+		passer: g.passer, dial: cfg.Dial, now: g.now, elsewhere: cfg.Elsewhere, idle: g.idle, soon: make(chan struct{}, 1), known: map[string]*probed{},
+	}
 	g.front = newFront(g)
 	g.metrics = newMetrics(g)
 	g.http = g.newServer()
@@ -138,6 +147,26 @@ func (g *Gateway) tell(in turns.Input) {
 	}
 }
 
+// why continues a sentence about the former copy.
+func why(r turns.Reason) string {
+	switch r {
+	case turns.ReasonEnded:
+		return "has ended, as its connections show"
+	case turns.ReasonStopped:
+		return "has stopped in order"
+	case turns.ReasonGone:
+		return "is gone: its machine is not reachable"
+	case turns.ReasonSilent:
+		return "has not polled for too long"
+	case turns.ReasonRestarted:
+		return "has started over"
+	case turns.ReasonOperator:
+		return "an operator has replaced"
+	case turns.ReasonFirst:
+	}
+	return "is the first"
+}
+
 // observe takes note of what happened to copies.
 func (g *Gateway) observe(out turns.Output) {
 	switch out := out.(type) {
@@ -145,7 +174,7 @@ func (g *Gateway) observe(out turns.Output) {
 		g.metrics.turns.WithLabelValues(string(out.Reason)).Inc()
 		g.metrics.again.Add(float64(out.Again))
 		if g.cfg.OnChange != nil {
-			g.cfg.OnChange(out)
+			g.cfg.OnChange(string(out.From), string(out.To), why(out.Reason), out.Again)
 		}
 		g.cfg.Logger.Info("the active copy has changed", "from", out.From, "to", out.To, "reason", out.Reason, "again", out.Again)
 	case turns.Joined:
@@ -175,11 +204,22 @@ func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 
 // Serve answers until ctx ends, and returns nil then; Listen MUST have succeeded before.
 func (g *Gateway) Serve(ctx context.Context) error {
+	defer context.AfterFunc(ctx, g.passer.Stop)()
 	err := listener.Serve(ctx, g.http, func() error { return g.http.Serve(g.listener) })
 	if err != nil {
 		return fmt.Errorf("serve copies: %w", err)
 	}
 	return nil
+}
+
+// idle tells whether this replica is primary, and no copy from an address has a poll open, as far as it knows.
+func (g *Gateway) idle(address string) bool {
+	s := g.session()
+	if s == nil {
+		return false
+	}
+	v, _, ok := s.view()
+	return ok && !slices.ContainsFunc(v.Copies, func(c turns.CopyView) bool { return c.Address == address && c.Polling })
 }
 
 // Times of getMe.

@@ -88,6 +88,7 @@ const (
 type Passer struct {
 	cfg   PassConfig
 	polls chan struct{} // taken by those that are passed on
+	stop  chan struct{} // closed by Stop
 	reports
 
 	mu      sync.Mutex
@@ -103,7 +104,7 @@ func NewPasser(cfg PassConfig) *Passer {
 		cfg.Primary = func() (string, string, <-chan struct{}) { return "", "", nil }
 	}
 	return &Passer{
-		cfg: cfg, polls: make(chan struct{}, peer.MaxPolls), changed: make(chan struct{}), passers: map[string]*passer{},
+		cfg: cfg, polls: make(chan struct{}, peer.MaxPolls), stop: make(chan struct{}), changed: make(chan struct{}), passers: map[string]*passer{},
 		reports: reports{stirred: make(chan struct{}, 1)},
 	}
 }
@@ -119,6 +120,10 @@ func (p *Passer) Acts(act Act) {
 	p.changed = make(chan struct{})
 	p.stir()
 }
+
+// Stop has polls that are held here answered with nothing: this replica ends, and who polls is to ask another one. It is to be
+// called once, when it does not act any more.
+func (p *Passer) Stop() { close(p.stop) }
 
 func (p *Passer) acts() (act Act, changed <-chan struct{}) {
 	p.mu.Lock()
@@ -173,13 +178,35 @@ func (s *serving) try() (over bool) {
 	case <-changed:
 	case <-moved:
 	case <-again:
+	case <-s.stopped():
+		s.w.Header().Set("Connection", "close")
+		s.dismiss()
+		return true
 	case <-late.C:
+		if s.ask.Poll && s.given > 0 {
+			s.dismiss() // a primary held it, and had nothing for it
+			return true
+		}
 		write(s.w, botapi.Later(http.StatusBadGateway, textNoPrimary, 1))
 		return true
 	case <-s.r.Context().Done():
 		return true
 	}
 	return false
+}
+
+// stopped is closed when a poll is to be answered with nothing; nil for other requests.
+func (s *serving) stopped() <-chan struct{} {
+	if s.ask.Poll {
+		return s.p.stop
+	}
+	return nil
+}
+
+// dismiss answers a poll with nothing, as Telegram does when nothing has come.
+func (s *serving) dismiss() {
+	s.w.Header().Set("Connection", "close") // the next poll is not to come on a connection that is about to end
+	write(s.w, botapi.List[json.RawMessage](nil))
 }
 
 func (s *serving) origin() Origin {
@@ -234,6 +261,13 @@ func (s *serving) pass(primary, addr string) (over bool) {
 		defer func() { _ = resp.Body.Close() }() // it was read, or is of no use
 		return s.answer(resp)
 	}
+	select {
+	case <-s.stopped():
+		s.w.Header().Set("Connection", "close")
+		s.dismiss()
+		return true
+	default:
+	}
 	switch {
 	case s.r.Context().Err() != nil:
 		return true
@@ -260,7 +294,7 @@ func (s *serving) waitAnew() {
 // broke is when the primary's answer does not arrive.
 func (s *serving) broke() (over bool) {
 	if !s.ask.Again || s.ask.Body == nil {
-		write(s.w, botapi.Later(http.StatusBadGateway, textOver, 1))
+		write(s.w, botapi.Failure(http.StatusBadGateway, textOver))
 		return true
 	}
 	s.waitAnew()
@@ -295,6 +329,9 @@ func (s *serving) watch(ctx context.Context, primary string, giveUp func()) <-ch
 			}
 			select {
 			case <-moved:
+			case <-s.stopped():
+				giveUp()
+				return
 			case <-ctx.Done():
 				return
 			}

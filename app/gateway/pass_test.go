@@ -304,7 +304,7 @@ func TestOnlyWhatMayBeAskedAgainIsWhenThePrimaryIsLost(t *testing.T) {
 			t.Fatalf("%d requests have arrived", held.Load())
 		}
 		g.kill("a")
-		if w := <-write; w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), "may have been carried out") || w.Header().Get("Retry-After") == "" {
+		if w := <-write; w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), "may have been carried out") || w.Header().Get("Retry-After") != "" || strings.Contains(w.Body.String(), "retry_after") {
 			t.Errorf("a write that may have left: %d %s", w.Code, w.Body)
 		}
 		time.Sleep(1300 * time.Millisecond)
@@ -377,6 +377,24 @@ func TestWhatIsHeldWhenATermEndsGoesToTheNextPrimary(t *testing.T) {
 	})
 }
 
+// It has been held as long as it asked, by primaries that had nothing for it.
+func TestAPollThatWasHeldIsNoError(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b")
+		act, end, _ := holds()
+		g.acts("a", act)
+		held := g.nodes["b"].asks(t.Context(), poll, "")
+		time.Sleep(29 * time.Second)
+		g.elect("")
+		g.nodes["a"].Acts(nil)
+		end()
+		start := time.Now()
+		if w := <-held; w.Code != http.StatusOK || w.Body.String() != `{"ok":true,"result":[]}` || time.Since(start) != callWait {
+			t.Errorf("after %v %d %q", time.Since(start), w.Code, w.Body)
+		}
+	})
+}
+
 // A body that arrives piece by piece is passed on if nothing of it was read, and never in part.
 func TestABodyThatStreamsIsNotSentInPart(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -414,6 +432,36 @@ func TestPollsThatArePassedOnAreBounded(t *testing.T) {
 		synctest.Wait()
 		if len(g.nodes["b"].polls) > 0 {
 			t.Error("room is not given back")
+		}
+	})
+}
+
+// A framework logs an error of a connection that breaks, and none of an empty list.
+func TestAReplicaThatStopsAnswersThePollsThatItHolds(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b", "c")
+		act, _, held := holds()
+		g.acts("a", act)
+		b := g.nodes["b"]
+		passed, call := b.asks(t.Context(), poll, ""), b.asks(t.Context(), Ask{Again: true}, "")
+		time.Sleep(time.Second)
+		if held.Load() != 2 {
+			t.Fatalf("%d requests have arrived", held.Load())
+		}
+		g.elect("")
+		waits := b.asks(t.Context(), poll, "")
+		synctest.Wait()
+		b.Stop()
+		for _, one := range []<-chan *httptest.ResponseRecorder{passed, waits} {
+			start := time.Now()
+			if w := <-one; w.Code != http.StatusOK || w.Body.String() != `{"ok":true,"result":[]}` || w.Header().Get("Connection") != "close" || time.Since(start) > 0 {
+				t.Errorf("after %v %d %q", time.Since(start), w.Code, w.Body)
+			}
+		}
+		select {
+		case w := <-call:
+			t.Errorf("a call ends: %d %q", w.Code, w.Body)
+		default:
 		}
 	})
 }

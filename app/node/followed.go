@@ -19,7 +19,7 @@ func (n *Node) Followed() (id election.ReplicaID, addr string, changed <-chan st
 	return f.id, addr, f.changed
 }
 
-// follow takes note of whom this replica follows. It MUST be called in the loop.
+// follow takes note of the primary that this replica follows. It MUST be called in the loop.
 func (n *Node) follow(st election.Status) {
 	id := st.Primary.Replica
 	if st.Role == election.Primary {

@@ -38,8 +38,8 @@ var (
 	ErrMayBeSent = errors.New("the request may have arrived")
 )
 
-// Passing has connections of its own, so that neither waits nor large bodies delay the election. They are told apart from
-// the election's by the protocol that TLS agrees on (ALPN, RFC 7301): a replica of a version that has no gateway refuses them.
+// Passing has connections of its own, so that neither waits nor large bodies delay the election. The protocol that TLS agrees
+// on (ALPN, RFC 7301) shows which ones are for it: a replica of a version that has no gateway refuses them.
 const (
 	passProtocol = "habot-gateway/1"
 	pathPass     = "/v1/gateway/pass"

@@ -277,7 +277,7 @@ func (s *service) gateway(id election.ReplicaID) *gateway.Config {
 		Served: func() { s.supervisor.Served(gatewayServer) },
 	}
 	if s.others != nil {
-		cfg.Replicas, cfg.Pass = s.others, s.others.pass()
+		cfg.Replicas, cfg.Pass, cfg.Elsewhere = s.others, s.others.pass(), s.others.copies
 	}
 	return &cfg
 }
@@ -307,11 +307,15 @@ func (s *service) buildWeb(registry *prometheus.Registry) error {
 	if s.bot != nil {
 		lastPoll, backends = s.bot.LastPoll, s.bot.Backends
 	}
-	server := web.NewServer(web.Config{
+	cfg := web.Config{
 		Addr: s.cfg.HTTPAddr, Replica: audited{s.replica, s.log}, Failing: s.supervisor.Failing, Facts: s.facts, LastPoll: lastPoll, Backends: backends,
 		Demo: s.cfg.Demo, AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
 		Served: func() { s.supervisor.Served(webServer) },
-	})
+	}
+	if s.bot.Gateway() != nil {
+		cfg.Copies, cfg.Next = s.bot.Copies, s.bot.NextCopy
+	}
+	server := web.NewServer(cfg)
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("open HTTP_ADDR: %w", err)
 	}

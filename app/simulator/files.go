@@ -53,7 +53,7 @@ func sumOf(r io.Reader) (sum string, size int64, err error) {
 	return hex.EncodeToString(h.Sum(nil)), size, err
 }
 
-// expectedOf is the text that stands for a file in the account: whoever sends the same bytes back has answered it.
+// expectedOf is the text that stands for a file in the account: a message with the same bytes answers it.
 func expectedOf(sum string) string { return "file " + sum }
 
 // keep remembers a file.

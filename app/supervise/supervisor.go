@@ -17,18 +17,28 @@ import (
 var ErrComponent = errors.New("a component of this replica failed")
 
 const (
-	// shutdownBound bounds a shutdown: what the bot has in flight, its confirmation, the release. It is below
-	// Compose's stop_grace_period.
+	// shutdownBound bounds a shutdown: what the bot has in flight, its confirmation, the release.
 	shutdownBound = 12 * time.Second
-	// LeaveWithin bounds how long a replica that stops goes on granting because the primary needs it for a quorum:
-	// longer than a primary that stops with it takes, and so much less than shutdownBound that what it sent last, for
+	// TurnsBound bounds how much longer it may take where replicas that stop at once leave in turn. Both together are
+	// below Compose's stop_grace_period.
+	TurnsBound = 16 * time.Second
+	// StopWithin bounds how long a replica that stops goes on granting because a primary that stops with it needs it for a
+	// quorum: longer than that one takes, and so much less than shutdownBound that what it sent last, for
 	// which the election waits up to a second, does not make the shutdown a fail-stop.
-	LeaveWithin = shutdownBound - 1500*time.Millisecond
+	StopWithin = shutdownBound - 1500*time.Millisecond
 	// stopBound bounds the wait for the components once the replica has left.
 	stopBound = 2 * time.Second
 	// leastPatience keeps a busy machine from passing for a broken one, however short the lease.
 	leastPatience = 300 * time.Millisecond
 )
+
+// ShutdownBound bounds a shutdown of a replica that may wait for newcomers, if turns.
+func ShutdownBound(turns bool) time.Duration {
+	if turns {
+		return shutdownBound + TurnsBound
+	}
+	return shutdownBound
+}
 
 // Patience is how long a component that is asked for signs of life may give none: so much less than a lease that
 // leaveBound is left of it; 300 ms at least.
@@ -51,7 +61,9 @@ type Server struct {
 
 // Config is what a supervisor is made of.
 type Config struct {
-	Lease  time.Duration
+	Lease time.Duration
+	// Turns: a replica that stops may wait for newcomers.
+	Turns  bool
 	Logger *slog.Logger
 	// Exit ends the process at once (os.Exit): the fail-stop of a replica that cannot stop otherwise.
 	Exit func(code int)
@@ -156,7 +168,7 @@ func (s *Supervisor) untilOver(ctx context.Context, left, failed <-chan error, l
 	case err := <-left:
 		return err
 	case <-ctx.Done():
-		late := time.AfterFunc(shutdownBound, func() { s.Halt("the shutdown takes too long") })
+		late := time.AfterFunc(ShutdownBound(s.cfg.Turns), func() { s.Halt("the shutdown takes too long") })
 		defer late.Stop()
 	case failure = <-failed:
 		late := time.AfterFunc(leaveBound(s.cfg.Lease), func() { s.Halt("a failed replica could not leave in time") })

@@ -2,7 +2,7 @@ package turns
 
 import "time"
 
-// Instant is a reading of a local clock that nobody can set, as the time since an arbitrary origin.
+// Instant is a reading of a local clock that cannot be set, as the time since an arbitrary origin.
 type Instant time.Duration
 
 // Add returns the instant d after i.
@@ -117,7 +117,8 @@ type (
 		Client Client
 		Kind   Kind
 	}
-	// Alive says that a call goes on, for example as bytes of an upload arrive, or has ended.
+	// Alive says that a call goes on, for example as bytes of an upload arrive, or has ended. After the end of its connection
+	// it says nothing.
 	Alive struct{ Client Client }
 	// Signed says that Telegram has answered a call that names chats or a query, and not with a failure of its own.
 	Signed struct {

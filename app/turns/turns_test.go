@@ -91,7 +91,8 @@ func TestSuchAnEndIsNoneIfSomethingComesWithinASecond(t *testing.T) {
 		> pass
 		9000 tick
 		9100 ends a conn=2 polling
-		9500 alive a conn=3
+		9500 writes a conn=3
+		> pass
 		10000 tick
 		> answer 2: -
 		20000 tick
@@ -281,6 +282,29 @@ func TestAnUploadIsASignOfLife(t *testing.T) {
 		21000 tick
 		> died a, silent
 		> active a -> -, silent
+	`)
+}
+
+// The answer to what a copy sent may come after its end: it shows nothing of the copy.
+func TestACallThatGoesOnWithoutItsCopyIsNoSignOfLife(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 batch 101/1
+		> answer 1: 101
+		1100 writes a
+		> pass
+		1200 ends a idle=0
+		1300 alive a
+		2199 tick
+		2200 tick
+		> died a, ended
+		> active a -> b, ended
+		> answer 2: 101
 	`)
 }
 
@@ -1265,7 +1289,7 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 
 // --- what the other replicas have to know --------------------------------------------------------
 
-// Telegram is told only when the others have what might have to be given again.
+// An update is confirmed to Telegram only when the others have what might have to be given again.
 func TestConfirmedIsWhatTheOthersKnow(t *testing.T) {
 	t.Parallel()
 	story{slow: true}.play(t, `

@@ -6,12 +6,9 @@ import (
 	"bytes"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,33 +16,17 @@ import (
 	"habot/app/simulator"
 )
 
-// product builds habot as the image has it.
-var product = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "habot-backends-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "habot")
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "nomsgpack,stdjson", "-ldflags", "-s -w", "-o", path, "./app")
-	cmd.Dir = "../../.."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-// replica is a process of the product.
-type replica struct {
+// member is a process of the product.
+type member struct {
 	name string
 	env  []string
 	cmd  *exec.Cmd
 	log  bytes.Buffer
 }
 
-func (r *replica) start(t *testing.T) {
+func (r *member) start(t *testing.T) {
 	t.Helper()
-	path, err := product()
+	path, err := buildHabot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +39,7 @@ func (r *replica) start(t *testing.T) {
 }
 
 // kill is kill -9.
-func (r *replica) kill() {
+func (r *member) kill() {
 	if r.cmd != nil && r.cmd.ProcessState == nil {
 		_ = r.cmd.Process.Kill()
 		_ = r.cmd.Wait()
@@ -67,16 +48,16 @@ func (r *replica) kill() {
 
 // newCluster starts three replicas that hand updates to backends, and has them killed when the test ends. They have no lifelines, as if
 // each were on a machine of its own.
-func newCluster(t *testing.T, telegram string, backends ...string) map[string]*replica {
+func newCluster(t *testing.T, telegram string, backends ...string) map[string]*member {
 	t.Helper()
 	const n = 3
 	var peers []string
 	for range n {
 		peers = append(peers, net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))))
 	}
-	all := map[string]*replica{}
+	all := map[string]*member{}
 	for i, peer := range peers {
-		r := &replica{name: fmt.Sprintf("r%d", i+1)}
+		r := &member{name: fmt.Sprintf("r%d", i+1)}
 		r.env = []string{
 			"REPLICA_NAME=" + r.name, "PEER_ADDR=" + peer, "HTTP_ADDR=127.0.0.1:" + strconv.Itoa(freePort(t)), "REPLICAS=" + strconv.Itoa(n),
 			"INSTANCES=" + strings.Join(peers, ","), "TELEGRAM_API_URL=" + telegram, "BOT_TOKEN=" + token, "LIFELINE_DIR=",
@@ -95,7 +76,7 @@ func newCluster(t *testing.T, telegram string, backends ...string) map[string]*r
 }
 
 // primary waits until a replica polls other than some, and returns it.
-func primary(t *testing.T, sim *simulator.Simulator, cluster map[string]*replica, former string) *replica {
+func primary(t *testing.T, sim *simulator.Simulator, cluster map[string]*member, former string) *member {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if p := sim.Report().Poller; p != "" && p != former && cluster[p] != nil {
@@ -118,7 +99,7 @@ func people(sim *simulator.Simulator, every time.Duration) (stop func() int) {
 				written <- n
 				return
 			case <-tick.C:
-				sim.Write(simulator.FirstChat+int64(n%chats), fmt.Sprintf("message %d", n))
+				sim.Write(simulator.FirstChat+int64(n%writers), fmt.Sprintf("message %d", n))
 			}
 		}
 	}()
@@ -168,7 +149,7 @@ func TestFrameworksBehindReplicas(t *testing.T) {
 			if written < 100 || r.Sent != written+1 || r.Answered != r.Sent || r.Confirmed != r.Sent || r.Lost != 0 || r.OutOfOrder != 0 || r.Dropped != 0 || r.StrayMessages != 0 {
 				t.Errorf("of %d that were written: %+v", written+1, r)
 			}
-			if r.AnsweredTwice > kills*chats { // what was in hand, an update of each chat at most
+			if r.AnsweredTwice > kills*writers { // what was in hand, an update of each chat at most
 				t.Errorf("%d updates are answered twice", r.AnsweredTwice)
 			}
 			t.Logf("%d answered, %d twice; primaries %s, %s, %s; unpolled for %.1f s at most", r.Answered, r.AnsweredTwice, first.name, second.name, third.name,

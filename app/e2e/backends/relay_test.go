@@ -166,13 +166,13 @@ func (*little) Through() <-chan struct{} { return nil }
 // Limited implements relay.Term.
 func (*little) Limited(int64, bool) {}
 
-// chats is how many people write.
-const chats = 10
+// writers is how many people write.
+const writers = 10
 
 // newSimulator is a Telegram whose users write nothing by themselves.
 func newSimulator(t *testing.T) (*simulator.Simulator, string) {
 	t.Helper()
-	sim := simulator.New(simulator.Config{Token: token, Chats: chats, Logger: slog.New(slog.DiscardHandler)})
+	sim := simulator.New(simulator.Config{Token: token, Chats: writers, Logger: slog.New(slog.DiscardHandler)})
 	server := httptest.NewServer(sim.Handler())
 	t.Cleanup(server.CloseClientConnections)
 	t.Cleanup(server.Close)
@@ -205,7 +205,7 @@ func TestFrameworks(t *testing.T) {
 			l := newLittle(t, telegram, a.url(), b.url())
 			write := func(n int) {
 				for i := range n {
-					sim.Write(simulator.FirstChat+int64(i%chats), fmt.Sprintf("message %d at %d", i, time.Now().UnixNano()))
+					sim.Write(simulator.FirstChat+int64(i%writers), fmt.Sprintf("message %d at %d", i, time.Now().UnixNano()))
 					time.Sleep(20 * time.Millisecond)
 				}
 			}
@@ -259,8 +259,10 @@ func TestFrameworksWhenTheirHandlerFails(t *testing.T) {
 			sim.Write(simulator.FirstChat, "during")
 			time.Sleep(2 * time.Second)
 			fault(t, telegram, `{"clear_faults":true}`)
-			if c.cmd.ProcessState != nil {
+			select {
+			case <-c.ended:
 				t.Error("the bot has ended")
+			default:
 			}
 			sim.Write(simulator.FirstChat, "after")
 			r := settled(t, sim, 20*time.Second)

@@ -302,7 +302,7 @@ func (w *world) answers(r *request, code int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r.heard = code == 200
-	if w.opt.orderly && !r.heard { // a 409 that reaches a connection closed before does not count
+	if w.opt.orderly && w.opt.copies == 0 && !r.heard { // a 409 that reaches a connection closed before does not count
 		defer w.breaks("ORDERLY: %s's %s is answered with %d", r.p.host.name, r.method, code)
 	}
 }

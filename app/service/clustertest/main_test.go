@@ -26,8 +26,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestWholeReplicasKeepTheirPromises runs schedules on all processors. A failure names its seed and tells its story.
 func TestWholeReplicasKeepTheirPromises(t *testing.T) {
+	explore(t, schedule, kinds())
+}
+
+// explore runs schedules of one sort, and reports whether everything has occurred of which kinds there are.
+func explore(t *testing.T, schedule func(uint64, slog.Level) *world, kinds []string) {
+	t.Helper()
 	if *seed != 0 && !given("schedules") {
-		w := run(t, *seed, slog.LevelDebug)
+		w := run(t, schedule, *seed, slog.LevelDebug)
 		fmt.Println(strings.Join(w.story, "\n"))
 		if w.broken != nil {
 			t.Fatal(w.broken)
@@ -41,17 +47,17 @@ func TestWholeReplicasKeepTheirPromises(t *testing.T) {
 		total = map[string]int{}
 		worst time.Duration
 	)
-	first := max(*seed, 1)
+	first, name := max(*seed, 1), t.Name()
 	t.Run("schedules", func(t *testing.T) {
 		for i := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint("worker ", i), func(t *testing.T) {
 				t.Parallel()
 				for n := next.Add(1) - 1; n < *schedules && !stop.Load(); n = next.Add(1) - 1 {
-					w := run(t, first+n, slog.LevelInfo)
+					w := run(t, schedule, first+n, slog.LevelInfo)
 					if w.broken != nil {
 						stop.Store(true)
-						t.Errorf("%s\nseed %d: %v\nits story again: go test ./app/service/clustertest -seed %[2]d",
-							strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"), w.seed, w.broken)
+						t.Errorf("%s\nseed %d: %v\nits story again: go test ./app/service/clustertest -run %[4]s -seed %[2]d",
+							strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"), w.seed, w.broken, name)
 					}
 					mu.Lock()
 					for k, n := range w.counts {
@@ -64,14 +70,14 @@ func TestWholeReplicasKeepTheirPromises(t *testing.T) {
 		}
 	})
 	t.Logf("the longest wait for a poll after all was mended: %v", worst)
-	cover(t, total)
+	cover(t, total, kinds)
 }
 
 // storyLines bounds the end of a story that a failure shows.
 const storyLines = 400
 
 // run runs a schedule in a bubble of its own, and says which one it was should that not end well.
-func run(t *testing.T, seed uint64, level slog.Level) (w *world) {
+func run(t *testing.T, schedule func(uint64, slog.Level) *world, seed uint64, level slog.Level) (w *world) {
 	t.Helper()
 	over := false
 	defer func() {
@@ -92,12 +98,12 @@ func given(name string) bool {
 
 // cover reports how often every fault and event occurred. One that never did is a failure: nothing was learnt about it. A
 // handful of schedules cannot have all.
-func cover(t *testing.T, total map[string]int) {
+func cover(t *testing.T, total map[string]int, kinds []string) {
 	t.Helper()
 	for _, k := range slices.Sorted(maps.Keys(total)) {
 		t.Logf("%-50s %d", k, total[k])
 	}
-	for _, k := range kinds() {
+	for _, k := range kinds {
 		if total[k] == 0 && *schedules >= 300 && !t.Failed() {
 			t.Errorf("%q never occurred", k)
 		}

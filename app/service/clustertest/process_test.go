@@ -48,13 +48,14 @@ func (h *host) local() election.Instant {
 
 // process is one replica from its start to its end.
 type process struct {
-	w    *world
-	host *host
-	id   election.ReplicaID
-	born time.Time
-	node *node.Node
-	bot  *bot.Bot
-	reg  *prometheus.Registry
+	w     *world
+	host  *host
+	id    election.ReplicaID
+	born  time.Time
+	node  *node.Node
+	bot   *bot.Bot
+	fleet *fleet // nil without copies
+	reg   *prometheus.Registry
 	// life ends with the process; taking, with which it takes part, when it is asked to stop; ended is closed when all its
 	// goroutines are.
 	life   context.Context
@@ -119,14 +120,29 @@ func (w *world) begin(h *host) {
 		Logger:    logger, Registerer: p.reg,
 		Expect: func(d time.Duration) { p.within("election", max(d, 300*time.Millisecond)) }, // as the service does
 		Halt:   func(reason string) { p.die("halt", reason) },
+		Gone: func(id election.ReplicaID) {
+			if p.fleet.serves() {
+				p.fleet.passer.Gone(string(id))
+			}
+		},
 	})
+	if w.opt.copies > 0 {
+		p.fleet = p.newFleet()
+	}
 	if h.witness {
 		w.count("start of a witness")
 	} else {
-		p.bot = bot.New(bot.Config{
+		cfg := bot.Config{
 			Token: token, APIURL: "http://telegram", Name: h.name, Version: "test", AdminChatIDs: w.opt.admins, Cluster: p.node,
 			Logger: logger, Registerer: p.reg, OnHealth: p.setHealth, Transport: wire{p},
-		})
+		}
+		if p.fleet != nil {
+			cfg.Gateway = p.fleet.config()
+		}
+		p.bot = bot.New(cfg)
+		if p.fleet != nil {
+			p.fleet.passer = p.bot.Gateway().Passer()
+		}
 	}
 	w.count("start")
 	w.tell("%s starts as %s", h.name, p.id)
@@ -139,7 +155,10 @@ func (w *world) begin(h *host) {
 // run starts the process's goroutines. Like the service, it stops the election first, and exits when that ends.
 func (p *process) run() {
 	probing, stop := context.WithCancel(p.life)
-	var parts sync.WaitGroup
+	var parts, serving sync.WaitGroup
+	if p.fleet.serves() {
+		p.fleet.run(probing, &serving)
+	}
 	parts.Go(func() {
 		if p.bot == nil {
 			return
@@ -157,6 +176,7 @@ func (p *process) run() {
 			p.w.breaks("%s failed: %v", p.host.name, err)
 		}
 		stop()
+		serving.Wait() // for what copies have under way
 		p.die("exit", "in order")
 	})
 	go func() {
@@ -220,6 +240,9 @@ func (p *process) die(how, why string) {
 	w.count(how)
 	w.tell("%s ends: %s (%s)", p.host.name, how, why)
 	p.kill()
+	if p.fleet != nil {
+		p.fleet.ends()
+	}
 	p.wake()
 	w.mourn(p)
 	if how == "halt" && !p.disturbed(2*w.opt.lease) {

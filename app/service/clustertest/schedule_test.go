@@ -378,7 +378,11 @@ func (w *world) finish() {
 			w.breaks("%v", err)
 		}
 	}
-	if w.verdict() == nil {
+	switch {
+	case w.verdict() != nil:
+	case w.opt.copies > 0:
+		w.settleCopies()
+	default:
 		w.settle()
 	}
 }

@@ -37,6 +37,7 @@ type options struct {
 	lifelines bool
 	// witness is the host whose replica votes and never is primary, by its number from 1 on; 0: none.
 	witness int
+	copies    int // of a bot that polls; 0: the bot that comes along answers
 }
 
 // noise is what the network does all the time.
@@ -58,6 +59,7 @@ type world struct {
 	start   time.Time
 	sim     *simulator.Simulator
 	hosts   []*host
+	copies  []*copyBot
 	over    context.Context // ends when the schedule does
 	end     context.CancelFunc
 	wires   sync.WaitGroup // what is on its way
