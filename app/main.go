@@ -34,6 +34,7 @@ const usage = `usage: habot [command]
   history             show the last changes of primary
   doctor              check settings, network, replicas and Telegram, a line each; exit 1 on warnings, 2 on errors
   switchover [NAME]   move the primary role to a replica, to any if none is named
+  next                with BACKEND=gateway: make another copy of the bot the active one
   simulator           run the stand-in for Telegram
   version             show version and commit
 
@@ -66,7 +67,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if len(args) == 1 && args[0] == watchFlag {
 			most = 1
 		}
-	case "serve", "healthcheck", "history", "doctor", "simulator", "version", "help", "-h", "--help":
+	case "serve", "healthcheck", "history", "doctor", "next", "simulator", "version", "help", "-h", "--help":
 	default:
 		_, _ = fmt.Fprintf(stderr, "habot: there is no command %q\n%s\n", command, usage)
 		return exitUsage
@@ -191,6 +192,12 @@ func (p process) carryOut(ctx context.Context, command string, args []string) er
 		}
 		_, err = fmt.Fprintf(p.stdout, "%s is primary now, replacing %s; it took %s, of which there was no primary for %s\n",
 			change.Name, change.Previous, diagnosis.Span(took), diagnosis.Downtime(change))
+		return err //nolint:wrapcheck // standard output
+	case "next":
+		if err := operator.Next(ctx); err != nil {
+			return err //nolint:wrapcheck // one clear sentence
+		}
+		_, err := fmt.Fprintln(p.stdout, "another copy of the bot is active now: see habot status")
 		return err //nolint:wrapcheck // standard output
 	case "simulator":
 		return p.simulate(ctx)

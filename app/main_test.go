@@ -20,7 +20,7 @@ import (
 )
 
 func TestCommandsThatAreWrongExitWith2(t *testing.T) {
-	for _, args := range [][]string{{"nonsense"}, {"status", "now"}, {"status", "--watch", "x"}, {"history", "x"}, {"doctor", "x"}, {"switchover", "a", "b"}, {"serve", "x"}, {"version", "x"}} {
+	for _, args := range [][]string{{"nonsense"}, {"status", "now"}, {"status", "--watch", "x"}, {"history", "x"}, {"doctor", "x"}, {"next", "x"}, {"switchover", "a", "b"}, {"serve", "x"}, {"version", "x"}} {
 		var out, errs bytes.Buffer
 		if code := run(args, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "usage:") {
 			t.Errorf("%v: exit code %d, said %q", args, code, errs.String())

@@ -29,7 +29,7 @@ type Config struct {
 	Cluster Cluster
 	// Facts are what this replica knows now. Reaches tells whether the way to Telegram works.
 	Facts func() diagnosis.Facts
-	// Backends is what is known of webhook backends, a line each; nil for none.
+	// Backends is what is known of webhook backends or copies of a polling bot, a line each; nil for none.
 	Backends func() []string
 	Reaches  func() bool
 	// Locate has Telegram show where a chat is, and tells of it by Moved or Stays. It ends with ctx.
@@ -46,6 +46,7 @@ type Admins struct {
 	cfg      Config
 	messages *prometheus.CounterVec
 	took     chan struct{} // this replica has become primary
+	news     chan string   // for the next message
 
 	mu     sync.Mutex
 	muted  map[int64]bool  // chats that refused the last message
@@ -56,7 +57,7 @@ type Admins struct {
 // New returns admins that were sent nothing yet.
 func New(cfg Config) *Admins {
 	a := &Admins{
-		cfg: cfg, took: make(chan struct{}, 1), muted: map[int64]bool{}, moved: map[int64]int64{}, placed: map[int64]bool{},
+		cfg: cfg, took: make(chan struct{}, 1), news: make(chan string, maxNews), muted: map[int64]bool{}, moved: map[int64]int64{}, placed: map[int64]bool{},
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "habot_admin_messages_total", Help: "Messages to admins' chats about changes of primary and trouble, by what became of them.",
 		}, []string{"outcome"}),

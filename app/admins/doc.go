@@ -4,5 +4,5 @@
 // It owns where those chats are, who may command, and sending the notifications; notify owns which there are and when. It
 // needs no lease: what it sends conflicts with no other replica.
 //
-// It may import diagnosis, election, message, notify, queues, telegram, update and client_golang.
+// It may import diagnosis, election, message, notify, queues, telegram, update, client_golang and x/time.
 package admins

@@ -2,8 +2,11 @@ package admins
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"habot/app/diagnosis"
 	"habot/app/message"
@@ -24,6 +27,8 @@ func (a *Admins) Run(ctx context.Context) error {
 		return nil
 	}
 	var (
+		news     []string
+		limit    = rate.NewLimiter(rate.Every(newsEvery), newsBurst)
 		notifier = notify.New()
 		sent     = make(chan struct{}, 1)
 		busy     bool
@@ -33,7 +38,12 @@ func (a *Admins) Run(ctx context.Context) error {
 	next := time.NewTicker(notify.Interval)
 	defer next.Stop()
 	for {
-		if text := notifier.Observe(time.Now(), a.snapshot(busy)); text != "" {
+		s := a.snapshot(busy)
+		text := notifier.Observe(time.Now(), s)
+		if text == "" && s.CanSend && len(news) > 0 && limit.Allow() {
+			text, news = strings.Join(news, "\n"), nil
+		}
+		if text != "" {
 			busy = true
 			under.Go(func() {
 				a.notifyAdmins(ctx, text)
@@ -43,11 +53,35 @@ func (a *Admins) Run(ctx context.Context) error {
 		select {
 		case <-next.C:
 		case <-a.took:
+		case one := <-a.news:
+			news = append(news, one)
+			if len(news) > maxNews {
+				news = append(news[:0], "...", one) // the last counts
+			}
 		case <-sent:
 			busy = false
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// Bounds of news: so many messages at once, then one in a while, each of so many lines.
+const (
+	newsBurst = 5
+	newsEvery = 5 * time.Minute
+	maxNews   = 10
+)
+
+// News has the admins told of something, as HTML, with what else there is to tell; nothing if it is empty. It does not block: of
+// very much at once some is left out.
+func (a *Admins) News(text string) {
+	if text == "" || len(a.cfg.Chats) == 0 {
+		return
+	}
+	select {
+	case a.news <- text:
+	default:
 	}
 }
 

@@ -83,6 +83,23 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 	return update.Answered, true
 }
 
+// IsCommand tells whether an update is an operating command, by what is known at once: the chat is one of ADMIN_CHAT_IDS, and
+// the text begins with habot's command. username is the bot's own, empty if it is not known.
+func (a *Admins) IsCommand(u update.Update, username string) bool {
+	if u.Kind != "message" || !a.Is(u.Chat) {
+		return false
+	}
+	var w written
+	_ = json.Unmarshal(u.Raw, &w) // a field of another type stays unset
+	m := w.Message
+	words := strings.Fields(m.Text)
+	if len(words) == 0 || m.Forwarded || m.From.IsBot && m.SenderChat == nil {
+		return false
+	}
+	name, to, addressed := strings.Cut(words[0], "@")
+	return strings.EqualFold(name, ownCommand) && (!addressed || username == "" || strings.EqualFold(to, username))
+}
+
 // isOwn tells whether a word is habot's command: alone, or addressed to this bot. While its own name is not known, each is its own.
 func (a *Admins) isOwn(ctx context.Context, word string) bool {
 	name, to, addressed := strings.Cut(word, "@")
@@ -114,6 +131,6 @@ func (a *Admins) operate(ctx context.Context, chat int64, words []string) (strin
 		}
 		return a.Switchover(ctx, chat, to)
 	default:
-		return "/habot status - all replicas, the last change of primary and the backends\n/habot switchover [replica] - move the primary role", false
+		return "/habot status - all replicas, the last change of primary and the backends or copies\n/habot switchover [replica] - move the primary role", false
 	}
 }

@@ -3,11 +3,17 @@ package bot
 import (
 	"context"
 	"errors"
+	"fmt"
+	"html"
+	"sync"
 	"time"
 
 	"habot/app/gateway"
+	"habot/app/intake"
+	"habot/app/queues"
 	"habot/app/relay"
 	"habot/app/telegram"
+	"habot/app/update"
 )
 
 // newRelay makes a relay that is given the bot's ways.
@@ -29,7 +35,66 @@ func (b *Bot) newRelay(cfg relay.Config) *relay.Relay {
 func (b *Bot) newGateway(cfg gateway.Config) *gateway.Gateway {
 	cfg.BotToken, cfg.Telegram = b.cfg.Token, b.client
 	cfg.Logger, cfg.Registerer = b.cfg.Logger, b.cfg.Registerer
+	cfg.OnChange = func(from, to, why string, again int) { b.admins.News(copyNews(from, to, why, again)) }
 	return gateway.New(cfg)
+}
+
+// copyNews is the message to admins about a change of the active copy, as HTML; empty if it is nothing new.
+func copyNews(from, to, why string, again int) string {
+	from, to = "<b>"+html.EscapeString(from)+"</b>", "<b>"+html.EscapeString(to)+"</b>"
+	var text string
+	switch {
+	case from == "<b></b>": // the first one
+		return ""
+	case to == "<b></b>":
+		return "No copy of the bot is active: " + from + " " + why + ", and no other stands by. Updates wait at Telegram."
+	case from == to:
+		text = "The active copy of the bot " + to + " " + why + "."
+	default:
+		text = "The copy of the bot " + to + " is active, replacing " + from + ", which " + why + "."
+	}
+	if again > 0 {
+		text += fmt.Sprintf(" It is given %d updates again that had been confirmed without a sign of having been handled.", again)
+	}
+	return text
+}
+
+// ownFirst gives habot's own commands in admin chats to one consumer, and all else to another.
+type ownFirst struct {
+	own, others intake.Consumer
+	isOwn       func(u update.Update) bool
+}
+
+// Consume implements intake.Consumer.
+func (o ownFirst) Consume(ctx context.Context, batch []update.Update, done func(id int64, o update.Outcome)) {
+	for _, u := range batch {
+		to := o.others
+		if o.isOwn(u) {
+			to = o.own
+		}
+		to.Consume(ctx, []update.Update{u}, done)
+	}
+}
+
+// Drain implements intake.Consumer.
+func (o ownFirst) Drain(ctx context.Context) int {
+	left := 0
+	var all sync.WaitGroup
+	all.Go(func() { left = o.own.Drain(ctx) })
+	others := o.others.Drain(ctx)
+	all.Wait()
+	return left + others
+}
+
+// isOwn tells whether an update is a command for habot, by what is known at once.
+func (b *Bot) isOwn(u update.Update) bool { return b.admins.IsCommand(u, b.reach.Username()) }
+
+// notOwn handles what has turned out not to be for habot, though it was addressed to it.
+type notOwn struct{}
+
+// Handle implements queues.Handler.
+func (notOwn) Handle(context.Context, update.Update, queues.Turn) (update.Outcome, bool) {
+	return update.Ignored, true
 }
 
 // forwarder carries out the calls that backends answer with, on the one way to Telegram.
@@ -74,9 +139,15 @@ func (b *Bot) locate(ctx context.Context, chat int64) {
 	}
 }
 
-// backendLines are the webhook backends' addresses for people, a line each.
+// backendLines are the webhook backends' addresses, or the copies of a polling bot, for people, a line each.
 func (b *Bot) backendLines() []string {
-	if b.relay == nil {
+	switch {
+	case b.gateway != nil:
+		if s := b.gateway.Snapshot(context.Background()); s != nil {
+			return s.Lines()
+		}
+		return nil
+	case b.relay == nil:
 		return nil
 	}
 	return b.relay.Snapshot().Lines()

@@ -9,6 +9,7 @@ package bot
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -106,7 +107,10 @@ func New(cfg Config) *Bot {
 	switch {
 	case cfg.Gateway != nil:
 		b.gateway = b.newGateway(*cfg.Gateway)
-		handled.Consumer = b.gateway.Consumer
+		handled.Consumer = func(ctx context.Context, t *intake.Task) intake.Consumer {
+			own := b.queues(t, b.admins.Handler(notOwn{}, t), builtin.Slots, builtin.Patience)
+			return ownFirst{own: own, others: b.gateway.Consumer(ctx, t), isOwn: b.isOwn}
+		}
 	case cfg.Backend == nil:
 		handled.Allowed, handled.Greet = builtin.Allowed(), b.builtin.SetCommands
 		handled.Consumer = func(_ context.Context, t *intake.Task) intake.Consumer {
@@ -169,9 +173,13 @@ func (b *Bot) RunAsPrimary(ctx context.Context, t term.Term) error {
 	return nil
 }
 
-// NoBackend is why no webhook backend takes updates; empty if one does, or if none is configured.
+// NoBackend is why no webhook backend or copy of a polling bot takes updates; empty if one does, or if the bot that comes along
+// handles them.
 func (b *Bot) NoBackend() string {
-	if b.relay == nil {
+	switch {
+	case b.gateway != nil:
+		return b.gateway.NoCopy()
+	case b.relay == nil:
 		return ""
 	}
 	if err := b.relay.Readiness().Ready; err != nil {
@@ -187,6 +195,25 @@ func (b *Bot) Backends() *relay.Snapshot {
 	}
 	s := b.relay.Snapshot()
 	return &s
+}
+
+// Copies is what is known of copies of a polling bot; nil if none handle updates, or the primary cannot be asked.
+func (b *Bot) Copies(ctx context.Context) *gateway.Snapshot {
+	if b.gateway == nil {
+		return nil
+	}
+	return b.gateway.Snapshot(ctx)
+}
+
+// ErrNoGateway says that no copies of a polling bot handle updates.
+var ErrNoGateway = errors.New("BACKEND is not gateway: there are no copies of a bot")
+
+// NextCopy moves the turn on to another copy. The error is ErrNoGateway, or one of gateway's.
+func (b *Bot) NextCopy(ctx context.Context) error {
+	if b.gateway == nil {
+		return ErrNoGateway
+	}
+	return b.gateway.Next(ctx) //nolint:wrapcheck // the server tells them apart
 }
 
 // RunBackends watches webhook backends until ctx ends; then it returns nil. It runs on every replica, primary or not.

@@ -167,7 +167,7 @@ func (c *passing) run() (*http.Response, error) {
 	if err != nil {
 		late.Stop()
 		cancel()
-		return nil, err //nolint:wrapcheck // it is told by what it is
+		return nil, err //nolint:wrapcheck // the caller judges what it is
 	}
 	resp.Body = &answered{ReadCloser: resp.Body, end: func() {
 		late.Stop()

@@ -104,7 +104,7 @@ func TestAChangeOfPrimaryKeepsTheCopy(t *testing.T) {
 			t.Errorf("the end of the term took %v", took)
 		}
 		b := w.tg.say(1, "b")
-		after(2 * time.Second) // nobody is primary
+		after(2 * time.Second) // there is no primary
 		w.start()
 		after(time.Second)
 		c := w.tg.say(1, "c")
@@ -255,7 +255,7 @@ func TestAHotLoopIsHeld(t *testing.T) {
 	})
 }
 
-// Of a copy that confirms nothing no more than a hundred updates are in hand, and that is told.
+// Of a copy that confirms nothing no more than a hundred updates are in hand, and that is reported.
 func TestACopyThatNeverConfirms(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

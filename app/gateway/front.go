@@ -34,7 +34,7 @@ const (
 	idleBound = 500 * time.Second
 	// maxBuffered is how large a body may be to be read before it is passed on.
 	maxBuffered = 64 << 10
-	// refusalWait slows down who guesses tokens, of whom maxRefusals wait at a time.
+	// refusalWait slows down guesses of tokens; maxRefusals requests wait at a time.
 	refusalWait = time.Second
 	maxRefusals = 32
 	// lineEvery is between two log lines of one kind.

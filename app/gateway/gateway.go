@@ -45,8 +45,9 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Dial looks whether copies' machines are there; nil stands for the system's.
 	Dial Dial
-	// OnChange, if not nil, is called when the active copy changes, on the primary. It MUST NOT block.
-	OnChange func(c turns.ActiveChanged)
+	// OnChange, if not nil, is called when the active copy changes, on the primary: from is empty for the first one, to if none
+	// is active now; why continues a sentence about from; again is how many updates are given again. It MUST NOT block.
+	OnChange func(from, to, why string, again int)
 	// Served, if not nil, is called after each request that was answered; concurrently.
 	Served func()
 }
@@ -138,6 +139,26 @@ func (g *Gateway) tell(in turns.Input) {
 	}
 }
 
+// why continues a sentence about the former copy.
+func why(r turns.Reason) string {
+	switch r {
+	case turns.ReasonEnded:
+		return "has ended, as its connections show"
+	case turns.ReasonStopped:
+		return "has stopped in order"
+	case turns.ReasonGone:
+		return "is gone: its machine is not reachable"
+	case turns.ReasonSilent:
+		return "has not polled for too long"
+	case turns.ReasonRestarted:
+		return "has started over"
+	case turns.ReasonOperator:
+		return "an operator has replaced"
+	case turns.ReasonFirst:
+	}
+	return "is the first"
+}
+
 // observe takes note of what happened to copies.
 func (g *Gateway) observe(out turns.Output) {
 	switch out := out.(type) {
@@ -145,7 +166,7 @@ func (g *Gateway) observe(out turns.Output) {
 		g.metrics.turns.WithLabelValues(string(out.Reason)).Inc()
 		g.metrics.again.Add(float64(out.Again))
 		if g.cfg.OnChange != nil {
-			g.cfg.OnChange(out)
+			g.cfg.OnChange(string(out.From), string(out.To), why(out.Reason), out.Again)
 		}
 		g.cfg.Logger.Info("the active copy has changed", "from", out.From, "to", out.To, "reason", out.Reason, "again", out.Again)
 	case turns.Joined:

@@ -55,8 +55,9 @@ func newMetrics(g *Gateway) *metrics {
 // collector shows what is known of copies now, on the primary.
 type collector struct{ g *Gateway }
 
-func descriptions() (copies, active, pending, inHand, kept, unconfirmed *prometheus.Desc) {
-	return prometheus.NewDesc("habot_gateway_copies", "Copies of the bot by what they do.", []string{"role"}, nil),
+func descriptions() (up, copies, active, pending, inHand, kept, unconfirmed *prometheus.Desc) {
+	return prometheus.NewDesc("habot_gateway_up", "1 if a copy of the bot takes updates.", nil, nil),
+		prometheus.NewDesc("habot_gateway_copies", "Copies of the bot by what they do.", []string{"role"}, nil),
 		prometheus.NewDesc("habot_gateway_active", "1 for the active copy; absent if there is none.", []string{"copy"}, nil),
 		prometheus.NewDesc("habot_gateway_pending", "Updates that wait to be confirmed by a copy.", nil, nil),
 		prometheus.NewDesc("habot_gateway_in_hand", "Updates that the active copy was given and has not confirmed.", nil, nil),
@@ -66,8 +67,8 @@ func descriptions() (copies, active, pending, inHand, kept, unconfirmed *prometh
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	copies, active, pending, inHand, kept, unconfirmed := descriptions()
-	for _, d := range []*prometheus.Desc{copies, active, pending, inHand, kept, unconfirmed} {
+	up, copies, active, pending, inHand, kept, unconfirmed := descriptions()
+	for _, d := range []*prometheus.Desc{up, copies, active, pending, inHand, kept, unconfirmed} {
 		ch <- d
 	}
 }
@@ -82,10 +83,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if !ok {
 		return
 	}
-	copies, active, pending, inHand, kept, unconfirmed := descriptions()
+	up, copies, active, pending, inHand, kept, unconfirmed := descriptions()
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
+	takes := 0.0
+	if v.trouble(s.began) == "" {
+		takes = 1
+	}
+	gauge(up, takes)
 	count := map[string]int{}
 	for _, one := range v.Copies {
 		count[one.Role]++

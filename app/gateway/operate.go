@@ -101,7 +101,7 @@ func (s *session) snapshot() (Snapshot, bool) {
 	}
 	for _, c := range v.Copies {
 		one := Copy{
-			Name: string(c.ID), Address: c.Address, Role: c.Role, Framework: s.g.agents.of(c.ID), LastRequest: at(c.Heard), Polling: c.Polling,
+			Name: string(c.ID), Address: c.Address, Role: c.Role, Framework: s.g.agents.of(c.ID), LastRequest: at(c.LastRequest), Polling: c.Polling,
 		}
 		if c.Role == roleStandby {
 			one.Waiting = at(c.Waiting)
@@ -213,7 +213,7 @@ func (s *session) operate(w http.ResponseWriter, r *http.Request) bool {
 			w.WriteHeader(http.StatusInternalServerError)
 			break
 		}
-		_, _ = w.Write(raw) // whoever asked may be gone
+		_, _ = w.Write(raw) // the one who asked may be gone
 	default:
 		return false
 	}
@@ -236,13 +236,19 @@ func (g *Gateway) NoCopy() string {
 		return ""
 	}
 	v, ok := s.snapshot()
-	switch {
-	case !ok:
+	if !ok {
 		return ""
-	case v.Active == "" && time.Since(later(v.Since, s.began)) > missedFor:
+	}
+	return v.trouble(s.began)
+}
+
+// trouble is why no copy takes updates in a term that began then; empty if one does.
+func (s Snapshot) trouble(began time.Time) string {
+	switch {
+	case s.Active == "" && time.Since(later(s.Since, began)) > missedFor:
 		return "no copy of the bot polls"
-	case v.InHand >= inHandMost && time.Since(v.LastConfirmed) > stuckFor:
-		return fmt.Sprintf("the copy %s was given %d updates and has confirmed none of them for %s", v.Active, v.InHand, time.Since(v.LastConfirmed).Truncate(time.Second))
+	case s.InHand >= inHandMost && time.Since(s.LastConfirmed) > stuckFor:
+		return fmt.Sprintf("the copy %s was given %d updates and has confirmed none of them for %s", s.Active, s.InHand, time.Since(s.LastConfirmed).Truncate(time.Second))
 	}
 	return ""
 }

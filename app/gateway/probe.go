@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -52,8 +53,8 @@ func (p *prober) polled(address string) {
 	defer p.mu.Unlock()
 	a, ok := p.known[address]
 	if !ok {
-		if len(p.known) >= maxProbed {
-			return // copies that share machines need no look at each
+		if _, err := netip.ParseAddr(address); err != nil || len(p.known) >= maxProbed {
+			return // a name is not looked up
 		}
 		a = &probed{}
 		p.known[address] = a

@@ -60,7 +60,7 @@ func enter(slots chan<- struct{}, gone, over <-chan struct{}) bool {
 	return false
 }
 
-// file hands on a file that a bot may download. It conflicts with nobody, so that each replica does it itself.
+// file hands on a file that a bot may download. It conflicts with no other replica, so that each does it itself.
 func (g *Gateway) file(w http.ResponseWriter, q request) {
 	release := g.downloads.take(q.http.Context().Done(), nil)
 	if release == nil {

@@ -173,7 +173,7 @@ func TestPanelsThatPeopleAreSentToExist(t *testing.T) {
 func alerts() []string {
 	return []string{
 		"NoPrimary", "MoreThanOnePrimary", "ReplicasMissing", "QuorumAtRisk", "FailoverFlapping", "TakeoverSlow", "TelegramConflict",
-		"TelegramUnreachable", "NoBackend", "TokenRejected", "UpdatesLagging", "ConfigMismatch",
+		"TelegramUnreachable", "NoBackend", "NoSpareCopy", "TokenRejected", "UpdatesLagging", "ConfigMismatch",
 	}
 }
 

@@ -59,16 +59,37 @@ func exported(t *testing.T) (replica, simulated []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 2)
+	ended := make(chan error, 3)
 	go func() { ended <- sim.Run(ctx) }()
+	gateway, copies := freeAddress(t), freeAddress(t)
+	polled, err := config.Load([]string{
+		"BACKEND=gateway", "MODE=bot-only", "REPLICAS=1", "PEER_ADDR=" + freeAddress(t), "HTTP_ADDR=" + gateway, "GATEWAY_ADDR=" + copies,
+		"REPLICA_NAME=beta", "TELEGRAM_API_URL=http://" + freeAddress(t), // which does not answer
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	replicaCtx, stopReplica := context.WithCancel(ctx)
 	go func() {
 		ended <- service.Run(replicaCtx, service.Options{Config: cfg, Version: "test", Logger: log, Exit: func(int) { t.Error("the replica halted") }})
 	}()
+	go func() {
+		ended <- service.Run(replicaCtx, service.Options{Config: polled, Name: "beta", Version: "test", Logger: log, Exit: func(int) { t.Error("the replica halted") }})
+	}()
+	go func() { // a copy that polls
+		for replicaCtx.Err() == nil {
+			if resp, err := http.Get("http://" + copies + "/bot" + config.DemoToken + "/getUpdates"); err == nil {
+				_ = resp.Body.Close()
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
 	defer func() {
 		stopReplica()
-		if err := <-ended; err != nil {
-			t.Error(err)
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
 		}
 		stop()
 		if err := <-ended; err != nil {
@@ -78,7 +99,9 @@ func exported(t *testing.T) (replica, simulated []byte) {
 	answered := regexp.MustCompile(`(?m)^habot_updates_total{outcome="answered"} [1-9]`)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		replica = scrape(t, web)
-		if answered.Match(replica) {
+		shown := regexp.MustCompile(`(?m)^(# (HELP|TYPE) )?habot_gateway_.*\n`).FindAll(scrape(t, gateway), -1)
+		if answered.Match(replica) && bytes.Contains(bytes.Join(shown, nil), []byte("habot_gateway_active{")) {
+			replica = append(replica, bytes.Join(shown, nil)...)
 			// A first primary measured no time without one. Package node's tests see this metric after a takeover.
 			replica = append(replica, "# HELP habot_last_change_gap_seconds Shown after a takeover.\n# TYPE habot_last_change_gap_seconds gauge\n"...)
 			return replica, scrape(t, sim.Addr().String())

@@ -298,11 +298,15 @@ func (s *service) buildGateway() error {
 }
 
 func (s *service) buildWeb(registry *prometheus.Registry) error {
-	server := web.NewServer(web.Config{
+	cfg := web.Config{
 		Addr: s.cfg.HTTPAddr, Replica: audited{s.replica, s.log}, Failing: s.supervisor.Failing, Facts: s.facts, LastPoll: s.bot.LastPoll, Backends: s.bot.Backends,
 		Demo: s.cfg.Demo, AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
 		Served: func() { s.supervisor.Served(webServer) },
-	})
+	}
+	if s.bot.Gateway() != nil {
+		cfg.Copies, cfg.Next = s.bot.Copies, s.bot.NextCopy
+	}
+	server := web.NewServer(cfg)
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("open HTTP_ADDR: %w", err)
 	}

@@ -48,7 +48,7 @@ const (
 	maxHold = 50 * time.Second
 	// overslept is by how much a step is late when time has passed that this process did not see.
 	overslept = 300 * time.Millisecond
-	// forget is how long a copy that is not heard of is remembered.
+	// forget is how long a copy is remembered that makes no request.
 	forget = 24 * time.Hour
 	// beyond is how far past the newest update an offset is still believed, as by the real server.
 	beyond = 10

@@ -14,7 +14,7 @@
 //
 //   - ONE. At most one copy is active: it alone is given updates, and its writes alone pass, beside those of clients
 //     that do not poll and of copies that are starting up.
-//   - CONFIRMED. Telegram is told that an update is handled only if a copy that was given it has confirmed it, or if it
+//   - CONFIRMED. An update is confirmed to Telegram only if a copy that was given it has confirmed it, or if it
 //     has expired.
 //   - REPLAY. What the active copy was given within Config.Replay before it was last known to live, and confirmed, but
 //     showed no sign of having handled, is given to its successor; also if the primary ends at the same time.

@@ -13,7 +13,7 @@ type member struct {
 	sureFrom, sureTo Instant
 	// lived is when its process before this one was last known to live; no connection of this one is older than lifeFrom.
 	lived, lifeFrom Instant
-	// heard is when its last request came or ended.
+	// When its last request came or ended.
 	heard Instant
 	// due is since when its next poll is due: calls move it, but for those with which frameworks begin.
 	due Instant
@@ -83,7 +83,7 @@ type Machine struct {
 	// lasting is the former one while it lives, and so may write until the next turn is in force.
 	lasting *member
 	// A turn is in force once a majority knows of it, which is with the delta turnSeq: a primary that takes over would
-	// else go on with the turn before. begins is what is to be told then.
+	// else go on with the turn before. begins is what is put out then.
 	turnSeq uint64
 	begins  *ActiveChanged
 
@@ -267,7 +267,7 @@ func (m *Machine) add(id CopyID) *member {
 	return c
 }
 
-// leastOfUse is the copy to forget: a dead one if there is one, the one that was heard of last the longest ago.
+// leastOfUse is the copy to forget: a dead one if there is one, the one whose last request is the oldest.
 func (m *Machine) leastOfUse() (least *member) {
 	for _, c := range m.members {
 		if c == m.active {
@@ -301,7 +301,7 @@ func (m *Machine) request(c *member, from Client) {
 	m.hear(c, from)
 }
 
-// hear takes note of a sign of life.
+// A copy shows that it lives.
 func (m *Machine) hear(c *member, from Client) {
 	c.heard = m.now
 	c.suspected, c.ending, c.shut = false, false, false
@@ -362,7 +362,7 @@ func (m *Machine) called(in Called) Verdict {
 	if c == nil {
 		return Verdict{Pass: true}
 	}
-	// A process that has ended and one that calls for the first time are told by their connections. The active copy may
+	// Connections show that a process has ended, and that one calls for the first time. The active copy may
 	// write anyway, and calls getMe to see whether all is well.
 	late := c.isLate(in.Client)
 	if !late && m.isNew(c, in.Client) && (c.hasEnded() || in.Kind == KindStartUp && c != m.active) {
@@ -582,8 +582,8 @@ type CopyView struct {
 	Address string
 	// Role is active, standby, starting or dead.
 	Role string
-	// Heard is when its last request came, Waiting since when it stands by.
-	Heard, Waiting Instant
+	// LastRequest is when its last request came, Waiting since when it stands by.
+	LastRequest, Waiting Instant
 	// Polling: a poll of it is open.
 	Polling bool
 }

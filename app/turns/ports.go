@@ -2,7 +2,7 @@ package turns
 
 import "time"
 
-// Instant is a reading of a local clock that nobody can set, as the time since an arbitrary origin.
+// Instant is a reading of a local clock that cannot be set, as the time since an arbitrary origin.
 type Instant time.Duration
 
 // Add returns the instant d after i.

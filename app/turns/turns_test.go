@@ -1321,7 +1321,7 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 
 // --- what the other replicas have to know --------------------------------------------------------
 
-// Telegram is told only when the others have what might have to be given again.
+// An update is confirmed to Telegram only when the others have what might have to be given again.
 func TestConfirmedIsWhatTheOthersKnow(t *testing.T) {
 	t.Parallel()
 	story{slow: true}.play(t, `

@@ -129,6 +129,12 @@ func (c *Client) Switchover(ctx context.Context, successor string) (election.Cha
 	}
 }
 
+// Next moves the turn on to another copy of a polling bot.
+func (c *Client) Next(ctx context.Context) error {
+	_, err := c.do(ctx, http.MethodPost, "/backend/next", "")
+	return err
+}
+
 func (c *Client) do(ctx context.Context, method, path, body string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, strings.NewReader(body))
 	if err != nil {

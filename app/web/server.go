@@ -22,6 +22,7 @@ import (
 
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/gateway"
 	"habot/app/listener"
 	"habot/app/page/live"
 	"habot/app/relay"
@@ -48,6 +49,10 @@ type Config struct {
 	LastPoll func() time.Time
 	// Backends is what is known of webhook backends, nil if none is configured; it may be nil itself.
 	Backends func() *relay.Snapshot
+	// Copies is what is known of copies of a polling bot, nil if none handle updates; Next moves the turn on to another. Both are
+	// nil without a gateway.
+	Copies func(ctx context.Context) *gateway.Snapshot
+	Next   func(ctx context.Context) error
 	// Demo: the bot talks to the simulator.
 	Demo bool
 	// AdminToken lets its bearer switch over, from anywhere; empty: no request may.
@@ -140,6 +145,7 @@ func (s *Server) routes() http.Handler {
 	})
 	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 5 * time.Second, DisableCompression: true})))
 	r.POST("/switchover", s.switchover)
+	r.POST("/backend/next", s.next)
 	// Probes ask with HEAD too.
 	for path, h := range map[string]gin.HandlerFunc{"/livez": s.livez, "/readyz": s.readyz, "/primary": s.primary} {
 		r.HEAD(path, h)
@@ -168,7 +174,7 @@ func (s *Server) index(c *gin.Context) {
 	}
 	var b strings.Builder
 	WriteStatus(&b, s.status())
-	b.WriteString("\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")
+	b.WriteString("\n/livez /readyz /primary /cluster /history /metrics, POST /switchover, POST /backend/next\n")
 	c.String(http.StatusOK, "%s", b.String())
 }
 
@@ -201,7 +207,30 @@ func (s *Server) status() Status {
 	if s.cfg.Backends != nil {
 		st.Backends = s.cfg.Backends()
 	}
+	if s.cfg.Copies != nil {
+		st.Copies = s.cfg.Copies(context.Background())
+	}
 	return st
+}
+
+// next moves the turn on to another copy of a polling bot.
+func (s *Server) next(c *gin.Context) {
+	if !s.mayAdminister(c.Request) {
+		s.refuse(c, http.StatusForbidden, "to move the turn on needs ADMIN_TOKEN as bearer token, or the command line in the same container with the replica's own configuration")
+		return
+	}
+	if s.cfg.Next == nil {
+		s.refuse(c, http.StatusConflict, "there are no copies of a bot: BACKEND is not gateway")
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), switchTimeout)
+	defer cancel()
+	if err := s.cfg.Next(ctx); err != nil {
+		s.refuse(c, http.StatusConflict, err.Error())
+		return
+	}
+	s.cfg.Logger.Info("the turn was moved on to another copy", "by", "operator")
+	c.JSON(http.StatusAccepted, gin.H{"ok": true})
 }
 
 // primary is 200 only on the primary, for load balancers.

@@ -25,6 +25,7 @@ import (
 
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/gateway"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -218,7 +219,7 @@ func TestIndexShowsTheStatusAndTheAddresses(t *testing.T) {
 		t.Errorf("/ does not tell how long ago the last change was: %s", body)
 	}
 	body = ago.ReplaceAllString(body, ", replacing")
-	expect(t, "/", code, body, 200, status.String()+"\n/livez /readyz /primary /cluster /history /metrics, POST /switchover\n")
+	expect(t, "/", code, body, 200, status.String()+"\n/livez /readyz /primary /cluster /history /metrics, POST /switchover, POST /backend/next\n")
 }
 
 func TestUnknownPathsAndMethodsAreRefused(t *testing.T) {
@@ -393,6 +394,52 @@ func TestSwitchoverNamesTheSuccessor(t *testing.T) {
 		if code != c.code || to != c.to || moved != (c.code == 202) {
 			t.Errorf("%.40q %.40q: %d %s, to %q, want %d to %q", c.query, c.body, code, body, to, c.code, c.to)
 		}
+	}
+}
+
+// The turn is moved on by those who may switch over, and by no one else.
+func TestNext(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		may  bool
+		next func(context.Context) error
+		code int
+		says string
+	}{
+		{true, func(context.Context) error { return nil }, 202, "ok"},
+		{true, func(context.Context) error { return gateway.ErrNoSpare }, 409, "no other copy stands by"},
+		{true, func(context.Context) error { return gateway.ErrUnknown }, 409, "no replica is primary"},
+		{true, nil, 409, "BACKEND is not gateway"},
+		{false, func(context.Context) error { t.Error("it was moved on"); return nil }, 403, "ADMIN_TOKEN"},
+	} {
+		s := NewServer(configure(func(cfg *Config) { cfg.Next = c.next }))
+		req := httptest.NewRequest(http.MethodPost, "/backend/next", nil)
+		if c.may {
+			req = fromCommandLine(req)
+		}
+		if code, body := ask(s.http.Handler, req); code != c.code || !strings.Contains(body, c.says) {
+			t.Errorf("%d %s, want %d, %q", code, body, c.code, c.says)
+		}
+	}
+	if code, _ := get(NewServer(configure(nil)), "/backend/next"); code != http.StatusMethodNotAllowed {
+		t.Errorf("GET: %d", code)
+	}
+}
+
+// The status shows copies, those of the primary wherever it is asked.
+func TestStatusShowsCopies(t *testing.T) {
+	t.Parallel()
+	s := NewServer(configure(func(cfg *Config) {
+		cfg.Copies = func(context.Context) *gateway.Snapshot {
+			return &gateway.Snapshot{Active: "10.0.0.5", Pending: 3, InHand: 2, Copies: []gateway.Copy{{Name: "10.0.0.5", Role: "active"}}}
+		}
+	}))
+	_, body := get(s, "/")
+	if !strings.Contains(body, "copy 10.0.0.5: active since ") || !strings.Contains(body, "updates: 3 wait, of which the active copy has 2 in hand") {
+		t.Errorf("/: %s", body)
+	}
+	if _, body := get(s, "/cluster"); !strings.Contains(body, `"active": "10.0.0.5"`) {
+		t.Errorf("/cluster: %s", body)
 	}
 }
 

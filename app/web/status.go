@@ -10,6 +10,7 @@ import (
 
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/gateway"
 	"habot/app/relay"
 )
 
@@ -23,6 +24,8 @@ type Status struct {
 	LastPoll time.Duration `json:"last_poll_ns,omitempty"`
 	// Backends is what this replica knows of webhook backends; nil if none is configured.
 	Backends *relay.Snapshot `json:"backends,omitempty"`
+	// Copies is what the primary knows of copies of a polling bot; nil if none handle updates, or it cannot be asked.
+	Copies *gateway.Snapshot `json:"copies,omitempty"`
 	// At is when the replica answered, by its wall clock.
 	At time.Time `json:"at"`
 }
@@ -48,6 +51,11 @@ func WriteStatus(w io.Writer, s Status) {
 	}
 	if s.Backends != nil {
 		for _, line := range s.Backends.Lines() {
+			fmt.Fprintln(w, line)
+		}
+	}
+	if s.Copies != nil {
+		for _, line := range s.Copies.Lines() {
 			fmt.Fprintln(w, line)
 		}
 	}

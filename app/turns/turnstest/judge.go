@@ -17,7 +17,7 @@ const (
 	// process that starts: a former copy that is dead and keeps no connection, and one that has closed the connection of
 	// its own poll.
 	One Guarantee = "ONE"
-	// Confirmed: Telegram is told that an update is handled only after a process that was given it has confirmed it in its
+	// Confirmed: an update is confirmed to Telegram only after a process that was given it has confirmed it in its
 	// turn, and, unless it showed a sign, after the other replicas that can be reached have it.
 	Confirmed Guarantee = "CONFIRMED"
 	// Lost: in the end each update was handled, or it is one that no guarantee covers, see excuse.
@@ -80,7 +80,7 @@ type update struct {
 
 	givens   []*given
 	handled  bool
-	failed   bool // its bot was told that the answer may not have arrived
+	failed   bool // its bot was answered that the answer may not have arrived
 	poison   bool
 	evicted  bool // there were too many to keep
 	missed   bool // two replicas crashed about then, and those who knew it were among them
@@ -249,7 +249,7 @@ func (w *world) judgeWrite(r *request, pass bool) {
 	}
 }
 
-// judgeDone looks at what Telegram is told.
+// judgeDone looks at what is confirmed to Telegram.
 func (w *world) judgeDone(d turns.Done) {
 	w.count("done: " + string(d.Outcome))
 	for _, id := range d.IDs {

@@ -22,7 +22,7 @@ type Framework struct {
 	Timeout, Pause time.Duration
 	// StartsUp: it calls getMe first. Greets: it sends something when it starts, even before that.
 	StartsUp, Greets bool
-	// Farewell: it confirms for the last time when it is told to stop. Drains: it finishes what it has in hand.
+	// Farewell: it confirms for the last time when it is to stop. Drains: it finishes what it has in hand.
 	Farewell, Drains bool
 	// Job: it sends something each second. Fragile: its process ends when that is refused.
 	Job, Fragile bool

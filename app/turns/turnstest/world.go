@@ -63,7 +63,7 @@ type replica struct {
 	mirror turns.Mirror
 	// deaf: it misses deltas until then. arrives is when what was sent last arrives.
 	deaf, arrives time.Duration
-	// reports are ends of connections that no primary was told of yet.
+	// reports are ends of connections that were not reported to a primary yet.
 	reports []report
 	conns   []*conn
 }
@@ -128,7 +128,7 @@ type request struct {
 	poll  bool
 	// reused: its connection was used before.
 	reused bool
-	over   bool // nobody waits for its answer any more
+	over   bool // no one waits for its answer any more
 
 	offset  int64
 	limit   int

@@ -1,0 +1,169 @@
+package bot
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"habot/app/election"
+	"habot/app/gateway"
+	"habot/app/turns"
+)
+
+// copies are connections of copies of a bot, in memory.
+type copies struct {
+	conns chan net.Conn
+	gone  chan struct{}
+	once  sync.Once
+}
+
+// Accept implements net.Listener.
+func (c *copies) Accept() (net.Conn, error) {
+	select {
+	case conn := <-c.conns:
+		return conn, nil
+	case <-c.gone:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (c *copies) Close() error {
+	c.once.Do(func() { close(c.gone) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (c *copies) Addr() net.Addr { return &net.TCPAddr{} }
+
+// newGateway is a fixture whose updates copies of a polling bot handle, and their client.
+func newGateway(t *testing.T, admins ...int64) (*fixture, *http.Client) {
+	t.Helper()
+	tg := newTelegram(t)
+	f := newFixtureConfigured(t, func(cfg *Config) {
+		cfg.Transport, cfg.AdminChatIDs = tg, admins
+		cfg.Gateway = &gateway.Config{Replica: "process-1", Token: testToken, Turns: turns.Config{Patience: 90 * time.Second, Replay: 30 * time.Second}}
+	})
+	f.tg = tg
+	c := &copies{conns: make(chan net.Conn), gone: make(chan struct{})}
+	f.bot.Gateway().ListenOn(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for _, run := range []func(context.Context) error{f.bot.Gateway().Serve, f.bot.Gateway().Run} {
+		all.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		client, server := net.Pipe()
+		select {
+		case c.conns <- server:
+			return client, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		cancel()
+		all.Wait()
+		_ = c.Close()
+	})
+	return f, &http.Client{Transport: transport}
+}
+
+// ask makes a request of the copy with this name.
+func ask(t *testing.T, client *http.Client, name, method, form string) string {
+	t.Helper()
+	resp, err := client.Post("http://bot:8082/copy/"+name+"/bot"+testToken+"/"+method, "application/x-www-form-urlencoded", strings.NewReader(form))
+	if err != nil {
+		t.Errorf("%s: %v", method, err)
+		return ""
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(raw)
+}
+
+// habot's own commands in admin chats are answered by habot, and never given to a copy; all else is given to the copy.
+func TestOwnCommandsAreNotGivenToCopies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, client := newGateway(t, operator)
+		f.cluster.view = testView()
+		f.start(election.Change{})
+		ask(t, client, "one", "getUpdates", "timeout=1")
+		f.tg.send(operator, "/habot status")
+		f.tg.send(operator, "/habotstatus")
+		f.tg.send(5, "/habot status") // no admin
+		f.tg.send(operator, "hello")
+		after(2 * time.Second)
+		got := ask(t, client, "one", "getUpdates", "timeout=9")
+		if strings.Count(got, `"update_id"`) != 3 || !strings.Contains(got, "/habotstatus") || !strings.Contains(got, "hello") {
+			t.Errorf("the copy got %s", got)
+		}
+		texts := f.tg.texts(operator)
+		if len(texts) != 1 || !strings.Contains(texts[0], "copy one: active since ") {
+			t.Errorf("the admin got %q", texts)
+		}
+		ask(t, client, "one", "getUpdates", "timeout=1&offset=1004")
+		after(2 * time.Second)
+		f.expectConfirmed(1000, 1001, 1002, 1003)
+	})
+}
+
+// Admins are notified of a change of the active copy, and of a copy that takes nothing; the first copy is no news.
+func TestAdminsAreNotifiedOfCopies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, client := newGateway(t, operator)
+		f.become(election.Change{Name: "habot-bot-1"})
+		f.notifying()
+		if why := f.bot.NoBackend(); why != "" {
+			t.Errorf("at once: %q", why)
+		}
+		after(20 * time.Second)
+		if why := f.bot.NoBackend(); why != "no copy of the bot polls" {
+			t.Errorf("without a copy: %q", why)
+		}
+		after(20 * time.Second)
+		ask(t, client, "one", "getUpdates", "timeout=1")
+		two := make(chan string, 1)
+		go func() { two <- ask(t, client, "two", "getUpdates", "timeout=30") }()
+		after(time.Second)
+		if err := f.bot.NextCopy(t.Context()); err != nil {
+			t.Error(err)
+		}
+		after(10 * time.Second)
+		<-two
+		told := strings.Join(f.tg.texts(operator), "\n")
+		for _, want := range []string{"no copy of the bot polls", "The copy of the bot <b>two</b> is active, replacing <b>one</b>, which an operator has replaced."} {
+			if strings.Count(told, want) != 1 {
+				t.Errorf("%q is not there once: %s", want, told)
+			}
+		}
+		if strings.Contains(told, "is the first") {
+			t.Errorf("notified of the first: %s", told)
+		}
+	})
+}
+
+// Without a gateway there is no copy to move on to.
+func TestWithoutAGatewayThereIsNoNextCopy(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if err := f.bot.NextCopy(t.Context()); err == nil || f.bot.Copies(t.Context()) != nil || f.bot.Gateway() != nil {
+		t.Errorf("%v, %v", err, f.bot.Copies(t.Context()))
+	}
+}
