@@ -408,19 +408,19 @@ func (c *copyBot) run(life context.Context) {
 }
 
 // turn judges a change of the active copy: one that runs stays.
-func (w *world) turn(change turns.ActiveChanged) {
-	w.tell("the active copy: %+v", change)
-	w.count("turn: " + string(change.Reason))
+func (w *world) turn(from, to, why string, again int) {
+	w.tell("the active copy: %q instead of %q, %s, %d again", to, from, why, again)
+	w.count("turn: " + why)
 	w.mu.Lock()
-	w.active = string(change.To)
+	w.active = to
 	w.mu.Unlock()
-	if change.Reason == turns.ReasonFirst || change.Reason == turns.ReasonOperator || change.Reason == turns.ReasonRestarted {
+	if why == string(turns.ReasonFirst) || why == string(turns.ReasonOperator) || why == string(turns.ReasonRestarted) {
 		return
 	}
 	for _, c := range w.copies {
 		since, alive := c.lives()
-		if c.name == string(change.From) && alive && time.Since(since) > 10*time.Second {
-			w.breaks("STABLE: copy %s is replaced (%s), and it has run since %v", c.name, change.Reason, since.Sub(w.start))
+		if c.name == from && alive && time.Since(since) > 10*time.Second {
+			w.breaks("STABLE: copy %s is replaced (%s), and it has run since %v", c.name, why, since.Sub(w.start))
 		}
 	}
 }
