@@ -19,6 +19,8 @@ type member struct {
 	due Instant
 
 	connections []Connection
+	// gone are those that ended last: what comes on one of them is late, and shows nothing of the copy.
+	gone []Connection
 	// kept: it has used a connection for a second request.
 	kept bool
 	// suspected: one of its connections ended at ended, as if it were dead, which counts from suspect on; ending: its own
@@ -351,6 +353,9 @@ func (m *Machine) startsOver(c *member) {
 	m.roster = true
 }
 
+// isLate tells whether a request comes on a connection that has ended: on its way through another replica the end overtook it.
+func (c *member) isLate(from Client) bool { return slices.Contains(c.gone, from.Connection) }
+
 // called judges a call.
 func (m *Machine) called(in Called) Verdict {
 	c := m.find(in.Client.Copy)
@@ -359,13 +364,16 @@ func (m *Machine) called(in Called) Verdict {
 	}
 	// Connections show that a process has ended, and that one calls for the first time. The active copy may
 	// write anyway, and calls getMe to see whether all is well.
-	if m.isNew(c, in.Client) && (c.hasEnded() || in.Kind == KindStartUp && c != m.active) {
+	late := c.isLate(in.Client)
+	if !late && m.isNew(c, in.Client) && (c.hasEnded() || in.Kind == KindStartUp && c != m.active) {
 		m.startsOver(c)
 	}
-	m.request(c, in.Client)
+	if !late {
+		m.request(c, in.Client)
+	}
 	holder := m.holder()
 	if c == holder || m.isStarting(c, in.Client) || in.Kind != KindWrite {
-		if c.polled && in.Kind != KindStartUp {
+		if c.polled && in.Kind != KindStartUp && !late {
 			c.due = m.now
 		}
 		return Verdict{Pass: true}
@@ -384,6 +392,10 @@ func (m *Machine) connectionEnded(in ConnectionEnded) {
 		return
 	}
 	c.connections = slices.DeleteFunc(c.connections, func(o Connection) bool { return o == in.Client.Connection })
+	if !c.isLate(in.Client) {
+		c.gone = append(c.gone, in.Client.Connection)
+		c.gone = c.gone[max(0, len(c.gone)-maxConnections):]
+	}
 	open := in.Poll
 	for _, p := range slices.Clone(c.polls) {
 		if p.connection == in.Client.Connection {

@@ -308,6 +308,38 @@ func TestACallThatGoesOnWithoutItsCopyIsNoSignOfLife(t *testing.T) {
 	`)
 }
 
+// Requests and ends of connections reach the primary on different ways through another replica.
+func TestARequestThatTheEndOfItsConnectionOvertookIsNoSignOfLife(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 batch 101/1
+		> answer 1: 101
+		1100 writes a
+		> pass
+		1200 ends a idle=0
+		1201 writes a
+		> pass
+		1202 alive a
+		1203 poll a poll=3 offset=102
+		> answer 3: -
+		2199 tick
+		2200 tick
+		> died a, ended
+		> active a -> b, ended
+		> answer 2: 101
+		# After its death, too.
+		2300 poll a poll=4 offset=102
+		> answer 4: -
+		2400 writes a
+		> refuse b
+	`)
+}
+
 func TestWhatDiesTheReplicaTakesAlongIsNoSign(t *testing.T) {
 	t.Parallel()
 	story{}.play(t, `
