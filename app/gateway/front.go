@@ -78,7 +78,7 @@ func (g *Gateway) newServer() *http.Server {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.Use(gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, p any) {
-		if p == http.ErrAbortHandler {
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p) // net/http's way to break a connection
 		}
 		g.cfg.Logger.Error("a request of a copy panicked", "panic", p) // its path has a token in it
@@ -328,7 +328,7 @@ func (g *Gateway) act(w http.ResponseWriter, r *http.Request) error {
 	q := request{http: r, path: path, client: OriginOf(r.Context()).client(path.Copy), size: r.ContentLength}
 	if err := q.read(r.Body); err != nil {
 		write(w, failureOf(err))
-		return nil
+		return nil //nolint:nilerr // it was answered
 	}
 	g.agents.saw(q.client.Copy, r.UserAgent())
 	switch botapi.ClassOf(q.path.Method) {
