@@ -109,6 +109,7 @@ func (s *session) run() {
 	s.machine = turns.New(s.g.cfg.Turns, s.task.Change.Claim.Timestamp, s.g.now(), state)
 	s.step(event{in: turns.Tick{}})
 	s.g.become(s)
+	s.g.prober.look()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
