@@ -323,12 +323,12 @@ func (g *Gateway) act(w http.ResponseWriter, r *http.Request) error {
 	path, err := botapi.ParsePath(r.URL.Path)
 	if err != nil || path.File != "" || !g.front.accepts(path.Token) {
 		write(w, botapi.Failure(http.StatusNotFound, textNotFound))
-		return nil
+		return nil //nolint:nilerr // it was answered
 	}
 	q := request{http: r, path: path, client: OriginOf(r.Context()).client(path.Copy), size: r.ContentLength}
 	if err := q.read(r.Body); err != nil {
 		write(w, failureOf(err))
-		return nil //nolint:nilerr // it was answered
+		return nil
 	}
 	g.agents.saw(q.client.Copy, r.UserAgent())
 	switch botapi.ClassOf(q.path.Method) {
