@@ -27,6 +27,8 @@ type member struct {
 	// side closed that one.
 	suspected, ending bool
 	ended, suspect    Instant
+	// doubted: it was suspected, and had another connection open. If that goes with a replica it is suspected again.
+	doubted bool
 	// shut: its side has closed its last connection, and at brisk, about then, one that was in use. None has been open
 	// since the instant bare.
 	shut        bool
@@ -238,7 +240,7 @@ func (m *Machine) judge(c *member) {
 	case !c.suspected:
 		m.die(c, ReasonSilent)
 	case len(c.connections) > 0:
-		c.suspected, c.ending = false, false // a process that has ended has no connection open
+		c.suspected, c.ending, c.doubted = false, false, true // a process that has ended has no connection open
 	case c.farewell:
 		m.die(c, ReasonStopped)
 	default:
@@ -304,7 +306,7 @@ func (m *Machine) request(c *member, from Client) {
 // A copy shows that it lives.
 func (m *Machine) hear(c *member, from Client) {
 	c.heard = m.now
-	c.suspected, c.ending, c.shut = false, false, false
+	c.suspected, c.ending, c.shut, c.doubted = false, false, false, false
 	if c.address != from.Address {
 		c.address, m.roster = from.Address, true
 	}
@@ -450,6 +452,9 @@ func (m *Machine) replicaLost(replica string) {
 			if p.connection.Replica == replica {
 				m.drop(c, p)
 			}
+		}
+		if c.doubted && !c.dead && len(c.connections) == 0 {
+			c.suspected, c.suspect, c.doubted = true, m.now, false
 		}
 	}
 }

@@ -308,6 +308,43 @@ func TestACallThatGoesOnWithoutItsCopyIsNoSignOfLife(t *testing.T) {
 	`)
 }
 
+// It seemed to have another connection open, and has not.
+func TestAnEndCountsOnceTheOtherConnectionWentWithAReplica(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 writes a conn=2 via=r2
+		> pass
+		2000 ends a polling
+		3500 tick
+		4000 replica r2
+		4999 tick
+		5000 tick
+		> died a, ended
+		> active a -> b, ended
+	`)
+	// What lives shows itself within a second.
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 writes a conn=2 via=r2
+		> pass
+		2000 ends a polling
+		2500 poll a poll=3 conn=3 via=r2
+		3500 tick
+		4000 replica r2
+		5000 tick
+		6000 tick
+	`)
+}
+
 // Requests and ends of connections reach the primary on different ways through another replica.
 func TestARequestThatTheEndOfItsConnectionOvertookIsNoSignOfLife(t *testing.T) {
 	t.Parallel()

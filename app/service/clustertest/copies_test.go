@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -50,8 +51,8 @@ func (p *process) newFleet() *fleet {
 func (f *fleet) config() *gateway.Config {
 	return &gateway.Config{
 		Replica: string(f.p.id), Token: token, Turns: turns.Config{Patience: 90 * time.Second, Replay: 30 * time.Second},
-		Replicas: f, OnChange: f.p.w.turn,
-		Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errRefused },
+		Replicas: f,
+		Dial:     func(context.Context, string, string) (net.Conn, error) { return nil, errRefused },
 		Pass: gateway.PassConfig{
 			Primary: func() (string, string, <-chan struct{}) {
 				id, addr, changed := f.p.node.Followed()
@@ -407,9 +408,16 @@ func (c *copyBot) run(life context.Context) {
 	}
 }
 
-// turn judges a change of the active copy: one that runs stays.
-func (w *world) turn(from, to, why string, again int) {
-	w.tell("the active copy: %q instead of %q, %s, %d again", to, from, why, again)
+// changed is the line of the log about a change of the active copy.
+var changed = regexp.MustCompile(`msg="the active copy has changed" from=(\S+) to=(\S+) reason=(\S+)`)
+
+// turn judges a change of the active copy, by a line of the log: one that runs stays.
+func (w *world) turn(line []byte) {
+	m := changed.FindSubmatch(line)
+	if m == nil {
+		return
+	}
+	from, to, why := string(m[1]), string(m[2]), string(m[3])
 	w.count("turn: " + why)
 	w.mu.Lock()
 	w.active = to
