@@ -310,6 +310,8 @@ var mutants = []mutant{
 	size("candidate counts one that has started again twice", "			names[p.status.Name] = true", "			names[string(p.status.Replica)] = true"),
 	candidate("candidate without a quorum keeps the others from theirs", "		return m.cfg.Lease / 4\n", "		return m.cfg.Lease\n"),
 	candidate("candidate without a quorum claims again at once", "		m.claimAt = max(m.claimAt, m.now.Add(m.cfg.Lease/2+", "		_ = max(m.claimAt, m.now.Add(m.cfg.Lease/2+"),
+	candidate("standby never asks a primary that it has met", "p != nil && m.now.Sub(p.heard) <= m.cfg.Lease/2 {", "p != nil {"),
+	candidate("many standbys ask with one renewal", "m.role == Standby && m.rounds() == 1 && m.queryAt", "m.role == Standby && m.queryAt"),
 	candidate("standby asks only when its primary's lease is over", "	if m.role != Standby {\n		return m.queryAt", "	if true {\n		return m.queryAt"),
 	follow("primary ignores a later one", "		m.rival = c\n		m.resign(ReasonLeaseLost, \"\", false)\n", "		m.rival = c\n"),
 	follow("primary steps down for a message that may be late", "	case !fresh:\n", "	case false:\n"),
