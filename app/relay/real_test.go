@@ -94,11 +94,15 @@ func TestHTTPSIsVerified(t *testing.T) {
 		"other name": {"https://localhost:" + port + "/x", roots, false},
 	} {
 		r := realRelay(t, Config{Backends: backends(t, tt.url), TLS: &tls.Config{RootCAs: tt.roots, MinVersion: tls.VersionTLS12}})
-		bound := 5 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // on a machine that is busy a handshake takes long
+		blamed := func() bool { return strings.Contains(fmt.Sprint(r.Snapshot().Addresses), "certificate") }
 		if !tt.takes {
-			bound = time.Second
+			go func() {
+				defer cancel()
+				for ; ctx.Err() == nil && !blamed(); time.Sleep(10 * time.Millisecond) {
+				}
+			}()
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), bound)
 		done := deliver(ctx, r, someUpdates(t, 1))
 		cancel()
 		if (done == 1) != tt.takes {
@@ -112,8 +116,8 @@ func TestHTTPSIsVerified(t *testing.T) {
 		if tt.takes {
 			continue
 		}
-		if s := r.Snapshot(); len(s.Addresses) == 0 || !strings.Contains(fmt.Sprint(s.Addresses), "certificate") {
-			t.Errorf("%s: the status does not say why: %+v", name, s)
+		if !blamed() {
+			t.Errorf("%s: the status does not say why: %+v", name, r.Snapshot())
 		}
 		if len(taken) > 0 {
 			t.Errorf("%s: an update was sent", name)

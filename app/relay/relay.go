@@ -32,6 +32,10 @@ const lineEvery = 10 * time.Second
 // callBound bounds one attempt to carry out a call without large files.
 const callBound = 30 * time.Second
 
+// refusals is how many times an update is refused until it may be its chat's own matter. The third comes a second after the first: meanwhile
+// a backend that has failed refuses other chats, too.
+const refusals = 3
+
 // leastWait is how long an update waits for a backend at least, however old it is by its date: the clock here may be wrong.
 const leastWait = time.Minute
 
@@ -202,7 +206,9 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 		if h.failed(u, next.to, a, o) {
 			return h.giveUp(u, update.Poison, a, last), true
 		}
-		waits(o.status == http.StatusTooManyRequests && o.retryAfter > 0 || h.refusedAlone(u.Queue))
+		putOff := o.status == http.StatusTooManyRequests && o.retryAfter > 0
+		known := a.failures >= refusals || o.result == timedOut // a backend that refuses all has done so by then
+		waits(putOff || known && h.refusedAlone(u.Queue))
 	}
 }
 
