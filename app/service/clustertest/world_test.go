@@ -37,7 +37,7 @@ type options struct {
 	lifelines bool
 	// witness is the host whose replica votes and never is primary, by its number from 1 on; 0: none.
 	witness int
-	copies    int // of a bot that polls; 0: the bot that comes along answers
+	copies  int // of a bot that polls; 0: the bot that comes along answers
 }
 
 // noise is what the network does all the time.

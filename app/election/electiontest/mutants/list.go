@@ -153,7 +153,10 @@ var mutants = []mutant{
 	in("node/work.go", "lease not checked after a freeze, before a request",
 		"n.working.Load() == number && n.cfg.Clock.Read().Now < election.Instant(n.workUntil.Load())", "n.working.Load() == number"),
 	in("telegram/transport.go", "lease not checked before a request leaves", "		if !held() {", "		if false {"),
-	in("telegram/transport.go", "lease not checked after a freeze, while a request leaves", "	if !b.held() {", "	if false {"),
+	{"lease not checked after a freeze, while a request leaves", []edit{
+		{"telegram/transport.go", "	if !b.held() {\n", "	if false {\n"},
+		{"telegram/transport.go", "	if !b.held() { // it", "	if false { // it"},
+	}},
 	in("queues/queues.go", "lease not checked after a freeze, before an update is handled",
 		"ctx.Err() != nil || !q.cfg.Held() {\n		return false\n", "ctx.Err() != nil {\n		return false\n"),
 	primary("lease not checked after a freeze, by the machine", "	case m.now >= m.workUntil():\n		m.resign(ReasonLeaseLost, \"\", false)\n		return\n	}\n", "	}\n"),
