@@ -252,7 +252,8 @@ func scalesInAmidTrouble(seed uint64) *world {
 	c := scales[rng.IntN(len(scales))]
 	w := growing(seed, options{
 		replicas: min(c.from, c.to), hosts: c.most, lease: []time.Duration{550 * time.Millisecond, time.Second}[rng.IntN(2)],
-		drift: rng.IntN(2) == 0, grown: true, rate: []float64{1, 5}[rng.IntN(2)],
+		patience: []time.Duration{0, 5 * time.Second}[seed%2],
+		drift:    rng.IntN(2) == 0, grown: true, rate: []float64{1, 5}[rng.IntN(2)],
 		noise: noise{delay: time.Millisecond, latency: 2 * time.Millisecond},
 	}, c.from, rng)
 	w.mu.Lock()

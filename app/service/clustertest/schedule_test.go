@@ -67,6 +67,9 @@ func drawn(seed uint64, rng *rand.Rand) options {
 		// Slow, but not as slow as what a primary that hands over no longer waits for.
 		opt.orderly, opt.noise = true, noise{delay: pick(time.Millisecond, opt.lease/40), latency: pick(time.Millisecond, 10*time.Millisecond)}
 	}
+	if seed%3 > 0 {
+		opt.patience = []time.Duration{300 * time.Millisecond, 5 * time.Second}[seed%2]
+	}
 	if rng.IntN(2) == 0 {
 		opt.admins = []int64{simulator.FirstChat}
 	}
