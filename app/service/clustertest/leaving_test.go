@@ -252,7 +252,8 @@ func scalesInAmidTrouble(seed uint64) *world {
 	c := scales[rng.IntN(len(scales))]
 	w := growing(seed, options{
 		replicas: min(c.from, c.to), hosts: c.most, lease: []time.Duration{550 * time.Millisecond, time.Second}[rng.IntN(2)],
-		drift: rng.IntN(2) == 0, grown: true, rate: []float64{1, 5}[rng.IntN(2)],
+		patience: []time.Duration{0, 5 * time.Second}[seed%2],
+		drift:    rng.IntN(2) == 0, grown: true, rate: []float64{1, 5}[rng.IntN(2)],
 		noise: noise{delay: time.Millisecond, latency: 2 * time.Millisecond},
 	}, c.from, rng)
 	w.mu.Lock()
@@ -305,7 +306,7 @@ func scalesInAmidTrouble(seed uint64) *world {
 // grown is a cluster with REPLICAS=from that runs well and has more replicas than that, all of which know of each other.
 func grown(seed uint64, from, most int) *world {
 	return growing(seed, options{
-		replicas: min(from, 3), hosts: most, lease: 550 * time.Millisecond, restarts: true,
+		replicas: min(from, 3), hosts: most, lease: 550 * time.Millisecond, restarts: true, patience: []time.Duration{0, 5 * time.Second}[seed%2],
 		noise: noise{delay: time.Millisecond, latency: 2 * time.Millisecond},
 	}, from, rand.New(rand.NewPCG(seed, 2)))
 }

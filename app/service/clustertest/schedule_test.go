@@ -70,6 +70,9 @@ func drawn(seed uint64, rng *rand.Rand) options {
 	if opt.replicas >= 3 && seed/16%3 == 0 { // for each number of replicas, with lifelines and without
 		opt.witness = 1 + int(seed/48%uint64(opt.replicas))
 	}
+	if seed%3 > 0 {
+		opt.patience = []time.Duration{300 * time.Millisecond, 5 * time.Second}[seed%2]
+	}
 	if rng.IntN(2) == 0 {
 		opt.admins = []int64{simulator.FirstChat}
 	}
