@@ -277,7 +277,7 @@ func (r *reader) bool() bool {
 // count is how many of something follow, each of a byte at least.
 func (r *reader) count(bound int) int {
 	n := r.uint()
-	if n > uint64(bound) || n > uint64(len(r.b)) {
+	if n > uint64(min(bound, len(r.b))) { //nolint:gosec // not negative
 		r.fail("too many")
 		return 0
 	}

@@ -485,7 +485,7 @@ func TestTheEndOfATermWaitsUntilTheOthersHaveAll(t *testing.T) {
 func TestAReplicaThatKnewMoreIsNoticed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNetwork(t, "a", "b", "c")
-		a, b := n.nodes["a"], n.nodes["b"]
+		a := n.nodes["a"]
 		a.begin(1)
 		a.Replicate(delta(1, 1, 1))
 		time.Sleep(time.Second)
@@ -493,7 +493,7 @@ func TestAReplicaThatKnewMoreIsNoticed(t *testing.T) {
 		n.restart("b")
 		n.set(n.silent, "a", true)
 		n.set(n.silent, "c", true)
-		b = n.nodes["b"]
+		b := n.nodes["b"]
 		b.begin(2)
 		n.set(n.silent, "a", false)
 		b.Replicate(delta(2, 1))
