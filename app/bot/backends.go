@@ -67,12 +67,19 @@ type ownFirst struct {
 
 // Consume implements intake.Consumer.
 func (o ownFirst) Consume(ctx context.Context, batch []update.Update, done func(id int64, o update.Outcome)) {
+	var own, others []update.Update
 	for _, u := range batch {
-		to := o.others
 		if o.isOwn(u) {
-			to = o.own
+			own = append(own, u)
+		} else {
+			others = append(others, u)
 		}
-		to.Consume(ctx, []update.Update{u}, done)
+	}
+	if len(own) > 0 {
+		o.own.Consume(ctx, own, done)
+	}
+	if len(others) > 0 { // at once: a copy may have been given all of them by a predecessor
+		o.others.Consume(ctx, others, done)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"habot/app/election"
 	"habot/app/gateway"
 	"habot/app/turns"
+	"habot/app/update"
 )
 
 // copies are connections of copies of a bot, in memory.
@@ -165,5 +167,33 @@ func TestWithoutAGatewayThereIsNoNextCopy(t *testing.T) {
 	f := newFixture(t)
 	if err := f.bot.NextCopy(t.Context()); err == nil || f.bot.Copies(t.Context()) != nil || f.bot.Gateway() != nil {
 		t.Errorf("%v, %v", err, f.bot.Copies(t.Context()))
+	}
+}
+
+// batches is a consumer that notes what it is given at once.
+type batches struct{ ids [][]int64 }
+
+func (b *batches) Consume(_ context.Context, batch []update.Update, _ func(int64, update.Outcome)) {
+	var ids []int64
+	for _, u := range batch {
+		ids = append(ids, u.ID)
+	}
+	b.ids = append(b.ids, ids)
+}
+
+func (*batches) Drain(context.Context) int { return 0 }
+
+// A copy that takes over from a predecessor's term may have been given all that Telegram shows at first, and has confirmed it.
+func TestABatchReachesCopiesAtOnce(t *testing.T) {
+	t.Parallel()
+	own, others := &batches{}, &batches{}
+	o := ownFirst{own: own, others: others, isOwn: func(u update.Update) bool { return u.ID == 2 }}
+	o.Consume(t.Context(), []update.Update{{ID: 1}, {ID: 2}, {ID: 3}}, nil)
+	o.Consume(t.Context(), []update.Update{{ID: 2}}, nil)
+	if want := [][]int64{{1, 3}}; !reflect.DeepEqual(others.ids, want) {
+		t.Errorf("copies are given %v", others.ids)
+	}
+	if want := [][]int64{{2}, {2}}; !reflect.DeepEqual(own.ids, want) {
+		t.Errorf("habot is given %v", own.ids)
 	}
 }

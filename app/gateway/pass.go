@@ -96,6 +96,7 @@ type Passer struct {
 	changed chan struct{} // closed when act changes
 	// passers are the replicas that have passed something on to this one since it acts.
 	passers map[string]*passer
+	gone    []string // replicas that have ended or left, and may still pass on what they have under way
 }
 
 // NewPasser returns a Passer of a replica that does not act.
@@ -478,6 +479,8 @@ const (
 	// lostEvery is between two looks for replicas that are lost, and lostAfter how long one is not reachable before it is.
 	lostEvery = 500 * time.Millisecond
 	lostAfter = 2 * time.Second
+	// maxGone is how many are remembered that have ended or left.
+	maxGone = 64
 )
 
 func (p *Passer) lookForLost(ctx context.Context) {
@@ -504,6 +507,8 @@ func (p *Passer) lookForLost(ctx context.Context) {
 // Gone takes note that the process of a replica has ended, or that it has left. It does not block.
 func (p *Passer) Gone(replica string) {
 	p.mu.Lock()
+	p.gone = append(p.gone, replica)
+	p.gone = p.gone[max(0, len(p.gone)-maxGone):]
 	o := p.passers[replica]
 	if o != nil {
 		p.loses(replica, o)
@@ -529,13 +534,13 @@ func (p *Passer) lost(reachable []string) (lost []string) {
 	now := time.Now()
 	for replica, o := range p.passers {
 		switch {
+		case slices.Contains(p.gone, replica), !o.missed.IsZero() && !slices.Contains(reachable, replica) && now.Sub(o.missed) >= lostAfter:
+			p.loses(replica, o)
+			lost = append(lost, replica)
 		case slices.Contains(reachable, replica):
 			o.missed = time.Time{}
 		case o.missed.IsZero():
 			o.missed = now
-		case now.Sub(o.missed) >= lostAfter:
-			p.loses(replica, o)
-			lost = append(lost, replica)
 		}
 	}
 	slices.Sort(lost)

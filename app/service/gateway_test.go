@@ -17,7 +17,7 @@ import (
 	"habot/app/logging"
 )
 
-// copyOf is a copy of a small polling bot: it confirms what it has answered.
+// copyOf is a copy of a small polling bot: it takes one update at a time, and confirms what it has answered.
 type copyOf struct {
 	name   string
 	roots  []string // of gateways, one of which it asks until that fails
@@ -67,7 +67,7 @@ func (c *copyOf) run(ctx context.Context, t *testing.T) {
 				Text string
 			}
 		}
-		_, err := c.call(ctx, "getUpdates", url.Values{"offset": {fmt.Sprint(offset)}, "timeout": {"10"}}, &updates)
+		_, err := c.call(ctx, "getUpdates", url.Values{"offset": {fmt.Sprint(offset)}, "timeout": {"10"}, "limit": {"1"}}, &updates)
 		if err != nil {
 			if ctx.Err() == nil {
 				t.Logf("%s: %v", c.name, err)

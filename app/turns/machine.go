@@ -19,12 +19,16 @@ type member struct {
 	due Instant
 
 	connections []Connection
+	// gone are those that ended last: what comes on one of them is late, and shows nothing of the copy.
+	gone []Connection
 	// kept: it has used a connection for a second request.
 	kept bool
 	// suspected: one of its connections ended at ended, as if it were dead, which counts from suspect on; ending: its own
 	// side closed that one.
 	suspected, ending bool
 	ended, suspect    Instant
+	// doubted: it was suspected, and had another connection open. If that goes with a replica it is suspected again.
+	doubted bool
 	// shut: its side has closed its last connection, and at brisk, about then, one that was in use. None has been open
 	// since the instant bare.
 	shut        bool
@@ -236,7 +240,7 @@ func (m *Machine) judge(c *member) {
 	case !c.suspected:
 		m.die(c, ReasonSilent)
 	case len(c.connections) > 0:
-		c.suspected, c.ending = false, false // a process that has ended has no connection open
+		c.suspected, c.ending, c.doubted = false, false, true // a process that has ended has no connection open
 	case c.farewell:
 		m.die(c, ReasonStopped)
 	default:
@@ -302,7 +306,7 @@ func (m *Machine) request(c *member, from Client) {
 // A copy shows that it lives.
 func (m *Machine) hear(c *member, from Client) {
 	c.heard = m.now
-	c.suspected, c.ending, c.shut = false, false, false
+	c.suspected, c.ending, c.shut, c.doubted = false, false, false, false
 	if c.address != from.Address {
 		c.address, m.roster = from.Address, true
 	}
@@ -351,6 +355,9 @@ func (m *Machine) startsOver(c *member) {
 	m.roster = true
 }
 
+// isLate tells whether a request comes on a connection that has ended: on its way through another replica the end overtook it.
+func (c *member) isLate(from Client) bool { return slices.Contains(c.gone, from.Connection) }
+
 // called judges a call.
 func (m *Machine) called(in Called) Verdict {
 	c := m.find(in.Client.Copy)
@@ -359,13 +366,16 @@ func (m *Machine) called(in Called) Verdict {
 	}
 	// Connections show that a process has ended, and that one calls for the first time. The active copy may
 	// write anyway, and calls getMe to see whether all is well.
-	if m.isNew(c, in.Client) && (c.hasEnded() || in.Kind == KindStartUp && c != m.active) {
+	late := c.isLate(in.Client)
+	if !late && m.isNew(c, in.Client) && (c.hasEnded() || in.Kind == KindStartUp && c != m.active) {
 		m.startsOver(c)
 	}
-	m.request(c, in.Client)
+	if !late {
+		m.request(c, in.Client)
+	}
 	holder := m.holder()
 	if c == holder || m.isStarting(c, in.Client) || in.Kind != KindWrite {
-		if c.polled && in.Kind != KindStartUp {
+		if c.polled && in.Kind != KindStartUp && !late {
 			c.due = m.now
 		}
 		return Verdict{Pass: true}
@@ -384,6 +394,10 @@ func (m *Machine) connectionEnded(in ConnectionEnded) {
 		return
 	}
 	c.connections = slices.DeleteFunc(c.connections, func(o Connection) bool { return o == in.Client.Connection })
+	if !c.isLate(in.Client) {
+		c.gone = append(c.gone, in.Client.Connection)
+		c.gone = c.gone[max(0, len(c.gone)-maxConnections):]
+	}
 	open := in.Poll
 	for _, p := range slices.Clone(c.polls) {
 		if p.connection == in.Client.Connection {
@@ -438,6 +452,9 @@ func (m *Machine) replicaLost(replica string) {
 			if p.connection.Replica == replica {
 				m.drop(c, p)
 			}
+		}
+		if c.doubted && !c.dead && len(c.connections) == 0 {
+			c.suspected, c.suspect, c.doubted = true, m.now, false
 		}
 	}
 }

@@ -8,6 +8,10 @@ import (
 // polledBy takes a poll in.
 func (m *Machine) polledBy(in Polled) {
 	c := m.find(in.Client.Copy)
+	if c != nil && c.isLate(in.Client) {
+		m.emit(Answer{Poll: in.Poll})
+		return
+	}
 	if c == nil {
 		c = m.add(in.Client.Copy)
 	}

@@ -308,6 +308,75 @@ func TestACallThatGoesOnWithoutItsCopyIsNoSignOfLife(t *testing.T) {
 	`)
 }
 
+// It seemed to have another connection open, and has not.
+func TestAnEndCountsOnceTheOtherConnectionWentWithAReplica(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 writes a conn=2 via=r2
+		> pass
+		2000 ends a polling
+		3500 tick
+		4000 replica r2
+		4999 tick
+		5000 tick
+		> died a, ended
+		> active a -> b, ended
+	`)
+	// What lives shows itself within a second.
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 writes a conn=2 via=r2
+		> pass
+		2000 ends a polling
+		2500 poll a poll=3 conn=3 via=r2
+		3500 tick
+		4000 replica r2
+		5000 tick
+		6000 tick
+	`)
+}
+
+// Requests and ends of connections reach the primary on different ways through another replica.
+func TestARequestThatTheEndOfItsConnectionOvertookIsNoSignOfLife(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 batch 101/1
+		> answer 1: 101
+		1100 writes a
+		> pass
+		1200 ends a idle=0
+		1201 writes a
+		> pass
+		1202 alive a
+		1203 poll a poll=3 offset=102
+		> answer 3: -
+		2199 tick
+		2200 tick
+		> died a, ended
+		> active a -> b, ended
+		> answer 2: 101
+		# After its death, too.
+		2300 poll a poll=4 offset=102
+		> answer 4: -
+		2400 writes a
+		> refuse b
+	`)
+}
+
 func TestWhatDiesTheReplicaTakesAlongIsNoSign(t *testing.T) {
 	t.Parallel()
 	story{}.play(t, `

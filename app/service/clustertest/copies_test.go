@@ -11,9 +11,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"habot/app/gateway"
@@ -49,8 +51,8 @@ func (p *process) newFleet() *fleet {
 func (f *fleet) config() *gateway.Config {
 	return &gateway.Config{
 		Replica: string(f.p.id), Token: token, Turns: turns.Config{Patience: 90 * time.Second, Replay: 30 * time.Second},
-		Replicas: f, OnChange: f.p.w.turn,
-		Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errRefused },
+		Replicas: f,
+		Dial:     func(context.Context, string, string) (net.Conn, error) { return nil, errRefused },
 		Pass: gateway.PassConfig{
 			Primary: func() (string, string, <-chan struct{}) {
 				id, addr, changed := f.p.node.Followed()
@@ -240,6 +242,7 @@ type copyBot struct {
 	kill  context.CancelFunc
 	since time.Time
 	conns []net.Conn
+	at    string // the host that it connected to last
 	ended chan struct{}
 }
 
@@ -304,7 +307,7 @@ func (c *copyBot) dial(_ context.Context, _, addr string) (net.Conn, error) {
 		c.mu.Unlock()
 		return nil, errRefused
 	}
-	c.conns = append(c.conns, here)
+	c.conns, c.at = append(c.conns, here), name
 	port := len(c.conns)
 	c.mu.Unlock()
 	select {
@@ -405,17 +408,27 @@ func (c *copyBot) run(life context.Context) {
 	}
 }
 
-// turn judges a change of the active copy: one that runs stays.
-func (w *world) turn(change turns.ActiveChanged) {
-	w.tell("the active copy: %+v", change)
-	w.count("turn: " + string(change.Reason))
-	if change.Reason == turns.ReasonFirst || change.Reason == turns.ReasonOperator || change.Reason == turns.ReasonRestarted {
+// changed is the line of the log about a change of the active copy.
+var changed = regexp.MustCompile(`msg="the active copy has changed" from=(\S+) to=(\S+) reason=(\S+)`)
+
+// turn judges a change of the active copy, by a line of the log: one that runs stays.
+func (w *world) turn(line []byte) {
+	m := changed.FindSubmatch(line)
+	if m == nil {
+		return
+	}
+	from, to, why := string(m[1]), string(m[2]), string(m[3])
+	w.count("turn: " + why)
+	w.mu.Lock()
+	w.active = to
+	w.mu.Unlock()
+	if why == string(turns.ReasonFirst) || why == string(turns.ReasonOperator) || why == string(turns.ReasonRestarted) {
 		return
 	}
 	for _, c := range w.copies {
 		since, alive := c.lives()
-		if c.name == string(change.From) && alive && time.Since(since) > 10*time.Second {
-			w.breaks("STABLE: copy %s is replaced (%s), and it has run since %v", c.name, change.Reason, since.Sub(w.start))
+		if c.name == from && alive && time.Since(since) > 10*time.Second {
+			w.breaks("STABLE: copy %s is replaced (%s), and it has run since %v", c.name, why, since.Sub(w.start))
 		}
 	}
 }
@@ -461,18 +474,7 @@ func copySchedule(seed uint64, level slog.Level) *world {
 		c.start()
 	}
 	stopWriting()
-	w.answered()
-	for _, c := range w.copies {
-		c.mu.Lock()
-		c.kill()
-		for _, conn := range c.conns {
-			_ = conn.Close()
-		}
-		ended := c.ended
-		c.mu.Unlock()
-		<-ended
-	}
-	w.finish()
+	w.endWithCopies()
 	return w
 }
 
@@ -550,4 +552,156 @@ func TestCopiesBehindWholeReplicas(t *testing.T) {
 		"copy starts", "copy crashes", "replica and copy crash", "turn: first", "turn: ended", "turn: restarted", "copy: sendMessage fails with 0",
 		"copy: sendMessage fails with 502", "copies: updates answered", "copies: updates answered twice",
 	})
+}
+
+// TestTwoCopiesBehindThreeReplicas ends the process of the active copy, that of the primary, and both at once: the other copy takes
+// over, or the same one goes on, in time, and nothing is lost.
+func TestTwoCopiesBehindThreeReplicas(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name          string
+		copy, primary bool
+		within        time.Duration
+	}{
+		{"copy", true, false, 1300 * time.Millisecond}, // it is dead after a second of silence
+		{"primary", false, true, 1200 * time.Millisecond},
+		{"both", true, true, 2300 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var longest time.Duration
+			for seed := range uint64(6) {
+				synctest.Test(t, func(t *testing.T) {
+					w := twoCopies(seed)
+					primary, before := w.acting(), w.activeCopy()
+					if primary == nil || before == nil {
+						t.Fatalf("seed %d: primary %v, copy %v", seed, primary, before)
+					}
+					within := c.within
+					before.mu.Lock()
+					if c.copy && c.primary && before.at == primary.host.name {
+						within = 92 * time.Second // its replica ends with it, so that no one sees its connections end: it is silent
+					}
+					before.mu.Unlock()
+					from := time.Now()
+					if c.primary {
+						primary.die("crash", "kill -9")
+					}
+					if c.copy {
+						before.die()
+					}
+					by := before.name
+					for _, o := range w.copies {
+						if c.copy && o != before {
+							by = o.name
+						}
+					}
+					took := w.answersAfter(from, by)
+					if within == c.within {
+						longest = max(longest, took)
+					}
+					if took > within {
+						t.Errorf("seed %d: the next answer comes after %v\n%s", seed, took, strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"))
+					}
+					if after := w.activeCopy(); (after == before) == c.copy {
+						t.Errorf("seed %d: copy %v is active", seed, after)
+					}
+					time.Sleep(written + time.Second - time.Since(w.start))
+					w.endWithCopies()
+					if err := w.verdict(); err != nil {
+						t.Errorf("seed %d: %v\n%s", seed, err, strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"))
+					}
+				})
+			}
+			t.Logf("the longest time until the next answer: %v", longest)
+		})
+	}
+}
+
+// written is how long users write to two copies.
+const written = 20 * time.Second
+
+// twoCopies is a world of three replicas and two copies that answer.
+func twoCopies(seed uint64) *world {
+	rng := rand.New(rand.NewPCG(seed, 2))
+	w := newWorld(seed, options{
+		replicas: 3, lease: 550 * time.Millisecond, copies: 2, lifelines: seed%2 == 0, restarts: true, rate: 50,
+		noise: noise{delay: time.Millisecond, latency: 5 * time.Millisecond},
+	}, rng, slog.LevelInfo)
+	for i := range 2 {
+		w.copies = append(w.copies, newCopyBot(w, i+int(seed/2)%3))
+	}
+	for _, h := range w.hosts {
+		w.begin(h)
+	}
+	for _, c := range w.copies {
+		c.start()
+	}
+	w.aside.Go(func() {
+		r := w.draw("users")
+		for n := 1; w.pause(time.Duration(r.ExpFloat64()/w.opt.rate*float64(time.Second))) && time.Since(w.start) < written; n++ {
+			w.writes(1001+int64(r.IntN(chats)), fmt.Sprintf("message %d", n))
+		}
+	})
+	time.Sleep(10*time.Second + time.Duration(rng.Int64N(int64(time.Second))))
+	return w
+}
+
+// acting is the primary.
+func (w *world) acting() *process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.hosts {
+		if h.process != nil && h.process.term != nil {
+			return h.process
+		}
+	}
+	return nil
+}
+
+func (w *world) activeCopy() *copyBot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.copies {
+		if c.name == w.active {
+			return c
+		}
+	}
+	return nil
+}
+
+// answersAfter is how long after an instant the next answer of a copy to a user has left and was taken in.
+func (w *world) answersAfter(from time.Time, by string) time.Duration {
+	for time.Since(from) < 2*time.Minute {
+		w.mu.Lock()
+		for _, r := range w.judge.sent {
+			if r.method == "sendmessage" && r.by == by && r.left.After(from) && !r.arrived.IsZero() {
+				defer w.mu.Unlock()
+				return r.arrived.Sub(from)
+			}
+		}
+		w.mu.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+	return time.Since(from)
+}
+
+// endWithCopies waits until all is answered, stops everything and judges.
+func (w *world) endWithCopies() {
+	w.answered()
+	for _, c := range w.copies {
+		c.mu.Lock()
+		if c.kill != nil {
+			c.kill()
+		}
+		for _, conn := range c.conns {
+			_ = conn.Close()
+		}
+		ended := c.ended
+		c.mu.Unlock()
+		if ended != nil {
+			<-ended
+		}
+	}
+	w.finish()
 }

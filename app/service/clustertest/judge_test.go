@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"habot/app/election"
@@ -232,6 +233,7 @@ func (w *world) leaves(p *process, method string, body []byte) *request {
 		w.breaks("%s sends %s with %q: %v", p.host.name, method, body, err)
 	}
 	r.chat, r.text = params.ChatID, said(params.Text)
+	r.by, _, _ = strings.Cut(params.Text, ": ")
 	w.mu.Lock()
 	if p.dead {
 		defer w.mu.Unlock()

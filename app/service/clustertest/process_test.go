@@ -412,6 +412,7 @@ func (p *process) excuse(part string) {
 // Write makes lines of the log lines of the story.
 func (p *process) Write(line []byte) (int, error) {
 	p.w.tell("%s  %s", p.host.name, strings.TrimSpace(string(line)))
+	p.w.turn(line)
 	if strings.Contains(string(line), token[len(token)-35:]) {
 		p.w.breaks("the token is in the log: %s", line)
 	}

@@ -57,7 +57,8 @@ type request struct {
 	arrived time.Time // when the server had carried it out; zero if it never did
 	heard   bool      // a good answer reached the process
 	chat    int64     // of a sendMessage
-	text    string
+	text    string    // the user's, in an answer
+	by      string    // its name for itself, in an answer
 }
 
 type response struct {

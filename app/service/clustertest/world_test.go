@@ -67,6 +67,7 @@ type world struct {
 	answersLate  time.Duration // how much later answers to sendMessage come back, which is taken in at once
 	cut          map[[2]string]bool
 	numbers      map[string]uint64 // of messages, by their way
+	active       string            // the copy whose turn it is, as the primary has it
 	processes    []*process        // that have ended
 	disturbances []time.Time       // when something was lost, late or refused
 	judge        judge
