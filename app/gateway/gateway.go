@@ -186,7 +186,7 @@ func (g *Gateway) observe(out turns.Output) {
 
 // Listen opens the port.
 func (g *Gateway) Listen() error {
-	l, err := (&net.ListenConfig{KeepAliveConfig: keepAlive}).Listen(context.Background(), "tcp", g.cfg.Addr)
+	l, err := (&net.ListenConfig{KeepAliveConfig: keepAlive()}).Listen(context.Background(), "tcp", g.cfg.Addr)
 	if err != nil {
 		return fmt.Errorf("listen for copies: %w", err)
 	}

@@ -34,14 +34,12 @@ type ringNode struct {
 	*Passer
 	ring *ring
 	name string
-	stop context.CancelFunc
 
 	// Guarded by the ring's mu.
-	dead   chan struct{} // closed when its process ends
-	hangs  bool          // it is cut off: nothing comes back
-	away   bool          // the election does not reach it
-	polled int
-	saw    []turns.Input
+	dead  chan struct{} // closed when its process ends
+	hangs bool          // it is cut off: nothing comes back
+	away  bool          // the election does not reach it
+	saw   []turns.Input
 }
 
 func newRing(t *testing.T, names ...string) *ring {

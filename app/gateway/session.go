@@ -309,7 +309,7 @@ func (s *session) poll(ctx context.Context, in turns.Polled) ([]turns.Update, er
 		delete(s.polls, in.Poll)
 		s.mu.Unlock()
 		s.tell(turns.PollEnded{Poll: in.Poll})
-		return nil, context.Cause(ctx)
+		return nil, context.Cause(ctx) //nolint:wrapcheck // only that there is one counts
 	}
 }
 

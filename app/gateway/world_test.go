@@ -55,7 +55,6 @@ type fakeTelegram struct {
 	confirmed []int64
 	arrived   chan struct{}
 	calls     []passed
-	polls     []passed
 	allowed   string // as asked for last; "-" if it never was
 	largest   int64  // body that went by
 }
