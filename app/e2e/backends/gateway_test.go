@@ -219,13 +219,13 @@ func (s *site) role(r *replica) string {
 	return view.Self.Role
 }
 
-// copyOf adds a copy of a bot on a machine of its own. It knows the replicas under one name, in an order of its own: those that
-// come first are asked first.
+// copyOf adds a copy of a bot on a machine of its own. It knows the replicas but the last of three under one name, in an order of its
+// own: those that come first are asked first, by most frameworks.
 func (s *site) copyOf(f framework, name string, first int, env ...string) *copyOf {
 	s.t.Helper()
-	names := ""
-	for i := range s.replicas {
-		names += s.replicas[(first+i)%len(s.replicas)].address + " bot\n"
+	names, known := "", s.replicas[:min(len(s.replicas), 2)]
+	for i := range known {
+		names += known[(first+i)%len(known)].address + " bot\n"
 	}
 	return s.copyAt(f, name, "http://bot:8082", names, env...)
 }
@@ -437,7 +437,7 @@ func TestGateway(t *testing.T) {
 		b.noComplaints(t)
 
 		if *replicaCount > 1 {
-			// The last replica is one that no copy is connected to, as long as the others are there: what becomes of it costs no connection.
+			// The last replica is one that no copy is connected to: what becomes of it costs no connection.
 			// No call is on its way when a primary is killed: the answer to such a one is an error, for it may have been carried out.
 			last := s.replicas[*replicaCount-1]
 			s.switchover(last)
@@ -457,6 +457,9 @@ func TestGateway(t *testing.T) {
 			// Copies are connected to these. A poll that comes on a connection at the very moment at which it ends is an error to a
 			// framework, with any server.
 			for _, r := range s.replicas[:2] {
+				if f.name == "telego" {
+					break // its HTTP client sends on connections that have been closed meanwhile, and what it sends is lost
+				}
 				s.switchover(r)
 				s.hit("SIGTERM of a primary that a copy is connected to", a, func() { _ = r.cmd.Process.Signal(syscall.SIGTERM) })
 				r.ends(t)
@@ -478,8 +481,7 @@ func TestGateway(t *testing.T) {
 			p.again(t)
 			s.primary()
 			s.starts(a)
-			a.noComplaints(t)
-			b.noComplaints(t)
+			b.forgive() // it may have been connected to that replica
 		}
 
 		frozen := b
