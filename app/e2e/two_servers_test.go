@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -118,7 +119,7 @@ func TestTwoServersAndAWitness(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		t.Errorf("the witness is not ready: %s", resp.Status)
 	}
 	for _, p := range askAt[[]simulator.PollRecord](t, s, "/report/polls?from=1") {
