@@ -75,10 +75,12 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 		defer func() { _ = resp.Body.Close() }() // it was read, or is of no use
 	}
 	result := callUnknown
+	// Nothing was sent, and this is no primary any more: the next one takes it.
+	over := errors.Is(err, telegram.ErrLeaseLost) || errors.Is(err, telegram.ErrNotSent) && s.ctx.Err() != nil
 	switch {
-	case errors.Is(err, telegram.ErrLeaseLost) && q.rest == nil:
+	case over && q.rest == nil:
 		return ErrNotPrimary
-	case errors.Is(err, telegram.ErrLeaseLost):
+	case over:
 		result = callUnsent
 		write(w, botapi.Later(http.StatusBadGateway, textNoPrimary, 1))
 	case c.failed() != nil:
@@ -88,9 +90,9 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 		result = callUnsent
 		write(w, botapi.Later(http.StatusBadGateway, textUnsent, 1))
 	case err != nil && s.ctx.Err() != nil:
-		write(w, botapi.Later(http.StatusBadGateway, textOver, 1))
+		write(w, botapi.Failure(http.StatusBadGateway, textOver))
 	case err != nil:
-		write(w, botapi.Later(http.StatusBadGateway, textUnknown, 1))
+		write(w, botapi.Failure(http.StatusBadGateway, textUnknown))
 	default:
 		result = callPassed
 		if names := c.names(); !names.IsZero() && signs(resp.StatusCode) {
@@ -258,7 +260,7 @@ func (u *upload) Read(p []byte) (int, error) {
 func (g *Gateway) answer(w http.ResponseWriter, resp *http.Response) {
 	kind := resp.Header.Get("Content-Type")
 	if !strings.Contains(kind, "json") {
-		write(w, botapi.Later(http.StatusBadGateway, textAnswer, 1)) // a proxy's page, which breaks frameworks
+		write(w, botapi.Failure(http.StatusBadGateway, textAnswer)) // a proxy's page, which breaks frameworks
 		return
 	}
 	h := w.Header()

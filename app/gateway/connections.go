@@ -15,7 +15,9 @@ import (
 )
 
 // keepAlive finds out soon that a copy's machine is gone.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}
+func keepAlive() net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}
+}
 
 // maxCopies is how many copies are remembered of one connection, which a proxy may share.
 const maxCopies = 16

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"habot/app/turns"
 )
 
 // Who stands by may not send, but may read, set the bot up, and write until it polls. Who never polls may send.
@@ -174,6 +177,40 @@ func TestWithoutTheLeaseNothingIsDone(t *testing.T) {
 		after(10 * time.Second)
 		if len(one.got) != 1 || len(w.tg.got()) != 1 {
 			t.Errorf("with the lease: %v, %v", one.got, w.tg.got())
+		}
+	})
+}
+
+// A call that has not left when the term ends, because a connection was being made for it, is the next primary's.
+func TestACallThatDidNotLeaveIsTheNextPrimarys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		first := w.start()
+		var dials atomic.Int32
+		w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
+			if !strings.HasSuffix(req.URL.Path, "/sendmessage") || dials.Add(1) > 1 {
+				return nil, nil
+			}
+			<-req.Context().Done() // its body is never read
+			return nil, req.Context().Err()
+		})
+		started := make(chan struct{})
+		go func() {
+			defer close(started)
+			time.Sleep(time.Second)
+			first.held.Store(false)
+			first.cancel()
+			<-first.ended
+			time.Sleep(time.Second)
+			w.start()
+		}()
+		if a := w.bot("10.0.0.1").call("sendMessage", "chat_id", "1", "text", "x"); a.status != 200 {
+			t.Errorf("%+v", a)
+		}
+		<-started
+		if n := len(w.tg.got("sendMessage")); n != 1 {
+			t.Errorf("%d calls reached Telegram", n)
 		}
 	})
 }
@@ -410,6 +447,97 @@ func TestAMachineThatIsGone(t *testing.T) {
 		two.kill()
 		one.kill()
 	})
+}
+
+// A replica that leaves answers the polls that it holds: frameworks log a connection that breaks as an error.
+func TestAReplicaThatLeavesAnswersPolls(t *testing.T) {
+	t.Parallel()
+	for name, primary := range map[string]bool{"primary": true, "no primary": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				if primary {
+					w.start()
+				}
+				go func() {
+					time.Sleep(2 * time.Second)
+					if primary {
+						w.term.end() // first, as a service stops
+					}
+					w.leave()
+				}()
+				began := time.Now()
+				a := w.bot("10.0.0.1").call("getUpdates", "timeout", "30")
+				if a.status != 200 || a.body != `{"ok":true,"result":[]}` || !a.closes || time.Since(began) > 2100*time.Millisecond {
+					t.Errorf("%+v after %v", a, time.Since(began))
+				}
+			})
+		})
+	}
+}
+
+// inherited are replicas of which one has ended that knew of a copy.
+type inherited struct {
+	Alone
+	state turns.State
+}
+
+// Begin implements Replicas.
+func (i *inherited) Begin(ctx context.Context, t Term) turns.State {
+	i.Alone.Begin(ctx, t)
+	return i.state
+}
+
+// A machine that had the primary and the active copy is gone: its successor, which that copy never polled, notices it by the address.
+// It does not take one for gone that has a poll open with it, nor one whose host lives.
+func TestAMachineThatIsGoneWithThePrimary(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		gone, polls bool
+		active      turns.CopyID
+	}{
+		"gone":                    {gone: true, active: "10.0.0.2"},
+		"its host lives":          {active: "10.0.0.1"},
+		"it cannot be reached":    {gone: true, polls: true, active: "10.0.0.1"},
+		"it has reached this one": {polls: true, active: "10.0.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var gone atomic.Bool
+				w := newWorld(t, func(cfg *Config) {
+					cfg.Elsewhere = func() []string { return []string{"10.0.0.1"} }
+					cfg.Replicas = &inherited{state: turns.State{Roster: turns.Roster{
+						Active: "10.0.0.1", Reason: turns.ReasonFirst, Members: []turns.Member{{ID: "10.0.0.1", Address: "10.0.0.1", Polled: true, Kept: true, Waits: true, HeardAgo: time.Second}},
+					}}}
+					cfg.Dial = func(_ context.Context, _, address string) (net.Conn, error) {
+						errno := syscall.ECONNREFUSED
+						if gone.Load() && strings.HasPrefix(address, "10.0.0.1:") {
+							time.Sleep(3 * time.Second)
+							errno = syscall.EHOSTUNREACH
+						}
+						return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
+					}
+				})
+				after(20 * time.Second)
+				two := w.bot("10.0.0.2").run()
+				gone.Store(c.gone)
+				w.start()
+				after(100 * time.Millisecond)
+				one := w.bot("10.0.0.1")
+				if c.polls {
+					one.run()
+				}
+				after(4 * time.Second)
+				if s := w.gateway.Snapshot(t.Context()); s.Active != string(c.active) {
+					t.Errorf("active is %q, want %q", s.Active, c.active)
+				}
+				one.kill()
+				two.kill()
+			})
+		})
+	}
 }
 
 // A framework that stops confirms with a last poll, and ends its connections: the next copy takes over at once, and nothing is

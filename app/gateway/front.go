@@ -78,7 +78,7 @@ func (g *Gateway) newServer() *http.Server {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.Use(gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, p any) {
-		if p == http.ErrAbortHandler {
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p) // net/http's way to break a connection
 		}
 		g.cfg.Logger.Error("a request of a copy panicked", "panic", p) // its path has a token in it
@@ -323,7 +323,7 @@ func (g *Gateway) act(w http.ResponseWriter, r *http.Request) error {
 	path, err := botapi.ParsePath(r.URL.Path)
 	if err != nil || path.File != "" || !g.front.accepts(path.Token) {
 		write(w, botapi.Failure(http.StatusNotFound, textNotFound))
-		return nil
+		return nil //nolint:nilerr // it was answered
 	}
 	q := request{http: r, path: path, client: OriginOf(r.Context()).client(path.Copy), size: r.ContentLength}
 	if err := q.read(r.Body); err != nil {

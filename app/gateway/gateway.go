@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,6 +46,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Dial looks whether copies' machines are there; nil stands for the system's.
 	Dial Dial
+	// Elsewhere are the addresses of copies that any replica has seen, as this one knows them; nil: there are no others.
+	Elsewhere func() []string
 	// OnChange, if not nil, is called when the active copy changes, on the primary: from is empty for the first one, to if none
 	// is active now; why continues a sentence about from; again is how many updates are given again. It MUST NOT block.
 	OnChange func(from, to, why string, again int)
@@ -86,7 +89,12 @@ func New(cfg Config) *Gateway {
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{}).DialContext
 	}
-	g.prober = &prober{passer: g.passer, dial: cfg.Dial, now: g.now, known: map[string]*probed{}}
+	if cfg.Elsewhere == nil {
+		cfg.Elsewhere = func() []string { return nil }
+	}
+	g.prober = &prober{
+		passer: g.passer, dial: cfg.Dial, now: g.now, elsewhere: cfg.Elsewhere, idle: g.idle, soon: make(chan struct{}, 1), known: map[string]*probed{},
+	}
 	g.front = newFront(g)
 	g.metrics = newMetrics(g)
 	g.http = g.newServer()
@@ -178,7 +186,7 @@ func (g *Gateway) observe(out turns.Output) {
 
 // Listen opens the port.
 func (g *Gateway) Listen() error {
-	l, err := (&net.ListenConfig{KeepAliveConfig: keepAlive}).Listen(context.Background(), "tcp", g.cfg.Addr)
+	l, err := (&net.ListenConfig{KeepAliveConfig: keepAlive()}).Listen(context.Background(), "tcp", g.cfg.Addr)
 	if err != nil {
 		return fmt.Errorf("listen for copies: %w", err)
 	}
@@ -202,6 +210,16 @@ func (g *Gateway) Serve(ctx context.Context) error {
 		return fmt.Errorf("serve copies: %w", err)
 	}
 	return nil
+}
+
+// idle tells whether this replica is primary, and no copy from an address has a poll open, as far as it knows.
+func (g *Gateway) idle(address string) bool {
+	s := g.session()
+	if s == nil {
+		return false
+	}
+	v, _, ok := s.view()
+	return ok && !slices.ContainsFunc(v.Copies, func(c turns.CopyView) bool { return c.Address == address && c.Polling })
 }
 
 // Times of getMe.

@@ -206,6 +206,7 @@ func (s *serving) stopped() <-chan struct{} {
 
 // dismiss answers a poll with nothing, as Telegram does when nothing has come.
 func (s *serving) dismiss() {
+	s.w.Header().Set("Connection", "close") // the next poll is not to come on a connection that is about to end
 	write(s.w, botapi.List[json.RawMessage](nil))
 }
 
@@ -294,7 +295,7 @@ func (s *serving) waitAnew() {
 // broke is when the primary's answer does not arrive.
 func (s *serving) broke() (over bool) {
 	if !s.ask.Again || s.ask.Body == nil {
-		write(s.w, botapi.Later(http.StatusBadGateway, textOver, 1))
+		write(s.w, botapi.Failure(http.StatusBadGateway, textOver))
 		return true
 	}
 	s.waitAnew()

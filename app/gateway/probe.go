@@ -35,6 +35,12 @@ type prober struct {
 	passer *Passer
 	dial   Dial
 	now    func() turns.Instant
+	// elsewhere are addresses that have polled other replicas. A replica that takes over together with the end of the one that such
+	// a copy polled is the only one that can notice its end.
+	elsewhere func() []string
+	// idle tells whether this replica is primary and knows of no open poll from an address.
+	idle func(address string) bool
+	soon chan struct{} // told when a term begins
 
 	mu    sync.Mutex
 	known map[string]*probed
@@ -42,7 +48,7 @@ type prober struct {
 
 // probed is an address that has polled.
 type probed struct {
-	polled time.Time
+	polled time.Time // this replica
 	// reached: an attempt has shown that the host is there. Otherwise none shows that it is gone.
 	reached bool
 }
@@ -62,6 +68,14 @@ func (p *prober) polled(address string) {
 	a.polled = time.Now()
 }
 
+// look has it look at once.
+func (p *prober) look() {
+	select {
+	case p.soon <- struct{}{}:
+	default:
+	}
+}
+
 // run looks until ctx ends.
 func (p *prober) run(ctx context.Context) {
 	next := time.NewTicker(probeEvery)
@@ -69,6 +83,7 @@ func (p *prober) run(ctx context.Context) {
 	for {
 		select {
 		case <-next.C:
+		case <-p.soon:
 		case <-ctx.Done():
 			return
 		}
@@ -81,11 +96,17 @@ func (p *prober) run(ctx context.Context) {
 }
 
 func (p *prober) due() []string {
+	elsewhere := p.elsewhere()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, address := range elsewhere {
+		if p.known[address] == nil && len(p.known) < maxProbed {
+			p.known[address] = &probed{}
+		}
+	}
 	var due []string
 	for address, a := range p.known {
-		if time.Since(a.polled) > probedFor {
+		if time.Since(a.polled) > probedFor && !slices.Contains(elsewhere, address) {
 			delete(p.known, address)
 			continue
 		}
@@ -110,8 +131,9 @@ func (p *prober) probe(ctx context.Context, address string) {
 	if a != nil && (err == nil || errors.Is(err, syscall.ECONNREFUSED)) {
 		a.reached = true
 	}
+	here := a != nil && time.Since(a.polled) <= probedFor
 	p.mu.Unlock()
-	if gone {
+	if gone && (here || p.idle(address)) {
 		p.passer.Saw(turns.AddressGone{Address: address, Asked: asked})
 	}
 }

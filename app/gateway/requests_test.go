@@ -347,7 +347,7 @@ func TestSlowClientsDelayNobody(t *testing.T) {
 			slowest = append(slowest, slow)
 			go func() {
 				_, _ = io.WriteString(slow, "POST /bot"+copyToken+"/sendMessage HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n")
-				for i := 0; i < 1000; i++ {
+				for range 1000 {
 					if _, err := io.WriteString(slow, "x"); err != nil {
 						return
 					}

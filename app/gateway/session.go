@@ -109,6 +109,7 @@ func (s *session) run() {
 	s.machine = turns.New(s.g.cfg.Turns, s.task.Change.Claim.Timestamp, s.g.now(), state)
 	s.step(event{in: turns.Tick{}})
 	s.g.become(s)
+	s.g.prober.look()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -308,7 +309,7 @@ func (s *session) poll(ctx context.Context, in turns.Polled) ([]turns.Update, er
 		delete(s.polls, in.Poll)
 		s.mu.Unlock()
 		s.tell(turns.PollEnded{Poll: in.Poll})
-		return nil, context.Cause(ctx)
+		return nil, context.Cause(ctx) //nolint:wrapcheck // only that there is one counts
 	}
 }
 

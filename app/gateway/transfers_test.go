@@ -236,7 +236,7 @@ func TestFiles(t *testing.T) {
 		w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
 			switch path := strings.Replace(req.URL.Path, realToken, "T", 1); {
 			case path == "/file/botT/documents/a b.bin" && req.Method == http.MethodGet:
-				resp := &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/octet-stream"}}, ContentLength: int64(len(file))}
+				resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/octet-stream"}}, ContentLength: int64(len(file))}
 				content := file
 				if req.Header.Get("Range") == "bytes=16-31" {
 					content = file[16:32]
@@ -298,7 +298,7 @@ func TestTelegramsAnswersAreHandedOn(t *testing.T) {
 				return jsonAnswer(403, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`), nil
 			}, 403, "blocked by the user"},
 			{func(*http.Request) (*http.Response, error) {
-				return &http.Response{StatusCode: 502, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, nil
+				return &http.Response{StatusCode: http.StatusBadGateway, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, nil
 			}, 502, "not one of the Bot API"},
 			{func(*http.Request) (*http.Response, error) {
 				return nil, fmt.Errorf("dial https://api.telegram.org/bot%s: refused", realToken)

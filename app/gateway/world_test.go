@@ -55,7 +55,6 @@ type fakeTelegram struct {
 	confirmed []int64
 	arrived   chan struct{}
 	calls     []passed
-	polls     []passed
 	allowed   string // as asked for last; "-" if it never was
 	largest   int64  // body that went by
 }
@@ -286,6 +285,7 @@ type world struct {
 	intake  *intake.Intake
 	term    *running
 	terms   int64
+	leave   func() // ends the process in good order
 }
 
 // newWorld returns a replica that is not primary yet.
@@ -311,6 +311,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 		Consumer: w.gateway.Consumer, Logger: log, Registerer: w.reg,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
+	w.leave = cancel
 	var all sync.WaitGroup
 	for _, run := range []func(context.Context) error{w.gateway.Serve, w.gateway.Run} {
 		all.Go(func() {
@@ -426,6 +427,7 @@ type answer struct {
 	status int
 	body   string
 	header http.Header
+	closes bool // the connection
 }
 
 // do makes one request, and checks the form of the answer.
@@ -447,7 +449,7 @@ func (b *bot) do(ctx context.Context, verb, path string, header map[string]strin
 		return answer{}, err
 	}
 	b.w.expectNoTokenIn(string(raw))
-	return answer{resp.StatusCode, string(raw), resp.Header}, nil
+	return answer{resp.StatusCode, string(raw), resp.Header, resp.Close}, nil
 }
 
 // expectNoTokenIn looks for the real token in an answer. The copies' own may be in paths of files.

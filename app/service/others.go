@@ -57,6 +57,16 @@ func (o *others) pass() gateway.PassConfig {
 	}
 }
 
+// copies are the addresses of copies that are not known to be dead.
+func (o *others) copies() (addresses []string) {
+	for _, c := range o.mirror.State().Members {
+		if !c.Dead && c.Address != "" {
+			addresses = append(addresses, c.Address)
+		}
+	}
+	return addresses
+}
+
 func (o *others) cluster() mirror.Cluster {
 	v := o.node.View()
 	c := mirror.Cluster{Expected: v.Expected, Quorum: v.Quorum}

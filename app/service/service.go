@@ -272,7 +272,7 @@ func (s *service) gateway(id election.ReplicaID) *gateway.Config {
 		Served: func() { s.supervisor.Served(gatewayServer) },
 	}
 	if s.others != nil {
-		cfg.Replicas, cfg.Pass = s.others, s.others.pass()
+		cfg.Replicas, cfg.Pass, cfg.Elsewhere = s.others, s.others.pass(), s.others.copies
 	}
 	return &cfg
 }

@@ -18,6 +18,8 @@ const (
 	lostAfter = 30 * time.Second
 	// maxPollers bounds the names of pollers that are remembered: clients choose them.
 	maxPollers = 1000
+	// maxStrays bounds the messages remembered that answer no update.
+	maxStrays = 10_000
 )
 
 // Delivery is one time an update was given to a poller, or one answer to it.
@@ -26,6 +28,8 @@ type Delivery struct {
 	At     time.Time `json:"at"`
 	// Topic is where in its chat an answer went; 0 for none.
 	Topic int `json:"message_thread_id,omitempty"`
+	// By is the name that an answer begins with, "name: text": bots behind a gateway have the same Poller.
+	By string `json:"by,omitempty"`
 }
 
 // Record is the account of one update.
@@ -43,6 +47,15 @@ type Record struct {
 	Dropped string `json:"dropped,omitempty"`
 
 	lost bool // it is counted as such
+}
+
+// Stray is a message that answers no update, such as one that a bot sends by the clock.
+type Stray struct {
+	Number int64     `json:"number"`
+	Poller string    `json:"poller"`
+	At     time.Time `json:"at"`
+	Chat   int64     `json:"chat_id"`
+	Text   string    `json:"text"`
 }
 
 // PollRecord is the account of one getUpdates that reached the queue.
@@ -116,6 +129,7 @@ type account struct {
 	report    Report
 	// overdue are updates that were confirmed without an answer, the oldest first: after lostAfter they are lost.
 	overdue []overdue
+	strays  []Stray // the oldest first
 
 	polls      []*PollRecord
 	pollNumber int64
@@ -239,25 +253,29 @@ func (a *account) dropped(updates []queued, why string) {
 func (a *account) moves(from, to int64) { a.formerly[to] = from }
 
 // said finds the updates of a chat with a text, or with what follows a name in it: "name: text".
-func (a *account) said(chat int64, text string) []int64 {
+func (a *account) said(chat int64, text string) (serials []int64, by string) {
 	if same := a.texts[textKey{chat, text}]; len(same) > 0 {
-		return same
+		return same, ""
 	}
-	_, rest, cut := strings.Cut(text, ": ")
+	by, rest, cut := strings.Cut(text, ": ")
 	if !cut {
-		return nil
+		return nil, ""
 	}
-	return a.texts[textKey{chat, rest}]
+	return a.texts[textKey{chat, rest}], by
 }
 
 // answered finds the update that a message answers, and takes note of it.
 func (a *account) answered(now time.Time, poller string, chat int64, topic int, text string) {
-	same := a.said(chat, text)
+	same, by := a.said(chat, text)
 	if from, moved := a.formerly[chat]; len(same) == 0 && moved {
-		same = a.said(from, text)
+		same, by = a.said(from, text)
 	}
 	if len(same) == 0 {
 		a.report.StrayMessages++
+		a.strays = append(a.strays, Stray{Number: a.report.StrayMessages, Poller: poller, At: now, Chat: chat, Text: text})
+		if len(a.strays) > maxStrays {
+			a.strays = append([]Stray(nil), a.strays[len(a.strays)-maxStrays/2:]...)
+		}
 		a.model.Said(now, chat, poller, text)
 		return
 	}
@@ -291,7 +309,7 @@ func (a *account) answered(now time.Time, poller string, chat int64, topic int, 
 	}
 	a.model.Answered(now, serial, r.Sent, len(r.Answered) == 0, poller, text)
 	if len(r.Answered) < 20 {
-		r.Answered = append(r.Answered, Delivery{poller, now, topic})
+		r.Answered = append(r.Answered, Delivery{Poller: poller, At: now, Topic: topic, By: by})
 	}
 }
 

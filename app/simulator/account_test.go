@@ -41,7 +41,7 @@ func TestUpdateIsFollowedFromSentToAnswered(t *testing.T) {
 		t.Errorf("answered: %+v", r)
 	}
 	rec := a.records[u[0].serial]
-	if len(rec.Delivered) != 2 || rec.Delivered[1].Poller != bob || !rec.Confirmed.Equal(at(4)) || len(rec.Answered) != 1 {
+	if len(rec.Delivered) != 2 || rec.Delivered[1].Poller != bob || !rec.Confirmed.Equal(at(4)) || len(rec.Answered) != 1 || rec.Answered[0].By != bob {
 		t.Errorf("the record: %+v", rec)
 	}
 }

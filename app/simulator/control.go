@@ -70,6 +70,14 @@ type Message struct {
 	Thread int `json:"message_thread_id,omitempty"`
 }
 
+// File is one that a user sends. Its answer is a message with the same bytes.
+type File struct {
+	Chat int64 `json:"chat_id"`
+	// Kind is document or photo.
+	Kind  string `json:"kind"`
+	Bytes int64  `json:"bytes"` // 1 to 50 MiB
+}
+
 // Forum gives a chat topics, beside General.
 type Forum struct {
 	Chat   int64 `json:"chat_id"`
@@ -104,6 +112,8 @@ type Control struct {
 	ChatLimit *ChatLimit `json:"chat_limit,omitempty"`
 	// Messages are written now by the users of these chats.
 	Messages []Message `json:"messages,omitempty"`
+	// Files are written now by the users of these chats.
+	Files []File `json:"files,omitempty"`
 	// Updates are injected as they are.
 	Updates []struct {
 		Kind    string          `json:"kind"`
@@ -117,6 +127,8 @@ const (
 	maxFaultSeconds = 3600
 	maxRate         = 10_000
 	maxInjected     = 10_000
+	// maxWritten bounds the files of one control: their bytes are made at once.
+	maxWritten = 100
 	// maxFaults bounds those that last at once; of more the oldest end.
 	maxFaults = 1000
 	// A load ends by itself, and what the page's buttons ask for is bounded.
@@ -137,6 +149,14 @@ func (c Control) check() error {
 	}
 	if len(c.Messages) > maxInjected || len(c.Updates) > maxInjected {
 		return fmt.Errorf("more than %d updates", maxInjected)
+	}
+	if len(c.Files) > maxWritten {
+		return fmt.Errorf("more than %d files", maxWritten)
+	}
+	for _, f := range c.Files {
+		if f.Kind != fileDocument && f.Kind != filePhoto || f.Bytes < 1 || f.Bytes > maxUpload {
+			return fmt.Errorf("a file is not a %s or %s of 1..%d bytes", fileDocument, filePhoto, maxUpload)
+		}
 	}
 	for _, f := range c.Faults {
 		if !slices.Contains(faultKinds(), f.Kind) {
@@ -204,6 +224,9 @@ func (s *Simulator) Apply(ctl Control) {
 	}
 	if ctl.Load != nil {
 		s.setLoad(*ctl.Load)
+	}
+	for _, f := range ctl.Files {
+		s.WriteFile(f.Chat, f.Kind, f.Bytes)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,21 +8,27 @@ import (
 	"time"
 )
 
-type method func(caller string, p params) answer
+type method func(caller string, p params, files uploads) answer
 
-// methods are those a bot like ours uses, by name in lower case, but for getUpdates.
+// methods are those that bots in tests use, by name in lower case, but for getUpdates.
 func (s *Simulator) methods() map[string]method {
+	plain := func(m func(string, params) answer) method {
+		return func(caller string, p params, _ uploads) answer { return m(caller, p) }
+	}
 	return map[string]method{
-		"getme":               s.getMe,
-		"sendmessage":         s.sendMessage,
-		"sendchataction":      s.sendChatAction,
-		"answercallbackquery": s.answerCallbackQuery,
-		"setmycommands":       s.setMyCommands,
-		"getmycommands":       s.getMyCommands,
-		"deletemycommands":    s.deleteMyCommands,
-		"setwebhook":          s.setWebhook,
-		"deletewebhook":       s.deleteWebhook,
-		"getwebhookinfo":      s.getWebhookInfo,
+		"getme":               plain(s.getMe),
+		"sendmessage":         plain(s.sendMessage),
+		"sendchataction":      plain(s.sendChatAction),
+		"senddocument":        s.sendFile(fileDocument),
+		"sendphoto":           s.sendFile(filePhoto),
+		"getfile":             plain(s.getFile),
+		"answercallbackquery": plain(s.answerCallbackQuery),
+		"setmycommands":       plain(s.setMyCommands),
+		"getmycommands":       plain(s.getMyCommands),
+		"deletemycommands":    plain(s.deleteMyCommands),
+		"setwebhook":          plain(s.setWebhook),
+		"deletewebhook":       plain(s.deleteWebhook),
+		"getwebhookinfo":      plain(s.getWebhookInfo),
 	}
 }
 
@@ -67,11 +73,8 @@ func (s *Simulator) sendMessage(caller string, p params) answer {
 		return *refused
 	}
 	s.account.answered(now, caller, to.id, topic, text)
-	s.messageID++
-	message := map[string]any{"message_id": s.messageID, "from": s.me(), "date": now.Unix(), "text": text, "chat": to.object()}
-	if topic != 0 {
-		message["message_thread_id"], message["is_topic_message"] = topic, true
-	}
+	message := s.sentMessage(now, to, topic)
+	message["text"] = text
 	return answer{OK: true, Result: message}
 }
 

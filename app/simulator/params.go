@@ -1,7 +1,7 @@
 package simulator
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +14,11 @@ import (
 	"strings"
 )
 
-// maxBody bounds a request: the simulator takes no files.
-const maxBody = 4 << 20
+// maxBody bounds a request's parameters, maxMultipart a request with files.
+const (
+	maxBody      = 4 << 20
+	maxMultipart = maxUpload + 2*maxBody
+)
 
 var errBody = errors.New("the request's body cannot be read")
 
@@ -24,14 +27,18 @@ var errBody = errors.New("the request's body cannot be read")
 // JSON stays as JSON writes it.
 type params map[string]string
 
-func readParams(req *http.Request) (params, error) {
-	p := params{}
+func readParams(req *http.Request) (params, uploads, error) {
+	p, files := params{}, uploads{}
 	p.add(req.URL.Query())
+	kind, attributes, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	if err == nil && kind == "multipart/form-data" {
+		return p, files, p.addMultipart(io.LimitReader(req.Body, maxMultipart), attributes["boundary"], files)
+	}
 	body, err := io.ReadAll(io.LimitReader(req.Body, maxBody+1))
 	if err != nil || len(body) > maxBody {
-		return nil, errBody
+		return nil, nil, errBody
 	}
-	return p, p.addBody(req.Header.Get("Content-Type"), body)
+	return p, files, p.addBody(kind, body)
 }
 
 func (p params) add(v url.Values) {
@@ -47,13 +54,10 @@ func (p params) first(name, value string) {
 	}
 }
 
-func (p params) addBody(contentType string, body []byte) error {
+// addBody reads a body; like the real server it does not look at one of no known kind.
+func (p params) addBody(kind string, body []byte) error {
 	if len(body) == 0 {
 		return nil
-	}
-	kind, attributes, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		return nil //nolint:nilerr // like the real server: a body of no known kind is not looked at
 	}
 	switch kind {
 	case "application/json":
@@ -64,8 +68,6 @@ func (p params) addBody(contentType string, body []byte) error {
 			return fmt.Errorf("%w: %w", errBody, err)
 		}
 		p.add(v)
-	case "multipart/form-data":
-		return p.addMultipart(body, attributes["boundary"])
 	}
 	return nil
 }
@@ -88,21 +90,31 @@ func (p params) addJSON(body []byte) error {
 	return nil
 }
 
-func (p params) addMultipart(body []byte, boundary string) error {
-	r := multipart.NewReader(bytes.NewReader(body), boundary)
-	for {
+// addMultipart reads parts one after another: files are not held in memory. A body without any is like none.
+func (p params) addMultipart(body io.Reader, boundary string, files uploads) error {
+	buffered := bufio.NewReader(body)
+	if _, err := buffered.Peek(1); errors.Is(err, io.EOF) {
+		return nil
+	}
+	left := maxBody
+	for r := multipart.NewReader(buffered, boundary); ; {
 		part, err := r.NextPart()
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			return nil
+		case err == nil && part.FileName() != "":
+			err = files.add(part)
+		case err == nil:
+			var value []byte
+			value, err = io.ReadAll(io.LimitReader(part, int64(left)+1))
+			if left -= len(value); left < 0 {
+				return errBody
+			}
+			p.first(part.FormName(), string(value))
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", errBody, err)
 		}
-		value, err := io.ReadAll(part)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errBody, err)
-		}
-		p.first(part.FormName(), string(value))
 	}
 }
 

@@ -98,7 +98,7 @@ func FuzzReadParams(f *testing.F) {
 		}
 		req.URL.RawQuery = query
 		req.Header.Set("Content-Type", kind)
-		p, err := readParams(req)
+		p, _, err := readParams(req)
 		if err != nil {
 			if !errors.Is(err, errBody) {
 				t.Errorf("%v is not the error of a body", err)

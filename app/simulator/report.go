@@ -46,6 +46,20 @@ func (s *Simulator) servePolls(c *gin.Context) {
 	c.JSON(http.StatusOK, list)
 }
 
+// serveStrays lists the messages that answer no update: ?from=NUMBER.
+func (s *Simulator) serveStrays(c *gin.Context) {
+	from, _ := strconv.ParseInt(c.Query("from"), 10, 64) // not a number: from the start
+	list := []Stray{}
+	s.mu.Lock()
+	for _, m := range s.account.strays {
+		if m.Number >= from {
+			list = append(list, m)
+		}
+	}
+	s.mu.Unlock() // a reader that is slow delays no other request
+	c.JSON(http.StatusOK, list)
+}
+
 // accountCollector makes metrics of the account when scraped.
 type accountCollector struct{ s *Simulator }
 

@@ -44,12 +44,14 @@ func (s *Simulator) routes() http.Handler {
 	for _, verb := range []string{http.MethodGet, http.MethodPost} {
 		r.Handle(verb, "/bot:token/:method", s.serveMethod)
 	}
+	r.GET("/file/bot:token/*path", s.serveFile)
 	s.pageRoutes(r)
 	r.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})))
 	r.GET("/report", func(c *gin.Context) { c.IndentedJSON(http.StatusOK, s.Report()) })
 	r.GET("/report/updates", s.serveUpdates)
 	r.GET("/report/polls", s.servePolls)
+	r.GET("/report/strays", s.serveStrays)
 	r.POST("/control", s.serveControl)
 	r.NoRoute(func(c *gin.Context) { s.reply(c, fail(http.StatusNotFound, "Not Found")) })
 	return r
@@ -69,7 +71,7 @@ func (s *Simulator) reply(c *gin.Context, a answer) {
 // serveMethod is every method of the Bot API.
 func (s *Simulator) serveMethod(c *gin.Context) {
 	method := strings.ToLower(c.Param("method"))
-	p, err := readParams(c.Request)
+	p, files, err := readParams(c.Request)
 	if err != nil {
 		s.reply(c, badRequest("can't parse the request's body"))
 		return
@@ -92,7 +94,7 @@ func (s *Simulator) serveMethod(c *gin.Context) {
 			s.reply(c, fail(http.StatusNotFound, "Not Found: method not found"))
 			return
 		}
-		if a := m(caller(c.Request), p); s.spoil(c, left) {
+		if a := m(caller(c.Request), p, files); s.spoil(c, left) {
 			s.reply(c, a)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -67,6 +68,9 @@ type Simulator struct {
 	commands    map[string]json.RawMessage // by scope
 	messageID   int
 	written     int64
+	files       map[string]file // by id
+	fileIDs     []string        // the oldest first
+	fileNumber  int64
 }
 
 // waiter is the one poll that waits for updates.
@@ -88,7 +92,7 @@ type pollAnswer struct {
 func New(cfg Config) *Simulator {
 	s := &Simulator{
 		cfg: cfg, account: newAccount(shownChats(cfg.Chats)...), run: strconv.FormatInt(time.Now().UnixNano(), 36), rate: cfg.Rate, rateSet: make(chan struct{}, 1), chats: map[int64]*chat{},
-		commands: map[string]json.RawMessage{},
+		commands: map[string]json.RawMessage{}, files: map[string]file{},
 	}
 	s.watching = live.NewStream(live.Config{Source: frames{s}, Every: frameEvery, Most: maxWatchers, Behind: maxBehind})
 	s.bot.queue.tail = 100_000_000 + rand.IntN(800_000_000) //nolint:gosec // a start like any other
@@ -232,18 +236,28 @@ func (s *Simulator) user(chat int64) map[string]any {
 	return map[string]any{"id": id, "is_bot": false, "first_name": firstName(id), "language_code": "en"}
 }
 
-// write puts a user's message into the queue; commands expect no particular answer. A thread that is a topic of the chat
-// is one of the message; any other is a thread of replies, but for General, which is none.
+// write puts a user's text into the queue; commands expect no particular answer.
 func (s *Simulator) write(id int64, thread int, text string) {
+	content, expected := map[string]any{"text": text}, text
+	if strings.HasPrefix(text, "/") {
+		expected = ""
+		command, _, _ := strings.Cut(text, " ")
+		content["entities"] = []map[string]any{{"type": "bot_command", "offset": 0, "length": length(command)}}
+	}
+	s.writeMessage(id, thread, content, text, expected)
+}
+
+// writeMessage puts a user's message into the queue; shown is what the page shows of it, expected its answer. A thread that
+// is a topic of the chat is one of the message; any other is a thread of replies, but for General, which is none.
+func (s *Simulator) writeMessage(id int64, thread int, content map[string]any, shown, expected string) {
 	now := time.Now()
 	c := s.open(id)
 	if c == nil || c.movedTo != 0 {
 		return
 	}
 	s.messageID++
-	message := map[string]any{
-		"message_id": s.messageID, "from": s.user(id), "chat": c.object(), "date": now.Unix(), "text": text,
-	}
+	message := map[string]any{"message_id": s.messageID, "from": s.user(id), "chat": c.object(), "date": now.Unix()}
+	maps.Copy(message, content)
 	if thread == general && c.topics != nil {
 		thread = 0
 	}
@@ -255,14 +269,8 @@ func (s *Simulator) write(id int64, thread int, text string) {
 			topic = thread
 		}
 	}
-	expected := text
-	if strings.HasPrefix(text, "/") {
-		expected = ""
-		command, _, _ := strings.Cut(text, " ")
-		message["entities"] = []map[string]any{{"type": "bot_command", "offset": 0, "length": length(command)}}
-	}
 	if serial := s.push(now, "message", message, id, topic, expected); serial != 0 {
-		s.account.model.Wrote(now, serial, id, text, expected != "")
+		s.account.model.Wrote(now, serial, id, shown, expected != "")
 		if r := s.account.records[serial]; r != nil && r.Dropped != "" {
 			s.account.model.Dropped(serial, r.Dropped)
 		}

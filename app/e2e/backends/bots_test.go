@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -26,19 +27,20 @@ type framework struct {
 	name string
 	// run is its command; python, node and the Go programs are found in the cache.
 	run []string
+	env []string
 }
 
 func frameworks() []framework {
 	return []framework{
-		{"python-telegram-bot", []string{"python", "ptb.py"}},
-		{"aiogram", []string{"python", "aiogram_bot.py"}},
-		{"pyTelegramBotAPI", []string{"python", "pytba.py"}},
-		{"telegraf", []string{"node", "telegraf.js"}},
-		{"grammY", []string{"node", "grammy.js"}},
-		{"node-telegram-bot-api", []string{"node", "ntba.js"}},
-		{"telego", []string{"go", "telego"}},
-		{"telebot", []string{"go", "telebot"}},
-		{"go-telegram-bot", []string{"go", "gotelegram"}},
+		{"python-telegram-bot", []string{"python", "ptb.py"}, nil},
+		{"aiogram", []string{"python", "aiogram_bot.py"}, nil},
+		{"pyTelegramBotAPI", []string{"python", "pytba.py"}, nil},
+		{"telegraf", []string{"node", "telegraf.js"}, nil},
+		{"grammY", []string{"node", "grammy.js"}, nil},
+		{"node-telegram-bot-api", []string{"node", "ntba.js"}, nil},
+		{"telego", []string{"go", "telego"}, nil},
+		{"telebot", []string{"go", "telebot"}, nil},
+		{"go-telegram-bot", []string{"go", "gotelegram"}, nil},
 	}
 }
 
@@ -57,22 +59,31 @@ var install = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, part := range []struct {
+	type part struct {
 		name  string
 		files []string // whose change makes it be installed afresh
 		steps [][]string
-	}{
-		{"python", []string{"python/requirements.txt"}, [][]string{
+	}
+	parts := []part{
+		{"python", []string{"python/requirements.txt", "python/requirements13.txt"}, [][]string{
 			{"python3", "-m", "venv", "--clear", "venv"}, {"venv/bin/pip", "install", "--quiet", "--requirement", "requirements.txt"},
+			// Of the same name as its successor, and so in a folder of its own.
+			{"venv/bin/pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", "ptb13", "--requirement", "requirements13.txt"},
 		}},
 		{"node", []string{"node/package.json", "node/package-lock.json"}, [][]string{{"npm", "ci", "--silent", "--no-audit", "--no-fund"}}},
 		{"go", []string{"go/go.mod", "go/go.sum"}, nil},
-	} {
-		if err := installPart(filepath.Join(dir, part.name), part.name, part.files, part.steps); err != nil {
-			return "", fmt.Errorf("install %s: %w", part.name, err)
-		}
 	}
-	return dir, nil
+	errs := make([]error, len(parts))
+	var all sync.WaitGroup
+	for i, p := range parts {
+		all.Go(func() {
+			if err := installPart(filepath.Join(dir, p.name), p.name, p.files, p.steps); err != nil {
+				errs[i] = fmt.Errorf("install %s: %w", p.name, err)
+			}
+		})
+	}
+	all.Wait()
+	return dir, errors.Join(errs...)
 })
 
 func installPart(dir, name string, files []string, steps [][]string) error {
@@ -99,7 +110,8 @@ func installPart(dir, name string, files []string, steps [][]string) error {
 		}
 	}
 	if name == "go" {
-		cmd := exec.Command("go", "build", "-o", dir+"/", "./...")
+		// stdjson is telego's own tag, and habot's: without, it compiles for seconds at the first update, on all cores.
+		cmd := exec.Command("go", "build", "-tags", "stdjson", "-o", dir+"/", "./...")
 		cmd.Dir = "go"
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%w\n%s", err, out)
@@ -127,10 +139,34 @@ func installPart(dir, name string, files []string, steps [][]string) error {
 type copyOf struct {
 	f    framework
 	name string
-	port int
+	port int // 0: it polls
 	env  []string
-	cmd  *exec.Cmd
-	log  *bytes.Buffer
+	// machine is what it runs on; nil: the test's own.
+	machine *host
+	cmd     *exec.Cmd
+	log     *journal
+	// forgiven is up to where complaints in the log do not count.
+	forgiven int
+	// ended is closed when its process has.
+	ended chan struct{}
+}
+
+// journal is what a process writes.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 const (
@@ -149,12 +185,22 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// newCopy starts a copy of a bot, and has it killed when the test ends.
+// newCopy starts a copy of a bot that is a webhook backend, and returns when it takes connections. It is killed when the test
+// ends.
 func newCopy(t *testing.T, f framework, name, apiRoot string) *copyOf {
 	t.Helper()
-	c := &copyOf{f: f, name: name, port: freePort(t), log: &bytes.Buffer{}}
-	c.env = append(os.Environ(), "BOT_TOKEN="+token, "API_ROOT="+apiRoot, "SECRET="+secret, "PORT="+strconv.Itoa(c.port), "NAME="+name)
+	port := freePort(t)
+	c := plannedCopy(t, f, name, apiRoot, "SECRET="+secret, "PORT="+strconv.Itoa(port))
+	c.port = port
 	c.start(t)
+	return c
+}
+
+// plannedCopy is a copy of a bot that is not started yet. It is killed when the test ends.
+func plannedCopy(t *testing.T, f framework, name, apiRoot string, env ...string) *copyOf {
+	t.Helper()
+	c := &copyOf{f: f, name: name, log: &journal{}}
+	c.env = append(append(append(os.Environ(), "BOT_TOKEN="+token, "API_ROOT="+apiRoot, "NAME="+name), f.env...), env...)
 	t.Cleanup(func() {
 		c.kill()
 		if t.Failed() {
@@ -164,21 +210,29 @@ func newCopy(t *testing.T, f framework, name, apiRoot string) *copyOf {
 	return c
 }
 
-// start starts the copy, and returns when it takes connections.
+// start starts the copy, and returns when it takes connections, if it does.
 func (c *copyOf) start(t *testing.T) {
 	t.Helper()
 	dir, err := install()
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := map[string]string{"python": filepath.Join(dir, "python/venv/bin/python"), "node": "node", "go": filepath.Join(dir, "go", c.f.run[1])}[c.f.run[0]]
-	c.cmd = exec.Command(command, c.f.run[1:]...)
+	run := append([]string{}, c.f.run...)
+	run[0] = map[string]string{"python": filepath.Join(dir, "python/venv/bin/python"), "node": "node", "go": filepath.Join(dir, "go", run[1])}[run[0]]
+	if c.machine != nil {
+		run = append([]string{"ip", "netns", "exec", c.machine.name}, run...)
+	}
+	c.cmd = exec.Command(run[0], run[1:]...)
 	if c.f.run[0] != "go" {
 		c.cmd.Dir = filepath.Join(dir, c.f.run[0])
 	}
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = c.env, c.log, c.log
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
+	}
+	c.ended = waited(c.cmd)
+	if c.port == 0 {
+		return
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -198,9 +252,9 @@ func (c *copyOf) start(t *testing.T) {
 
 // kill is kill -9.
 func (c *copyOf) kill() {
-	if c.cmd.ProcessState == nil {
+	if c.cmd != nil {
 		_ = c.cmd.Process.Signal(syscall.SIGKILL)
-		_ = c.cmd.Wait()
+		<-c.ended
 	}
 }
 

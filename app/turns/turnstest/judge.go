@@ -69,7 +69,6 @@ func (w *world) breaks(g Guarantee, format string, args ...any) {
 type update struct {
 	id      int64
 	chat    int64
-	query   string
 	expires time.Duration // 0: never
 	// upstream: Telegram has forgotten it. ended: the machine of this term needs it no more.
 	upstream, ended bool

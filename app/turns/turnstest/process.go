@@ -1,6 +1,7 @@
 package turnstest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -95,7 +96,7 @@ func (r *request) finish(w *world, ids []int64, err error) {
 	}
 	switch {
 	case !c.open:
-	case err == errBroken || !p.fw.Keeps:
+	case errors.Is(err, errBroken) || !p.fw.Keeps:
 		w.closes(c)
 	default:
 		p.conns = append(p.conns, c)
@@ -279,7 +280,7 @@ func (p *process) handle(u *update, done func()) {
 					p.w.count("update answered twice")
 				}
 				u.handled = true
-			case err == errRefused:
+			case errors.Is(err, errRefused):
 				p.w.count("answer refused")
 			default:
 				u.failed = true
@@ -296,7 +297,7 @@ func (p *process) job() {
 	}
 	p.later(time.Second, p.job)
 	p.ask(&request{kind: turns.KindWrite, answered: func(_ []int64, err error) {
-		if err == errRefused && p.fw.Fragile {
+		if errors.Is(err, errRefused) && p.fw.Fragile {
 			p.w.count("process that ends as its job is refused")
 			p.w.kill(p.host, p.within(100*time.Millisecond, 3*time.Second))
 		}
