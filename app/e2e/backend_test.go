@@ -18,17 +18,25 @@ import (
 	"habot/app/simulator"
 )
 
-// webhookBot is what the README calls the image of a user's own bot.
-const webhookBot = "my-webhook-bot"
+// What the README calls the image of a user's own bot.
+const (
+	webhookBot = "my-webhook-bot"
+	pollingBot = "my-polling-bot"
+)
 
-// overrideOfReadme is the docker-compose.override.yml that the README shows, written to a file.
-func overrideOfReadme(t *testing.T) string {
+// overrideOfReadme is the docker-compose.override.yml that the README shows for an image, written to a file.
+func overrideOfReadme(t *testing.T, image string) string {
 	t.Helper()
 	readme, err := os.ReadFile(filepath.Join(root(), "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile("(?s)```yaml\n(services:.*?BACKEND:.*?)```").FindSubmatch(readme)
+	var m [][]byte
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(services:.*?)```").FindAllSubmatch(readme, -1) {
+		if strings.Contains(string(block[1]), image) {
+			m = block
+		}
+	}
 	if m == nil {
 		t.Fatal("the README shows no bot behind habot")
 	}
@@ -42,31 +50,35 @@ func overrideOfReadme(t *testing.T) string {
 	return name
 }
 
-// buildWebhookBot makes the image of a bot as its owner would: an echo bot with telego, which knows where the simulated
-// Telegram is.
-func buildWebhookBot(t *testing.T) {
+// buildBot makes the image of a bot as its owner would: an echo bot with telego.
+func buildBot(t *testing.T, image, source, settings string) {
 	t.Helper()
 	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bot"), "./telego")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bot"), "./"+source)
 	build.Dir = filepath.Join(root(), "app/e2e/backends/go")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	const file = "FROM scratch\nCOPY bot /bot\nENV PORT=8000 NAME=mybot API_ROOT=http://telegram:8081 " +
-		"BOT_TOKEN=1000000001:habot-demo-token-for-the-simulator0\nENTRYPOINT [\"/bot\"]\n"
+	file := "FROM scratch\nCOPY bot /bot\nENV NAME=mybot " + settings +
+		" BOT_TOKEN=1000000001:habot-demo-token-for-the-simulator0\nENTRYPOINT [\"/bot\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	docker(t, "build", "--quiet", "--tag", webhookBot, dir)
-	t.Cleanup(func() { _ = exec.Command("docker", "rmi", webhookBot).Run() })
+	docker(t, "build", "--quiet", "--tag", image, dir)
+	t.Cleanup(func() { _ = exec.Command("docker", "rmi", image).Run() })
 }
 
 // relayed is a stack whose updates two copies of a webhook bot handle: the README's very text.
 func relayed(t *testing.T, project string) *stack {
 	t.Helper()
-	buildWebhookBot(t)
-	override := overrideOfReadme(t)
+	buildBot(t, webhookBot, "telego", "PORT=8000 API_ROOT=http://telegram:8081")
+	return withTwoCopies(t, project, overrideOfReadme(t, webhookBot))
+}
+
+// withTwoCopies is a stack, changed by a file, behind which two copies of a user's bot answer.
+func withTwoCopies(t *testing.T, project, override string) *stack {
+	t.Helper()
 	s := plannedStack(t, project, "SIMULATOR_CHATS=20")
 	s.files = append(s.files, override)
 	s.carryOut(t, "up", "--detach", "telegram", "bot", "mybot")
@@ -81,13 +93,13 @@ func relayed(t *testing.T, project string) *stack {
 	return s
 }
 
-// copies are the containers of the webhook bot that run.
+// copies are the containers of the user's bot that run.
 func (s *stack) copies(t *testing.T) []string {
 	t.Helper()
 	return strings.Fields(docker(t, "ps", "-q", "--filter", "label=com.docker.compose.project="+s.project, "--filter", "label=com.docker.compose.service=mybot"))
 }
 
-var errFew = errors.New("not all copies of the webhook bot run")
+var errFew = errors.New("not all copies of the bot run")
 
 // longestWait is how long the update waited for its answer that waited longest after a fault, of those sent from shortly before it
 // until soon after.
@@ -113,15 +125,7 @@ func (s *stack) longestWait(t *testing.T, from int64, fault time.Time) (longest 
 //	go test -tags e2e,nomsgpack,stdjson -count=1 -v ./app/e2e -run 'TestBackends$' -repetitions 20
 func TestBackends(t *testing.T) {
 	s := relayed(t, "habote2e-backends")
-	kill := func(containers ...string) {
-		for _, c := range containers {
-			pid, err := pidOf(t.Context(), c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			signal(syscall.SIGKILL)(t, replica{pid: pid})
-		}
-	}
+	kill := func(containers ...string) { killProcesses(t, containers...) }
 	for _, f := range []struct {
 		what string
 		do   func(primary replica, copies []string)
@@ -170,6 +174,18 @@ func TestBackends(t *testing.T) {
 	}
 	if out, err := s.compose(t.Context(), "exec", "bot", "/habot", "status"); err != nil || strings.Count(out, "backend http://mybot:8000 at ") != 2 {
 		t.Errorf("status: %v\n%s", err, out)
+	}
+}
+
+// killProcesses ends what runs in containers; Docker starts it again.
+func killProcesses(t *testing.T, containers ...string) {
+	t.Helper()
+	for _, c := range containers {
+		pid, err := pidOf(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signal(syscall.SIGKILL)(t, replica{pid: pid})
 	}
 }
 

@@ -1,0 +1,101 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"habot/app/gateway"
+)
+
+var errNotReady = errors.New("not one copy is active and one waits")
+
+// activeCopy is the container of the active copy, once the other one waits.
+func (s *stack) activeCopy(t *testing.T) (active, other string) {
+	t.Helper()
+	eventually(t, time.Minute, func() error {
+		primary, _, err := s.roles(t, size)
+		if err != nil {
+			return err
+		}
+		client := inside(primary.pid)
+		defer client.CloseIdleConnections()
+		v, err := getBy[struct{ Copies *gateway.Snapshot }](t.Context(), client, "http://127.0.0.1:8080/cluster")
+		if err != nil || v.Copies == nil {
+			return errors.Join(err, errNotReady)
+		}
+		containers := s.copies(t)
+		if len(containers) != 2 {
+			return errFew
+		}
+		active, other = "", ""
+		for _, container := range containers {
+			address := docker(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container)
+			i := slices.IndexFunc(v.Copies.Copies, func(c gateway.Copy) bool { return c.Address == address && c.Polling })
+			switch {
+			case i < 0:
+				return fmt.Errorf("%w: %s does not poll: %+v", errNotReady, address, v.Copies)
+			case v.Copies.Copies[i].Name == v.Copies.Active:
+				active = container
+			default:
+				other = container
+			}
+		}
+		if active == "" || other == "" {
+			return fmt.Errorf("%w: %+v", errNotReady, v.Copies)
+		}
+		return nil
+	})
+	return active, other
+}
+
+// TestPollingCopies puts two copies of a polling bot behind habot, as the README has it, and takes away the active copy, and the primary,
+// at fifty updates a second over twenty chats. Nothing is lost. telego handles the updates of one chat side by side, so the order of
+// answers is its own. What the test measures is how long the update waits that waits longest:
+//
+//	go test -tags e2e,nomsgpack,stdjson -count=1 -v ./app/e2e -run 'TestPollingCopies$' -repetitions 20
+func TestPollingCopies(t *testing.T) {
+	buildBot(t, pollingBot, "polltelego", "API_ROOT=http://bot:8082")
+	s := withTwoCopies(t, "habote2e-copies", overrideOfReadme(t, pollingBot))
+	for _, f := range []struct {
+		what string
+		do   func(primary replica, active string)
+		// Bounds with -strict.
+		median, most time.Duration
+	}{
+		{"the active copy", func(_ replica, active string) { docker(t, "kill", active) }, 1300 * time.Millisecond, 2 * time.Second},
+		{"the primary", func(p replica, _ string) { killProcesses(t, p.container) }, time.Second, 2 * time.Second},
+	} {
+		t.Run(f.what, func(t *testing.T) {
+			var waits figures
+			for range *repetitions {
+				active, _ := s.activeCopy(t)
+				primary, _ := s.settled(t, size)
+				before := s.report(t)
+				fault := time.Now()
+				f.do(primary, active)
+				time.Sleep(5 * time.Second)
+				s.carryOut(t, "up", "--detach", "--no-recreate", "bot", "mybot") // Docker leaves what docker kill has ended
+				s.settled(t, size)
+				after := s.answered(t, 2*time.Minute, load)
+				waits = append(waits, s.longestWait(t, max(0, before.Sent-2*load), fault))
+				if n := after.AnsweredTwice - before.AnsweredTwice; n > 100 { // what a copy has in hand, at most
+					t.Errorf("%d updates were answered twice", n)
+				}
+				if n := after.Answered - before.Answered; n < 100 {
+					t.Errorf("only %d updates were answered meanwhile", n)
+				}
+				t.Logf("%d updates answered, %d twice, %d out of order", after.Answered-before.Answered, after.AnsweredTwice-before.AnsweredTwice, after.OutOfOrder-before.OutOfOrder)
+			}
+			waits.tell(t, "kill -9 of "+f.what+" to the answer that came last, copies", f.median, f.most)
+		})
+	}
+	if out, err := s.compose(t.Context(), "exec", "bot", "/habot", "status"); err != nil || strings.Count(out, "copy ") != 2 || strings.Count(out, ": active since ") != 1 {
+		t.Errorf("status: %v\n%s", err, out)
+	}
+}
