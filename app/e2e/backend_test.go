@@ -61,7 +61,7 @@ func buildBot(t *testing.T, image, source, settings string) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	file := "FROM scratch\nCOPY bot /bot\nENV NAME=mybot " + settings +
-		" BOT_TOKEN=1000000001:habot-demo-token-for-the-simulator0\nENTRYPOINT [\"/bot\"]\n"
+		" DEMO_TOKEN=1000000001:habot-demo-token-for-the-simulator0\nENTRYPOINT [\"/bot\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}

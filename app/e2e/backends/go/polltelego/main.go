@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -20,7 +21,7 @@ func main() {
 	name := os.Getenv("NAME")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	bot, err := telego.NewBot(os.Getenv("BOT_TOKEN"), telego.WithAPIServer(os.Getenv("API_ROOT")))
+	bot, err := telego.NewBot(cmp.Or(os.Getenv("BOT_TOKEN"), os.Getenv("DEMO_TOKEN")), telego.WithAPIServer(os.Getenv("API_ROOT")))
 	if err != nil {
 		log.Fatal(err)
 	}

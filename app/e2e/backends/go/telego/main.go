@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"log"
 	"net/http"
@@ -13,7 +14,7 @@ import (
 )
 
 func main() {
-	bot, err := telego.NewBot(os.Getenv("BOT_TOKEN"), telego.WithAPIServer(os.Getenv("API_ROOT")))
+	bot, err := telego.NewBot(cmp.Or(os.Getenv("BOT_TOKEN"), os.Getenv("DEMO_TOKEN")), telego.WithAPIServer(os.Getenv("API_ROOT")))
 	if err != nil {
 		log.Fatal(err)
 	}
