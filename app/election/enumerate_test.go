@@ -56,6 +56,7 @@ var scopes = map[string][]scope{
 		{name: "witness-handover", replicas: 3, witnesses: 1, step: 50, claims: 1, handovers: 1, settled: true, walls: behind, peace: true, limit: 1_000_000},
 		{name: "witness-leave-two", replicas: 3, witnesses: 1, step: 50, leaves: 2, patience: 100, settled: true, walls: behind, limit: 5_000_000},
 		{name: "three-deaths-leave", replicas: 3, step: 50, restarts: 1, deaths: 1, leaves: 1, patience: 100, settled: true, walls: behind, limit: 10_000_000},
+		{name: "two-in-turn-late", replicas: 2, step: 50, claims: 1, restarts: 1, leaves: 2, patience: 150, turn: 100, late: 1, settled: true, walls: behind, limit: 5_000_000},
 		{name: "four-restart", replicas: 4, step: 50, claims: 1, restarts: 1, settled: true, walls: behind, limit: 5_000_000},
 	},
 }
