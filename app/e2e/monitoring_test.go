@@ -312,7 +312,7 @@ func (w *watched) onePrimary(t *testing.T, end time.Time) {
 }
 
 // noPanelIsEmpty puts each question as Grafana does. Each must have an answer that can be drawn, without warnings,
-// and with names where a replica is meant; but for those about webhook backends, of which this stack has none.
+// and with names where a replica is meant; but for those about webhook backends and copies, of which this stack has none.
 func (w *watched) noPanelIsEmpty(t *testing.T, end time.Time) {
 	t.Helper()
 	shown := end.Sub(w.begun).Round(time.Second)
@@ -346,8 +346,8 @@ func (w *watched) noPanelIsEmpty(t *testing.T, end time.Time) {
 				}
 			}
 		}
-		// The built-in bot has no webhook backends: the questions about them are evaluated here, and have no answer.
-		if backends := strings.Contains(expr, "habot_backend_"); (drawn == 0) != backends {
+		// The built-in bot has no webhook backends and no copies: the questions about them are evaluated here, and have no answer.
+		if absent := strings.Contains(expr, "habot_backend_") || strings.Contains(expr, "habot_gateway_"); (drawn == 0) != absent {
 			t.Errorf("%s has %d values: %s", q.Of, drawn, expr)
 		}
 	}
