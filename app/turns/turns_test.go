@@ -308,6 +308,107 @@ func TestACallThatGoesOnWithoutItsCopyIsNoSignOfLife(t *testing.T) {
 	`)
 }
 
+// aiogram closes all connections when it stops. What its tasks still call comes on a new one, and passes for the first call of the
+// next process. That one ends, too.
+func TestAProcessThatCallsOnANewConnectionAsItEndsIsDead(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 writes a conn=2
+		> pass
+		1100 writes a conn=2
+		> pass
+		2000 ends a polling
+		2001 ends a conn=2 idle=900
+		2100 writes a conn=3
+		> pass
+		2101 alive a conn=3
+		2250 ends a conn=3 idle=149
+		3249 tick
+		3250 tick
+		> died a, ended
+		> active a -> b, ended
+	`)
+}
+
+// A process that starts, and takes its time until it polls, has a connection open, or calls.
+func TestAProcessThatStartsHasASecondFromCallToCall(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 reads a
+		> pass
+		2000 ends a polling
+		2500 starts a conn=3
+		> pass
+		2600 ends a conn=3 idle=90
+		3500 starts a conn=4
+		> pass
+		# It keeps this one open.
+		9999 poll a poll=3 conn=4
+		> joined a
+		10000 tick
+		> answer 2: -
+		11000 batch 101/1
+		> answer 3: 101
+	`)
+}
+
+// The end of a connection, and what came on another one or on that one, reach the primary in any order.
+func TestACallThatWasOnItsWayWhenItsProcessEndedIsNoSignOfLife(t *testing.T) {
+	t.Parallel()
+	for name, ends := range map[string]string{
+		"its answer came before the end of its connection": `
+			2000 ends a polling
+			2002 alive a conn=2
+			2003 ends a conn=2 idle=0 ago=3
+			`,
+		"it arrived after that end": `
+			2001 ends a polling ago=1
+			2002 writes a conn=2
+			> pass
+			2003 ends a conn=2 idle=0 ago=3
+			`,
+		"two of them": `
+			1990 writes a conn=3
+			> pass
+			2001 ends a polling ago=1
+			2002 alive a conn=2
+			2002 alive a conn=3
+			2003 ends a conn=2 idle=0 ago=3
+			2003 ends a conn=3 idle=0 ago=3
+			`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 writes a conn=2
+		> pass
+		1100 writes a conn=2
+		> pass
+		`+ends+`
+		2999 tick
+		3000 tick
+		> died a, ended
+		> active a -> b, ended
+	`)
+		})
+	}
+}
+
 // It seemed to have another connection open, and has not.
 func TestAnEndCountsOnceTheOtherConnectionWentWithAReplica(t *testing.T) {
 	t.Parallel()
@@ -529,6 +630,27 @@ func TestACopyThatKeepsFailingToStartIsDead(t *testing.T) {
 		25500 tick
 		> died a, silent
 		> active a -> b, silent
+	`)
+	// Of a framework that keeps its connections their ends show that.
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2 timeout=50000
+		> joined b
+		4000 reads a
+		> pass
+		5000 ends a polling
+		5500 starts a conn=2
+		> pass
+		5700 ends a conn=2 idle=100
+		6500 starts a conn=3
+		> pass
+		6700 ends a conn=3 idle=200
+		7699 tick
+		7700 tick
+		> died a, ended
+		> active a -> b, ended
 	`)
 }
 
