@@ -172,7 +172,7 @@ func (m *Machine) take(in Input) {
 		m.replicaLost(in.Replica)
 	case AddressGone:
 		for _, c := range slices.Clone(m.members) {
-			if c.address == in.Address && !c.dead && c.heard < in.Asked {
+			if c.address == in.Address && !c.dead && c.heard < in.Asked && !c.pollsBeside(in.Replica) {
 				m.die(c, ReasonGone)
 			}
 		}
@@ -347,6 +347,12 @@ func (c *member) heardBeside(ends Connection, at Instant) (heard Instant) {
 		heard = max(heard, s.at)
 	}
 	return heard
+}
+
+// pollsBeside tells whether the copy has a poll open through another replica than one that does not reach it. Had its machine gone, that
+// one would not reach it either.
+func (c *member) pollsBeside(replica string) bool {
+	return slices.ContainsFunc(c.polls, func(p *poll) bool { return p.connection.Replica != replica })
 }
 
 // isNew tells whether a request may be the first of a process: its connection was opened when none of the copy was. A late

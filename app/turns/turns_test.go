@@ -234,6 +234,43 @@ func TestDeadIsWhoseAddressIsGone(t *testing.T) {
 	`)
 }
 
+// What one replica does not reach another one may: the poll that is open there shows that the copy lives.
+func TestAnAddressIsNotGoneWhileAPollIsOpenThroughAnotherReplica(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1 timeout=50000 via=r2
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2 timeout=50000 via=r1
+		> joined b
+		6000 gone a asked=5000 via=r1
+		7000 gone a asked=6000 via=r1
+		8000 batch 101/1
+		> answer 1: 101
+		9000 poll a poll=3 offset=102 via=r2
+		> confirmed 101
+		# The replica that has the poll does not reach it either.
+		15000 gone a asked=14000 via=r2
+		> died a, gone
+		> answer 3: -
+		> active a -> b, gone, 1 again
+		> answer 2: 101
+	`)
+	// A poll that went with its replica shows nothing.
+	story{}.play(t, `
+		0 poll a poll=1 timeout=50000 via=r2
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2 timeout=50000 via=r1
+		> joined b
+		6000 gone a asked=5000 via=r1
+		7000 replica r2
+		8000 gone a asked=7500 via=r1
+		> died a, gone
+		> active a -> b, gone
+	`)
+}
+
 func TestDeadIsWhosePollIsDueForLong(t *testing.T) {
 	t.Parallel()
 	story{patience: 90 * time.Second}.play(t, `
