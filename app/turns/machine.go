@@ -453,7 +453,7 @@ func (m *Machine) connectionEnded(in ConnectionEnded) {
 		return
 	}
 	// What has not polled yet may be the process before still, which calls on a new connection as it ends.
-	if open || in.Idle <= lastUse && (c.kept || c.farewell || c.keeps && !c.polled) {
+	if open || in.Idle <= lastUse && (c.kept || c.farewell) || in.Closed && c.keeps && !c.polled {
 		c.suspected, c.ending = true, c.ending || in.Closed
 		c.suspect, c.ended = max(end, m.began), c.askedAt
 		if in.Closed && sure {
