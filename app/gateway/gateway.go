@@ -93,7 +93,7 @@ func New(cfg Config) *Gateway {
 		cfg.Elsewhere = func() []string { return nil }
 	}
 	g.prober = &prober{
-		passer: g.passer, dial: cfg.Dial, now: g.now, elsewhere: cfg.Elsewhere, idle: g.idle, soon: make(chan struct{}, 1), known: map[string]*probed{},
+		passer: g.passer, dial: cfg.Dial, replica: cfg.Replica, now: g.now, elsewhere: cfg.Elsewhere, idle: g.idle, soon: make(chan struct{}, 1), known: map[string]*probed{},
 	}
 	g.front = newFront(g)
 	g.metrics = newMetrics(g)

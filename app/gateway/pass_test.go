@@ -478,7 +478,7 @@ func TestWhatAStandbySawReachesThePrimaryInOrder(t *testing.T) {
 		}
 		b.Saw(turns.Called{Client: turns.Client{Copy: "x"}, Kind: turns.KindStartUp})
 		asked := g.nodes["a"].cfg.Now() // all clocks are the same here
-		b.Saw(turns.AddressGone{Address: "10.0.0.9", Asked: asked})
+		b.Saw(turns.AddressGone{Address: "10.0.0.9", Replica: "b", Asked: asked})
 		synctest.Wait()
 		saw := g.sawAt("a")
 		if len(saw) != 252 {
@@ -490,7 +490,7 @@ func TestWhatAStandbySawReachesThePrimaryInOrder(t *testing.T) {
 			}
 		}
 		if saw[250] != turns.Input(turns.Called{Client: turns.Client{Copy: "x"}, Kind: turns.KindStartUp}) ||
-			saw[251] != turns.Input(turns.AddressGone{Address: "10.0.0.9", Asked: asked}) {
+			saw[251] != turns.Input(turns.AddressGone{Address: "10.0.0.9", Replica: "b", Asked: asked}) {
 			t.Errorf("%+v", saw[250:])
 		}
 		g.nodes["a"].Saw(ended(1000))

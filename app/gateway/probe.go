@@ -34,7 +34,9 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 type prober struct {
 	passer *Passer
 	dial   Dial
-	now    func() turns.Instant
+	// replica is this one's process.
+	replica string
+	now     func() turns.Instant
 	// elsewhere are addresses that have polled other replicas. A replica that takes over together with the end of the one that such
 	// a copy polled is the only one that can notice its end.
 	elsewhere func() []string
@@ -127,13 +129,13 @@ func (p *prober) probe(ctx context.Context, address string) {
 	}
 	p.mu.Lock()
 	a := p.known[address]
-	gone := a != nil && a.reached && (errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH))
+	gone := a != nil && a.reached && errors.Is(err, syscall.EHOSTUNREACH) // ENETUNREACH is about this replica's own network
 	if a != nil && (err == nil || errors.Is(err, syscall.ECONNREFUSED)) {
 		a.reached = true
 	}
 	here := a != nil && time.Since(a.polled) <= probedFor
 	p.mu.Unlock()
 	if gone && (here || p.idle(address)) {
-		p.passer.Saw(turns.AddressGone{Address: address, Asked: asked})
+		p.passer.Saw(turns.AddressGone{Address: address, Replica: p.replica, Asked: asked})
 	}
 }

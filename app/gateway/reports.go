@@ -46,7 +46,8 @@ type report struct {
 	Ago    time.Duration
 	Ended  *turns.ConnectionEnded `json:",omitempty"`
 	Called *turns.Called          `json:",omitempty"`
-	Gone   string                 `json:",omitempty"` // an address
+	Gone   string                 `json:",omitempty"` // an address that By does not reach
+	By     string                 `json:",omitempty"`
 }
 
 func (r *reports) stir() {
@@ -180,7 +181,7 @@ func (p *Passer) send(ctx context.Context, addr string, batch []seen) error {
 		case turns.Called:
 			r.Called = &in
 		case turns.AddressGone:
-			r.Gone = in.Address
+			r.Gone, r.By = in.Address, in.Replica
 			r.Ago = max(r.Ago, p.now().Sub(in.Asked))
 		default:
 			continue
@@ -247,7 +248,7 @@ func (p *Passer) Receive(raw []byte) error {
 		case r.Called != nil:
 			p.cfg.Report(*r.Called)
 		case r.Gone != "":
-			p.cfg.Report(turns.AddressGone{Address: r.Gone, Asked: p.now().Add(-r.Ago)})
+			p.cfg.Report(turns.AddressGone{Address: r.Gone, Replica: r.By, Asked: p.now().Add(-r.Ago)})
 		}
 	}
 	return nil

@@ -40,6 +40,8 @@ const (
 	// lastUse is how long after its last use a connection that ends may be idle to be a sign of death: no framework
 	// closes idle connections before 4 s.
 	lastUse = 3 * time.Second
+	// skew is by how much the ends of connections that end together may seem to differ: they are reported by several replicas.
+	skew = 10 * time.Millisecond
 	// minHold is how long an empty answer is held at least, for a copy that polls without a pause.
 	minHold = 3 * time.Second
 	// oneAtATime is how soon after a poll the same offset is given a single update, as by the real server.

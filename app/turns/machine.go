@@ -21,8 +21,10 @@ type member struct {
 	connections []Connection
 	// gone are those that ended last: what comes on one of them is late, and shows nothing of the copy.
 	gone []Connection
-	// kept: it has used a connection for a second request.
-	kept bool
+	// seen is when a request came on connections, open or gone, or went on.
+	seen []sight
+	// kept: it has used a connection for a second request. keeps: the process before it had, and this one has not polled yet.
+	kept, keeps bool
 	// suspected: one of its connections ended at ended, as if it were dead, which counts from suspect on; ending: its own
 	// side closed that one.
 	suspected, ending bool
@@ -48,6 +50,12 @@ type member struct {
 	waiting      bool
 	waitingSince Instant
 	allowed      string
+}
+
+// sight is when something last came on a connection: not after its end, if that is known.
+type sight struct {
+	connection Connection
+	at         Instant
 }
 
 // poll is a getUpdates that is held.
@@ -113,6 +121,7 @@ func New(cfg Config, term int64, now Instant, s State) *Machine {
 			id: k.ID, address: k.Address, polled: k.Polled, dead: k.Dead, kept: k.Kept, waits: k.Waits, allowed: k.Allowed,
 			waiting: k.Waiting, waitingSince: now.Add(-k.WaitingAgo), heard: now.Add(-k.HeardAgo), due: now,
 			lived: now.Add(-k.HeardAgo), askedAt: now.Add(-k.HeardAgo), shut: k.Ended, ending: k.Ended, bare: now.Add(-k.HeardAgo),
+			seen: []sight{{at: now.Add(-k.HeardAgo)}},
 		}
 		m.members = append(m.members, c)
 		if k.ID == s.Active {
@@ -163,7 +172,7 @@ func (m *Machine) take(in Input) {
 		m.replicaLost(in.Replica)
 	case AddressGone:
 		for _, c := range slices.Clone(m.members) {
-			if c.address == in.Address && !c.dead && c.heard < in.Asked {
+			if c.address == in.Address && !c.dead && c.heard < in.Asked && !c.pollsBeside(in.Replica) {
 				m.die(c, ReasonGone)
 			}
 		}
@@ -306,6 +315,7 @@ func (m *Machine) request(c *member, from Client) {
 // A copy shows that it lives.
 func (m *Machine) hear(c *member, from Client) {
 	c.heard = m.now
+	c.sees(from.Connection, m.now)
 	c.suspected, c.ending, c.shut, c.doubted = false, false, false, false
 	if c.address != from.Address {
 		c.address, m.roster = from.Address, true
@@ -317,6 +327,32 @@ func (m *Machine) hear(c *member, from Client) {
 		c.connections = c.connections[1:]
 	}
 	c.connections = append(c.connections, from.Connection)
+}
+
+// sees takes note that something came on a connection.
+func (c *member) sees(on Connection, at Instant) {
+	c.seen = slices.DeleteFunc(c.seen, func(s sight) bool { return s.connection == on })
+	c.seen = append(c.seen, sight{on, at})
+	c.seen = c.seen[max(0, len(c.seen)-2*maxConnections):]
+}
+
+// heardBeside is when the copy was last heard on another connection than one that ends at an instant. What came on that one was sent
+// before, whatever the order in which the primary gets to know of both.
+func (c *member) heardBeside(ends Connection, at Instant) (heard Instant) {
+	for i, s := range c.seen {
+		if s.connection == ends {
+			c.seen[i].at = min(s.at, at.Add(-skew))
+			continue
+		}
+		heard = max(heard, s.at)
+	}
+	return heard
+}
+
+// pollsBeside tells whether the copy has a poll open through another replica than one that does not reach it. Had its machine gone, that
+// one would not reach it either.
+func (c *member) pollsBeside(replica string) bool {
+	return slices.ContainsFunc(c.polls, func(p *poll) bool { return p.connection.Replica != replica })
 }
 
 // isNew tells whether a request may be the first of a process: its connection was opened when none of the copy was. A late
@@ -348,7 +384,7 @@ func (c *member) lastAlive() Instant {
 // startsOver begins another life of a copy: until it polls it may write.
 func (m *Machine) startsOver(c *member) {
 	if c.polled {
-		c.due, c.lived = m.now, c.lastAlive()
+		c.due, c.lived, c.keeps = m.now, c.lastAlive(), c.kept
 	}
 	c.polled, c.dead, c.lifeFrom = false, false, c.bare
 	c.kept, c.asked, c.waits, c.farewell, c.confirmed, c.waiting = false, false, false, false, false, false
@@ -413,10 +449,11 @@ func (m *Machine) connectionEnded(in ConnectionEnded) {
 	c.bare = max(c.bare, end)
 	sure := c.sureTo == never
 	c.unsure(end)
-	if c.dead || c.heard > end {
+	if heard := c.heardBeside(in.Client.Connection, end); c.dead || heard > end {
 		return
 	}
-	if open || in.Idle <= lastUse && (c.kept || c.farewell) {
+	// What has not polled yet may be the process before still, which calls on a new connection as it ends.
+	if open || in.Idle <= lastUse && (c.kept || c.farewell) || in.Closed && c.keeps && !c.polled {
 		c.suspected, c.ending = true, c.ending || in.Closed
 		c.suspect, c.ended = max(end, m.began), c.askedAt
 		if in.Closed && sure {

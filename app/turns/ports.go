@@ -142,10 +142,11 @@ type (
 	}
 	// ReplicaLost says that nothing is known any more of the connections and polls that came through a replica.
 	ReplicaLost struct{ Replica string }
-	// AddressGone says that an address is unreachable, as found by an attempt that began at Asked. It MUST be given only
+	// AddressGone says that an address is unreachable for a replica, as found by an attempt that began at Asked. It MUST be given only
 	// if the same replica has reached that address before.
 	AddressGone struct {
 		Address string
+		Replica string
 		Asked   Instant
 	}
 	// Batch brings new updates.

@@ -1,6 +1,7 @@
 package turns
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -224,7 +225,7 @@ func (p *player) input(now Instant) Input {
 	case "replica":
 		return ReplicaLost{p.word(2)}
 	case "gone":
-		return AddressGone{Address: "at " + p.word(2), Asked: p.at(p.opts["asked"])}
+		return AddressGone{Address: "at " + p.word(2), Replica: cmp.Or(p.opts["via"], "r"), Asked: p.at(p.opts["asked"])}
 	case "batch":
 		var b Batch
 		for _, w := range p.words[2:] {

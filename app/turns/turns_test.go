@@ -234,6 +234,43 @@ func TestDeadIsWhoseAddressIsGone(t *testing.T) {
 	`)
 }
 
+// What one replica does not reach another one may: the poll that is open there shows that the copy lives.
+func TestAnAddressIsNotGoneWhileAPollIsOpenThroughAnotherReplica(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1 timeout=50000 via=r2
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2 timeout=50000 via=r1
+		> joined b
+		6000 gone a asked=5000 via=r1
+		7000 gone a asked=6000 via=r1
+		8000 batch 101/1
+		> answer 1: 101
+		9000 poll a poll=3 offset=102 via=r2
+		> confirmed 101
+		# The replica that has the poll does not reach it either.
+		15000 gone a asked=14000 via=r2
+		> died a, gone
+		> answer 3: -
+		> active a -> b, gone, 1 again
+		> answer 2: 101
+	`)
+	// A poll that went with its replica shows nothing.
+	story{}.play(t, `
+		0 poll a poll=1 timeout=50000 via=r2
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2 timeout=50000 via=r1
+		> joined b
+		6000 gone a asked=5000 via=r1
+		7000 replica r2
+		8000 gone a asked=7500 via=r1
+		> died a, gone
+		> active a -> b, gone
+	`)
+}
+
 func TestDeadIsWhosePollIsDueForLong(t *testing.T) {
 	t.Parallel()
 	story{patience: 90 * time.Second}.play(t, `
@@ -306,6 +343,108 @@ func TestACallThatGoesOnWithoutItsCopyIsNoSignOfLife(t *testing.T) {
 		> active a -> b, ended
 		> answer 2: 101
 	`)
+}
+
+// aiogram closes all connections when it stops. What its tasks still call comes on a new one, and passes for the first call of the
+// next process. That one ends, too.
+func TestAProcessThatCallsOnANewConnectionAsItEndsIsDead(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 writes a conn=2
+		> pass
+		1100 writes a conn=2
+		> pass
+		2000 ends a polling
+		2001 ends a conn=2 idle=900
+		2100 writes a conn=3
+		> pass
+		2101 alive a conn=3
+		# On a machine that is busy its end takes a while.
+		5500 ends a conn=3 idle=3399
+		6499 tick
+		6500 tick
+		> died a, ended
+		> active a -> b, ended
+	`)
+}
+
+// A process that starts, and takes its time until it polls, has a connection open, or calls.
+func TestAProcessThatStartsHasASecondFromCallToCall(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 reads a
+		> pass
+		2000 ends a polling
+		2500 starts a conn=3
+		> pass
+		2600 ends a conn=3 idle=90
+		3500 starts a conn=4
+		> pass
+		# It keeps this one open.
+		9999 poll a poll=3 conn=4
+		> joined a
+		10000 tick
+		> answer 2: -
+		11000 batch 101/1
+		> answer 3: 101
+	`)
+}
+
+// The end of a connection, and what came on another one or on that one, reach the primary in any order.
+func TestACallThatWasOnItsWayWhenItsProcessEndedIsNoSignOfLife(t *testing.T) {
+	t.Parallel()
+	for name, ends := range map[string]string{
+		"its answer came before the end of its connection": `
+			2000 ends a polling
+			2002 alive a conn=2
+			2003 ends a conn=2 idle=0 ago=3
+			`,
+		"it arrived after that end": `
+			2001 ends a polling ago=1
+			2002 writes a conn=2
+			> pass
+			2003 ends a conn=2 idle=0 ago=3
+			`,
+		"two of them": `
+			1990 writes a conn=3
+			> pass
+			2001 ends a polling ago=1
+			2002 alive a conn=2
+			2002 alive a conn=3
+			2003 ends a conn=2 idle=0 ago=3
+			2003 ends a conn=3 idle=0 ago=3
+			`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2
+		> joined b
+		1000 writes a conn=2
+		> pass
+		1100 writes a conn=2
+		> pass
+		`+ends+`
+		2999 tick
+		3000 tick
+		> died a, ended
+		> active a -> b, ended
+	`)
+		})
+	}
 }
 
 // It seemed to have another connection open, and has not.
@@ -529,6 +668,27 @@ func TestACopyThatKeepsFailingToStartIsDead(t *testing.T) {
 		25500 tick
 		> died a, silent
 		> active a -> b, silent
+	`)
+	// Of a framework that keeps its connections their ends show that.
+	story{}.play(t, `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+		0 poll b poll=2 timeout=50000
+		> joined b
+		4000 reads a
+		> pass
+		5000 ends a polling
+		5500 starts a conn=2
+		> pass
+		5700 ends a conn=2 idle=100
+		6500 starts a conn=3
+		> pass
+		6700 ends a conn=3 idle=200
+		7699 tick
+		7700 tick
+		> died a, ended
+		> active a -> b, ended
 	`)
 }
 
@@ -1146,7 +1306,7 @@ func TestTheEndOfAProcessIsNotWhenTheNextOneStarts(t *testing.T) {
 		> answer 3: 101
 	`)
 	story{replay: 30 * time.Second}.play(t, begin+`
-		35000 ends a conn=2 idle=3100
+		35000 ends a conn=2 idle=3100 lost
 		40000 gone a asked=36000
 		> died a, gone
 		> active a -> -, gone

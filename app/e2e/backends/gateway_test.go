@@ -70,6 +70,10 @@ type replica struct {
 // taken for one of the other.
 const chats = 200
 
+// termBound is within which a copy that was ended by SIGTERM is replaced: far below the patience of the test's replicas, and far above
+// the time that a process takes to end.
+const termBound = 8 * time.Second
+
 // newSite starts Telegram and the replicas.
 func newSite(t *testing.T, replicas int, env ...string) *site {
 	t.Helper()
@@ -429,7 +433,12 @@ func TestGateway(t *testing.T) {
 		t.Logf("kill -9 of the copy: %v", s.answeredBy(b, 30*time.Second))
 		s.starts(a)
 		_ = b.cmd.Process.Signal(syscall.SIGTERM)
-		t.Logf("SIGTERM of the copy: %v", s.answeredBy(a, 30*time.Second))
+		took := s.answeredBy(a, 30*time.Second)
+		t.Logf("SIGTERM of the copy: %v", took)
+		// That it has been silent for GATEWAY_PATIENCE would show it too, and to users that takes 90 s.
+		if took > termBound {
+			t.Errorf("SIGTERM of the copy was noticed after %v", took)
+		}
 		b.ends(t)
 		b.forgive() // calls that its own end has cancelled
 		s.starts(b)

@@ -887,7 +887,11 @@ func (w *world) probe(h *host) {
 		w.after(3*time.Second, func() {
 			if h.absent >= 0 && h.absent <= asked && w.term == term && w.machine != nil {
 				w.count("address gone")
-				w.input(turns.AddressGone{Address: h.address, Asked: w.local(w.primary, asked)})
+				for _, r := range w.replicas { // no host reaches it
+					if r.up && w.machine != nil {
+						w.input(turns.AddressGone{Address: h.address, Replica: r.name(), Asked: w.local(w.primary, asked)})
+					}
+				}
 			}
 		})
 	})
