@@ -35,6 +35,14 @@ func At(t time.Time) Micros {
 	return Micros(t.UnixMicro())
 }
 
+// Time is what At was given, to the microsecond.
+func (m Micros) Time() time.Time {
+	if m == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(m))
+}
+
 // Lane is one row of the drawing.
 type Lane struct {
 	Name string `json:"name"`
