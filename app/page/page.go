@@ -48,6 +48,8 @@ type Lane struct {
 	Name string `json:"name"`
 	// Seen is when it last did anything.
 	Seen Micros `json:"seen_us"`
+	// Count is how often it did what the lanes show; 0 where that is not counted.
+	Count int64 `json:"count,omitempty"`
 }
 
 // Span is a time in which one did the same without a break: polled, or was primary.

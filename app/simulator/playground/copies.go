@@ -20,7 +20,7 @@ const (
 // answer without one of another copy between, and its Polls are answers. A gap is a time in which a message waited, and no copy
 // answered any.
 type copies struct {
-	lanes   map[string]page.Lane
+	lanes   map[string]*page.Lane
 	spans   list[page.Span]
 	gaps    list[page.Gap]
 	changes list[page.Change]
@@ -29,7 +29,7 @@ type copies struct {
 
 func newCopies() copies {
 	return copies{
-		lanes: map[string]page.Lane{}, spans: list[page.Span]{most: maxSpans}, gaps: list[page.Gap]{most: maxGaps},
+		lanes: map[string]*page.Lane{}, spans: list[page.Span]{most: maxSpans}, gaps: list[page.Gap]{most: maxGaps},
 		changes: list[page.Change]{most: maxChanges},
 	}
 }
@@ -37,23 +37,30 @@ func newCopies() copies {
 // cutName bounds a name.
 func cutName(name string) string { return name[:min(len(name), maxCopyName)] }
 
-// called takes note that a copy made a call, or asked for anything else; of too many only the first have a lane.
-func (c *copies) called(now time.Time, name string) {
+// called takes note that a copy made a call. It returns its lane; nil for no copy, and for one of too many.
+func (c *copies) called(now time.Time, name string) *page.Lane {
 	name = cutName(name)
-	if _, known := c.lanes[name]; name != "" && (known || len(c.lanes) < maxLanes) {
-		c.lanes[name] = page.Lane{Name: name, Seen: page.At(now)}
+	l := c.lanes[name]
+	if l == nil {
+		if name == "" || len(c.lanes) >= maxLanes {
+			return nil
+		}
+		l = &page.Lane{Name: name}
+		c.lanes[name] = l
 	}
+	l.Seen = page.At(now)
+	return l
 }
 
 // copyAnswered takes note of an answer to what was written at sent; zero if that was answered before.
 func (m *Model) copyAnswered(now, sent time.Time, name string) {
 	c := &m.copies
-	name = cutName(name)
-	c.called(now, name)
-	if _, known := c.lanes[name]; !known {
+	l := c.called(now, name)
+	if l == nil {
 		return
 	}
-	last := c.span
+	l.Count++
+	name, last := l.Name, c.span
 	if last == nil {
 		c.span, _ = c.spans.add(m.next(), page.Span{ID: m.id(), Who: name, From: page.At(now), To: page.At(now), Polls: 1})
 		return
@@ -91,7 +98,7 @@ func (c *copies) forget(now time.Time) {
 func (c *copies) since(version uint64) page.Lanes {
 	l := page.Lanes{Spans: c.spans.since(version), Gaps: c.gaps.since(version), Changes: c.changes.since(version)}
 	for _, one := range c.lanes {
-		l.Lanes = append(l.Lanes, one)
+		l.Lanes = append(l.Lanes, *one)
 	}
 	slices.SortFunc(l.Lanes, func(a, b page.Lane) int { return cmp.Compare(a.Name, b.Name) })
 	return l

@@ -33,7 +33,7 @@ func TestAnswersOfOneCopyAreOneSpan(t *testing.T) {
 	if want := []page.Span{{ID: 1, Who: one, From: us(10), To: us(90_000), Polls: 3}}; !reflect.DeepEqual(c.Spans, want) {
 		t.Errorf("spans %+v\nwant  %+v", c.Spans, want)
 	}
-	if len(c.Gaps)+len(c.Changes) != 0 || len(c.Lanes) != 1 || c.Lanes[0] != (page.Lane{Name: one, Seen: us(90_000)}) {
+	if len(c.Gaps)+len(c.Changes) != 0 || len(c.Lanes) != 1 || c.Lanes[0] != (page.Lane{Name: one, Seen: us(90_000), Count: 3}) {
 		t.Errorf("%+v", c)
 	}
 }
