@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -548,5 +549,24 @@ func TestPlaygroundShowsCopies(t *testing.T) {
 	b.fits()
 	r.fits()
 	b.fine()
+	r.fine()
+}
+
+// A replica's page shows webhook backends with their state.
+func TestReplicaPageShowsBackends(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	defer backend.Close()
+	p := newPack(t, 1)
+	p.env = []string{"BACKEND=" + backend.URL + "/hook", "BACKEND_SECRET=a-secret-of-the-test"}
+	p.start()
+	p.settled()
+	r := openTab(t, openBrowser(t), "http://"+p.members[0].http+"/")
+	r.shows("backends-rows", "up", 10*time.Second)
+	r.shows("backends-rows", "s ago", 10*time.Second)
+	r.shows("backends-waiting", "No update waits for a backend.", 10*time.Second)
+	backend.Close()
+	r.shows("backends-rows", "connection refused", 10*time.Second)
+	r.shows("backends-waiting", "Updates that wait for a backend: ", 10*time.Second)
+	r.fits()
 	r.fine()
 }

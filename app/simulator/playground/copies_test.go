@@ -28,7 +28,7 @@ func TestAnswersOfOneCopyAreOneSpan(t *testing.T) {
 	m := New(nil)
 	m.reply(one, 10, 0)
 	m.reply(one, 500, 490)
-	m.reply(one, 90_000, 89_500) // nobody wrote anything for long
+	m.reply(one, 90_000, 89_500) // no user wrote anything for long
 	c := m.Frame(at(90_001), 0).Copies
 	if want := []page.Span{{ID: 1, Who: one, From: us(10), To: us(90_000), Polls: 3}}; !reflect.DeepEqual(c.Spans, want) {
 		t.Errorf("spans %+v\nwant  %+v", c.Spans, want)
@@ -38,7 +38,7 @@ func TestAnswersOfOneCopyAreOneSpan(t *testing.T) {
 	}
 }
 
-// A gap begins when a message waits, and not before the last answer: that nobody writes is none.
+// A gap begins when a message waits, and not before the last answer: a time in which no user writes is none.
 func TestAChangeOfCopyShowsHowLongAMessageWaited(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ sent, from, to float64 }{

@@ -4,8 +4,10 @@ import { $, announce, cell, element, rows, text } from './dom.js';
 import { clock, count, length } from './format.js';
 
 const day = (us) => new Date(us / 1000).toLocaleDateString();
-const moment = (us) => (us ? `${day(us)} ${clock(us, 0)}` : '–');
-const ago = (now, us) => (us ? `${length(Math.max(0, now - us)).replace(/\.\d+ s/, ' s').replace(/^\d+ ms|^\d+\.\d+ ms/, '0 s')} ago` : '–');
+// moment names the day if that is not today.
+const moment = (us, digits = 0) => (us ? `${day(us) === day(Date.now() * 1000) ? '' : `${day(us)} `}${clock(us, digits)}` : '–');
+// ago is in whole seconds, so that a row changes once a second.
+const ago = (now, us) => (us ? `${length(Math.floor(Math.max(0, now - us) / 1e6) * 1e6).replace(/\.\d+ m?s/, ' s')} ago` : '–');
 
 export function backends(f) {
   const b = f.backends;
@@ -35,10 +37,10 @@ export function copies(f, last) {
     column === 1 ? { class: roles[c.rows[i].role] ?? '' } : {})))));
   const standbys = c.rows.filter((r) => r.role === 'standby').length;
   text($('copies-updates'), c.at_us ? `Standing by: ${count(standbys)}. Updates: ${count(c.pending)} wait, of which the active copy has ${count(c.in_hand)} in hand; ${count(c.kept)} are kept to be given again.` : '');
-  const changes = c.changes.toReversed();
+  const changes = [...c.changes].reverse();
   $('no-copies-changes').hidden = changes.length > 0 || !c.at_us;
   rows('copies-changes', JSON.stringify(changes), () => changes.map((x) => element('tr', {},
-    cell(`${day(x.at_us)} ${clock(x.at_us)}`), cell(x.to), cell(x.from ?? '–'), cell(count(x.again ?? 0)), cell(x.cause, { class: 'wide' }))));
+    cell(moment(x.at_us, 3)), cell(x.to), cell(x.from ?? '–'), cell(count(x.again ?? 0)), cell(x.cause, { class: 'wide' }))));
 }
 
 function active(c, before) {
