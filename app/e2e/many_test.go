@@ -57,6 +57,7 @@ type pack struct {
 	dir      string // of the logs
 	lifeline string // LIFELINE_DIR; empty as if each replica were on a machine of its own
 	telegram string
+	env      []string // of the replicas, beside what each has of its own
 	// simulator is the process behind telegram.
 	simulator *packed
 	members   []*packed
@@ -132,10 +133,10 @@ func (p *pack) start() {
 		peers = append(peers, m.peer)
 	}
 	for _, m := range p.members {
-		p.keep(m, p.replica, nil, []string{
+		p.keep(m, p.replica, nil, append([]string{
 			"REPLICA_NAME=" + m.name, "PEER_ADDR=" + m.peer, "HTTP_ADDR=" + m.http, "REPLICAS=" + strconv.Itoa(len(p.members)),
 			"INSTANCES=" + strings.Join(peers, ","), "TELEGRAM_API_URL=" + p.telegram, "ADMIN_CHAT_IDS=1001", "LIFELINE_DIR=" + p.lifeline,
-		})
+		}, p.env...))
 	}
 }
 

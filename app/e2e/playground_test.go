@@ -4,13 +4,16 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +28,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"habot/app/config"
 	"habot/app/simulator"
 )
 
@@ -436,4 +440,133 @@ func (b *tab) survives(p *pack) {
 	b.shows("state", "habot-bot-", 30*time.Second)
 	b.write("again")
 	b.shows("messages", ": again", 10*time.Second)
+}
+
+// asks makes a call as a copy of a bot behind a gateway does.
+func asks(ctx context.Context, client *http.Client, root, method string, params url.Values) (updates []struct {
+	ID      int `json:"update_id"`
+	Message struct {
+		Chat struct{ ID int64 }
+		Text string
+	}
+}, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, root+"/bot"+config.DemoToken+"/"+method, strings.NewReader(params.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	var a struct{ Result json.RawMessage }
+	if err := json.NewDecoder(res.Body).Decode(&a); err != nil || res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %d, %v", method, res.StatusCode, err)
+	}
+	if method == "getUpdates" {
+		err = json.Unmarshal(a.Result, &updates)
+	}
+	return updates, err
+}
+
+// copyOf runs a small bot that polls a gateway and repeats what it is sent, until it is ended as by a kill: its connections close.
+func copyOf(t *testing.T, gateway, name string) (kill func()) {
+	t.Helper()
+	ctx, end := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	client := &http.Client{Transport: &http.Transport{}}
+	root := "http://" + gateway + "/copy/" + name
+	go func() {
+		defer close(over)
+		defer client.CloseIdleConnections()
+		offset := 0
+		for ctx.Err() == nil {
+			updates, err := asks(ctx, client, root, "getUpdates", url.Values{"offset": {strconv.Itoa(offset)}, "timeout": {"10"}})
+			if err != nil {
+				select {
+				case <-time.After(100 * time.Millisecond):
+				case <-ctx.Done():
+				}
+			}
+			for _, u := range updates {
+				params := url.Values{"chat_id": {strconv.FormatInt(u.Message.Chat.ID, 10)}, "text": {u.Message.Text}}
+				if _, err := asks(ctx, client, root, "sendMessage", params); err != nil && ctx.Err() == nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				offset = u.ID + 1
+			}
+		}
+	}()
+	kill = func() {
+		end()
+		<-over
+	}
+	t.Cleanup(kill)
+	return kill
+}
+
+// Both pages show which copy of a polling bot answers, and the change to another.
+func TestPlaygroundShowsCopies(t *testing.T) {
+	p := newPack(t, 1)
+	p.members[0].name = "habot-bot-1"
+	gateway := freePorts(t, 1)[0]
+	p.env = []string{"BACKEND=gateway", "GATEWAY_ADDR=" + gateway}
+	judge := stack{telegram: p.telegram}
+	judge.setRate(t, 5)
+	browser := openBrowser(t)
+	b := openTab(t, browser, p.telegram+"/")
+	b.shows("no-replica", "No replica has polled yet", 5*time.Second)
+	p.start()
+	p.settled()
+	r := openTab(t, browser, "http://"+p.members[0].http+"/")
+	r.shows("active", "No copy is active", 10*time.Second)
+	if hidden := evaluate[bool](b, `document.getElementById("copies").hidden`); !hidden {
+		t.Error("the playground shows copies, of which there are none")
+	}
+
+	kill := copyOf(t, gateway, "one")
+	r.shows("active", "one is active, since ", 10*time.Second)
+	copyOf(t, gateway, "two")
+	r.shows("copies-rows", "standby", 10*time.Second)
+	r.shows("copies-known", "Known from habot-bot-1, this replica, as primary", time.Second)
+	r.shows("copies-updates", "Standing by: 1.", time.Second)
+	b.write("hello")
+	b.shows("messages", "copy one by habot-bot-1, after ", 5*time.Second)
+	b.shows("copies-now", "one answered last", 5*time.Second)
+	kill()
+	b.shows("copies-changes", "two", 15*time.Second)
+	b.shows("copies-now", "two answered last", 5*time.Second)
+	b.shows("copies-tally", "one", 5*time.Second)
+	r.shows("active", "two is active, since ", 5*time.Second)
+	r.shows("copies-changes", "one has ended, as its connections show", 5*time.Second)
+	b.write("still there?")
+	b.shows("messages", "copy two by habot-bot-1, after ", 5*time.Second)
+	b.click("#copies-changes button")
+	b.shows("window", " to ", 5*time.Second)
+	b.do(chromedp.SendKeys(chromedp.ID("copies-lanes"), "\x1b"))
+	b.shows("window", "live", 2*time.Second)
+	b.fits()
+	r.fits()
+	b.fine()
+	r.fine()
+}
+
+// A replica's page shows webhook backends with their state.
+func TestReplicaPageShowsBackends(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	defer backend.Close()
+	p := newPack(t, 1)
+	p.env = []string{"BACKEND=" + backend.URL + "/hook", "BACKEND_SECRET=a-secret-of-the-test"}
+	p.start()
+	p.settled()
+	r := openTab(t, openBrowser(t), "http://"+p.members[0].http+"/")
+	r.shows("backends-rows", "up", 10*time.Second)
+	r.shows("backends-rows", "s ago", 10*time.Second)
+	r.shows("backends-waiting", "No update waits for a backend.", 10*time.Second)
+	backend.Close()
+	r.shows("backends-rows", "connection refused", 10*time.Second)
+	r.shows("backends-waiting", "Updates that wait for a backend: ", 10*time.Second)
+	r.fits()
+	r.fine()
 }

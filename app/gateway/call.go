@@ -136,7 +136,7 @@ func (c *passing) failed() error {
 // run sends the call and returns Telegram's answer.
 func (c *passing) run() (*http.Response, error) {
 	r := c.q.http
-	ctx, cancel := context.WithCancel(c.s.ctx)
+	ctx, cancel := context.WithCancel(telegram.WithCopy(c.s.ctx, string(c.q.client.Copy)))
 	p := telegram.Passed{
 		Test: c.q.path.Test, Method: c.q.path.Method, Query: r.URL.RawQuery, ContentType: r.Header.Get("Content-Type"),
 		ContentEncoding: r.Header.Get("Content-Encoding"), Size: c.q.size,

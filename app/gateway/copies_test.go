@@ -327,6 +327,52 @@ func TestACopyThatNeverConfirms(t *testing.T) {
 	})
 }
 
+// The primary remembers which copy became active when, and why; of many the last 100.
+func TestChangesOfTheActiveCopyAreRemembered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		began := time.Now()
+		one := w.bot("10.0.0.1").run()
+		after(time.Second)
+		w.bot("10.0.0.2").run()
+		after(9 * time.Second)
+		if err := w.gateway.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		after(10 * time.Second)
+		one.kill()
+		w.bot("10.0.0.3").run()
+		after(10 * time.Second)
+		if err := w.gateway.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		after(time.Second)
+		s := w.gateway.Snapshot(t.Context())
+		if s == nil || s.Primary != "habot-bot-1" {
+			t.Fatalf("%+v", s)
+		}
+		var got []string
+		for _, c := range s.Changes {
+			got = append(got, fmt.Sprintf("%d s: %s after %q: %s", int(c.At.Sub(began).Seconds()), c.To, c.From, c.Cause()))
+		}
+		if want := []string{
+			`0 s: 10.0.0.1 after "": 10.0.0.1 is the first`,
+			`10 s: 10.0.0.2 after "10.0.0.1": an operator moved the turn on`,
+			`30 s: 10.0.0.3 after "10.0.0.2": an operator moved the turn on`,
+		}; !slices.Equal(got, want) {
+			t.Errorf("%q\nwant %q", got, want)
+		}
+		for i := range 250 {
+			w.gateway.observe(turns.ActiveChanged{To: turns.CopyID(fmt.Sprint(i)), Reason: turns.ReasonGone, From: "x"})
+		}
+		if s := w.gateway.Snapshot(t.Context()); len(s.Changes) != 100 || s.Changes[0].To != "150" || s.Changes[99].Cause() != "x is gone: its machine is not reachable" {
+			t.Errorf("%d changes are remembered", len(s.Changes))
+		}
+	})
+}
+
 // 500 copies stand by, each with a connection of its own; the next takes over when the active one ends.
 func TestFiveHundredCopies(t *testing.T) {
 	t.Parallel()

@@ -74,6 +74,7 @@ type Gateway struct {
 	mu      sync.Mutex
 	current *session // nil while this replica does not act
 	me      json.RawMessage
+	changes []Change
 }
 
 // New returns a gateway that does not listen yet.
@@ -173,6 +174,7 @@ func (g *Gateway) observe(out turns.Output) {
 	case turns.ActiveChanged:
 		g.metrics.turns.WithLabelValues(string(out.Reason)).Inc()
 		g.metrics.again.Add(float64(out.Again))
+		g.remember(out)
 		if g.cfg.OnChange != nil {
 			g.cfg.OnChange(string(out.From), string(out.To), why(out.Reason), out.Again)
 		}
@@ -182,6 +184,20 @@ func (g *Gateway) observe(out turns.Output) {
 	case turns.Died:
 		g.cfg.Logger.Warn("a copy is gone", "copy", out.Copy, "reason", out.Reason)
 	}
+}
+
+// remember keeps a change for people.
+func (g *Gateway) remember(c turns.ActiveChanged) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.changes = append(g.changes, Change{time.Now(), string(c.From), string(c.To), string(c.Reason), c.Again})
+	g.changes = g.changes[max(0, len(g.changes)-maxChanges):]
+}
+
+func (g *Gateway) changed() []Change {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.changes)
 }
 
 // Listen opens the port.

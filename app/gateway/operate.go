@@ -47,6 +47,33 @@ type Copy struct {
 	Polling bool `json:"polling,omitempty"`
 }
 
+// Change is one of the active copy.
+type Change struct {
+	At time.Time `json:"at"`
+	// From is empty for the first copy of all, and the same as To for one that has started over.
+	From   string `json:"from,omitempty"`
+	To     string `json:"to"`
+	Reason string `json:"reason"`
+	// Again is how many updates that From had confirmed were given again.
+	Again int `json:"again,omitempty"`
+}
+
+// Cause is why, in words.
+func (c Change) Cause() string {
+	r := turns.Reason(c.Reason)
+	switch {
+	case c.From == "":
+		return c.To + " is the first"
+	case r == turns.ReasonOperator:
+		return "an operator moved the turn on"
+	default:
+		return c.From + " " + why(r)
+	}
+}
+
+// maxChanges bounds the changes that are remembered.
+const maxChanges = 100
+
 // Snapshot is all that is known of copies.
 type Snapshot struct {
 	// Active is empty if no copy is; Since is when its turn began, or the last one ended, and Reason why.
@@ -61,6 +88,9 @@ type Snapshot struct {
 	LastConfirmed time.Time `json:"last_confirmed,omitzero"`
 	// Kept is how many updates are kept to be given again.
 	Kept int `json:"kept"`
+	// Primary is the name of the replica that knows all this. Changes are those while it acted, the oldest first; at most 100.
+	Primary string   `json:"primary"`
+	Changes []Change `json:"changes,omitempty"`
 }
 
 // Lines are the copies, one line each, for people.
@@ -93,6 +123,7 @@ func (s *session) snapshot() (Snapshot, bool) {
 	}
 	at := func(i turns.Instant) time.Time { return s.g.base.Add(time.Duration(i)) }
 	out := Snapshot{
+		Primary: s.task.Change.Name, Changes: s.g.changed(),
 		Active: string(v.Active), Since: at(v.Since), Reason: string(v.Reason), Pending: v.Pending, InHand: v.InHand, Kept: v.Kept,
 		Copies: make([]Copy, 0, len(v.Copies)),
 	}

@@ -371,7 +371,7 @@ func (w *world) start() *running {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	r.cancel = cancel
 	t := term.Term{
-		Change: election.Change{Claim: election.Claim{Timestamp: w.terms}}, Held: r.held.Load, Drain: r.drain,
+		Change: election.Change{Claim: election.Claim{Timestamp: w.terms}, Name: "habot-bot-1"}, Held: r.held.Load, Drain: r.drain,
 		Report: func([]int64) {}, Note: func([]json.RawMessage) {}, Noted: func() bool { return true }, Gather: func(context.Context) {},
 		Late: func(ctx context.Context) ([]json.RawMessage, func(), bool) {
 			<-ctx.Done()

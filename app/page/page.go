@@ -35,11 +35,21 @@ func At(t time.Time) Micros {
 	return Micros(t.UnixMicro())
 }
 
+// Time is what At was given, to the microsecond.
+func (m Micros) Time() time.Time {
+	if m == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(m))
+}
+
 // Lane is one row of the drawing.
 type Lane struct {
 	Name string `json:"name"`
 	// Seen is when it last did anything.
 	Seen Micros `json:"seen_us"`
+	// Count is how often it did what the lanes show; 0 where that is not counted.
+	Count int64 `json:"count,omitempty"`
 }
 
 // Span is a time in which one did the same without a break: polled, or was primary.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -171,6 +172,24 @@ func TestTwoCopiesBehindThreeReplicas(t *testing.T) {
 	}
 	if r := sim.Report(); r.Lost != 0 || r.Conflicts != 0 || r.Overlaps != 0 || r.AnsweredTwice > 1 { // the copy may have answered what it had no time to confirm
 		t.Errorf("%+v", r)
+	}
+	// Telegram is simulated, so that it is given the copy's name with each call: the one that its answer begins with.
+	var records []struct{ Answered []struct{ Copy, By string } }
+	w := httptest.NewRecorder()
+	sim.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/report/updates", nil))
+	if err := json.Unmarshal(w.Body.Bytes(), &records); err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]int{}
+	for _, r := range records {
+		for _, a := range r.Answered {
+			if named[a.Copy]++; a.Copy != a.By {
+				t.Errorf("an answer of %s is shown as one of %q", a.By, a.Copy)
+			}
+		}
+	}
+	if named["one"] < 20 || named["two"] < 20 {
+		t.Errorf("answers of copies: %v", named)
 	}
 	if strings.Contains(logs.String(), config.DemoToken) {
 		t.Error("the token is in the log")

@@ -28,6 +28,8 @@ type Delivery struct {
 	At     time.Time `json:"at"`
 	// Topic is where in its chat an answer went; 0 for none.
 	Topic int `json:"message_thread_id,omitempty"`
+	// Copy is the copy of a bot behind a gateway that an answer is from; empty if none is named.
+	Copy string `json:"copy,omitempty"`
 	// By is the name that an answer begins with, "name: text": bots behind a gateway have the same Poller.
 	By string `json:"by,omitempty"`
 }
@@ -265,18 +267,18 @@ func (a *account) said(chat int64, text string) (serials []int64, by string) {
 }
 
 // answered finds the update that a message answers, and takes note of it.
-func (a *account) answered(now time.Time, poller string, chat int64, topic int, text string) {
+func (a *account) answered(now time.Time, who playground.Who, chat int64, topic int, text string) {
 	same, by := a.said(chat, text)
 	if from, moved := a.formerly[chat]; len(same) == 0 && moved {
 		same, by = a.said(from, text)
 	}
 	if len(same) == 0 {
 		a.report.StrayMessages++
-		a.strays = append(a.strays, Stray{Number: a.report.StrayMessages, Poller: poller, At: now, Chat: chat, Text: text})
+		a.strays = append(a.strays, Stray{Number: a.report.StrayMessages, Poller: who.Replica, At: now, Chat: chat, Text: text})
 		if len(a.strays) > maxStrays {
 			a.strays = append([]Stray(nil), a.strays[len(a.strays)-maxStrays/2:]...)
 		}
-		a.model.Said(now, chat, poller, text)
+		a.model.Said(now, chat, who, text)
 		return
 	}
 	serial := same[len(same)-1]
@@ -307,9 +309,9 @@ func (a *account) answered(now time.Time, poller string, chat int64, topic int, 
 	case 1:
 		a.report.AnsweredTwice++
 	}
-	a.model.Answered(now, serial, r.Sent, len(r.Answered) == 0, poller, text)
+	a.model.Answered(now, serial, r.Sent, len(r.Answered) == 0, who, text)
 	if len(r.Answered) < 20 {
-		r.Answered = append(r.Answered, Delivery{Poller: poller, At: now, Topic: topic, By: by})
+		r.Answered = append(r.Answered, Delivery{Poller: who.Replica, At: now, Topic: topic, Copy: who.Copy, By: by})
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"habot/app/simulator/playground"
 )
 
 const (
@@ -11,6 +13,9 @@ const (
 	bob   = "habot-bot-2"
 	carol = "habot-bot-3"
 )
+
+// by is a replica that asks for no copy.
+func by(replica string) playground.Who { return playground.Who{Replica: replica} }
 
 func at(seconds float64) time.Time {
 	return epoch().Add(time.Duration(seconds * float64(time.Second)))
@@ -33,7 +38,7 @@ func TestUpdateIsFollowedFromSentToAnswered(t *testing.T) {
 	if r := a.sum(at(2)); r.Delivered != 1 || r.Confirmed != 0 {
 		t.Errorf("delivered twice is delivered once: %+v", r)
 	}
-	a.answered(at(3), bob, FirstChat, 0, bob+": hello")
+	a.answered(at(3), by(bob), FirstChat, 0, bob+": hello")
 	a.confirmed(at(4), u)
 	a.confirmed(at(5), u)
 	r := a.sum(at(1000))
@@ -51,7 +56,7 @@ func TestSecondAnswerCountsOnceAsTwice(t *testing.T) {
 	a := newAccount()
 	sent(a, 0, 10, "hello")
 	for range 3 {
-		a.answered(at(1), alice, FirstChat, 0, "hello")
+		a.answered(at(1), by(alice), FirstChat, 0, "hello")
 	}
 	if r := a.sum(at(2)); r.Answered != 1 || r.AnsweredTwice != 1 {
 		t.Errorf("answered %d, twice %d; want 1, 1", r.Answered, r.AnsweredTwice)
@@ -63,12 +68,12 @@ func TestSameTextTwiceWithAnAnswerEachIsNeitherLostNorTwice(t *testing.T) {
 	a := newAccount()
 	u := []queued{sent(a, 0, 10, "hello"), sent(a, 1, 11, "hello")}
 	a.confirmed(at(2), u)
-	a.answered(at(3), alice, FirstChat, 0, "hello")
-	a.answered(at(4), alice, FirstChat, 0, "hello")
+	a.answered(at(3), by(alice), FirstChat, 0, "hello")
+	a.answered(at(4), by(alice), FirstChat, 0, "hello")
 	if r := a.sum(at(1000)); r.Answered != 2 || r.AnsweredTwice != 0 || r.Lost != 0 || r.OutOfOrder != 0 {
 		t.Errorf("answered %d, twice %d, lost %d, out of order %d; want 2 and none", r.Answered, r.AnsweredTwice, r.Lost, r.OutOfOrder)
 	}
-	a.answered(at(5), alice, FirstChat, 0, "hello")
+	a.answered(at(5), by(alice), FirstChat, 0, "hello")
 	if r := a.sum(at(1000)); r.AnsweredTwice != 1 {
 		t.Errorf("a third answer to two updates: twice %d, want 1", r.AnsweredTwice)
 	}
@@ -85,7 +90,7 @@ func TestConfirmedWithoutAnAnswerIsLostOnlyAfterAWhile(t *testing.T) {
 	if r := a.sum(at(5).Add(lostAfter + 1)); r.Lost != 1 || r.Unanswered != 2 {
 		t.Errorf("lost %d, unanswered %d; want 1, 2: what expects no answer and what waits is not lost", r.Lost, r.Unanswered)
 	}
-	a.answered(at(60), alice, FirstChat, 0, "hello")
+	a.answered(at(60), by(alice), FirstChat, 0, "hello")
 	if r := a.sum(at(100)); r.Lost != 0 {
 		t.Errorf("lost %d after a late answer", r.Lost)
 	}
@@ -122,14 +127,14 @@ func TestAnswersOutOfOrderWithinAChatAreCounted(t *testing.T) {
 	a.sent(at(0), 2, FirstChat, 0, "two")
 	a.sent(at(0), 3, FirstChat+1, 0, "other")
 	a.sent(at(0), 4, FirstChat, 0, "three")
-	a.answered(at(1), alice, FirstChat, 0, "two")
-	a.answered(at(1), alice, FirstChat+1, 0, "other") // chats go in parallel
+	a.answered(at(1), by(alice), FirstChat, 0, "two")
+	a.answered(at(1), by(alice), FirstChat+1, 0, "other") // chats go in parallel
 	if r := a.sum(at(1)); r.OutOfOrder != 0 {
 		t.Errorf("out of order %d too early", r.OutOfOrder)
 	}
-	a.answered(at(2), alice, FirstChat, 0, "one")
-	a.answered(at(3), alice, FirstChat, 0, "three")
-	a.answered(at(4), alice, FirstChat, 0, "two") // a second answer is another matter
+	a.answered(at(2), by(alice), FirstChat, 0, "one")
+	a.answered(at(3), by(alice), FirstChat, 0, "three")
+	a.answered(at(4), by(alice), FirstChat, 0, "two") // a second answer is another matter
 	if r := a.sum(at(4)); r.OutOfOrder != 1 || r.AnsweredTwice != 1 {
 		t.Errorf("out of order %d, twice %d; want 1, 1", r.OutOfOrder, r.AnsweredTwice)
 	}
@@ -139,13 +144,13 @@ func TestAnswerIsMatchedByChatAndText(t *testing.T) {
 	t.Parallel()
 	a := newAccount()
 	sent(a, 0, 1, "a: b")
-	a.answered(at(1), alice, FirstChat+1, 0, "a: b")
-	a.answered(at(1), alice, FirstChat, 0, "b")
-	a.answered(at(1), alice, FirstChat, 0, "welcome")
+	a.answered(at(1), by(alice), FirstChat+1, 0, "a: b")
+	a.answered(at(1), by(alice), FirstChat, 0, "b")
+	a.answered(at(1), by(alice), FirstChat, 0, "welcome")
 	if r := a.sum(at(1)); r.StrayMessages != 3 || r.Answered != 0 {
 		t.Errorf("stray %d, answered %d; want 3, 0", r.StrayMessages, r.Answered)
 	}
-	a.answered(at(2), alice, FirstChat, 0, alice+": a: b")
+	a.answered(at(2), by(alice), FirstChat, 0, alice+": a: b")
 	if r := a.sum(at(2)); r.Answered != 1 {
 		t.Errorf("an answer with a name before it was not recognised: %+v", r)
 	}
@@ -264,7 +269,7 @@ func TestWhatIsForgottenStaysInTheNumbers(t *testing.T) {
 	a := newAccount()
 	u := []queued{sent(a, 0, 1, "lost"), sent(a, 0, 2, "waits"), sent(a, 0, 3, "answered"), sent(a, 0, 4, "dropped")}
 	a.confirmed(at(1), u[:1])
-	a.answered(at(1), alice, FirstChat, 0, "answered")
+	a.answered(at(1), by(alice), FirstChat, 0, "answered")
 	a.dropped(u[3:], "expired")
 	before := a.sum(at(100))
 	for range u {
@@ -288,7 +293,7 @@ func TestAccountHasRoomForAFullQueue(t *testing.T) {
 		a.sent(at(0), 2+i, FirstChat, 0, "")
 	}
 	a.delivered(at(1), alice, []queued{first})
-	a.answered(at(1), alice, FirstChat, 0, "first")
+	a.answered(at(1), by(alice), FirstChat, 0, "first")
 	if r := a.sum(at(1)); r.Delivered != 1 || r.Answered != 1 {
 		t.Errorf("delivered %d, answered %d; want 1, 1", r.Delivered, r.Answered)
 	}
@@ -326,7 +331,7 @@ func TestTheNumbersAreThoseOfTheRecords(t *testing.T) {
 			case 2:
 				a.confirmed(at(now), some())
 			case 3:
-				a.answered(at(now), alice, FirstChat, 0, text)
+				a.answered(at(now), by(alice), FirstChat, 0, text)
 			case 4:
 				if random.IntN(4) == 0 {
 					a.dropped(some(), "expired")

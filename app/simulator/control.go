@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"habot/app/simulator/playground"
 )
 
 // Kinds of faults.
@@ -303,7 +305,7 @@ func (s *Simulator) expireFaults(now time.Time) {
 }
 
 // fault finds the trouble a request is in.
-func (s *Simulator) fault(method, who, chat string) (fault, bool) {
+func (s *Simulator) fault(method string, who playground.Who, chat string) (fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -320,9 +322,9 @@ func (s *Simulator) fault(method, who, chat string) (fault, bool) {
 		if len(f.Chats) > 0 && !slices.ContainsFunc(f.Chats, func(id int64) bool { return strconv.FormatInt(id, 10) == chat }) {
 			hit = false
 		}
-		if hit && (f.Replica == "" || f.Replica == who) {
+		if hit && (f.Replica == "" || f.Replica == who.Replica) {
 			if method == "getupdates" && f.Kind != FaultLatency && f.Kind != FaultTakenLate {
-				s.account.model.Refused(now, who, f.Kind)
+				s.account.model.Refused(now, who.Replica, f.Kind)
 			}
 			return f, true
 		}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"habot/app/simulator/playground"
 )
 
 // Bounds of files, in bytes: of what getFile gives, of a photo and of anything else that a bot sends.
@@ -95,7 +97,7 @@ func (s *Simulator) WriteFile(chat int64, kind string, size int64) {
 	s.writeMessage(chat, 0, map[string]any{kind: f.object()}, expectedOf(f.sum), expectedOf(f.sum))
 }
 
-func (s *Simulator) getFile(_ string, p params) answer {
+func (s *Simulator) getFile(_ playground.Who, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f, known := s.files[p["file_id"]]
@@ -135,9 +137,9 @@ func (s *Simulator) serveFile(c *gin.Context) {
 
 // sendFile is sendDocument and sendPhoto: with bytes of its own, or with a file's id. A file's name and its caption are
 // shown as they are.
-func (s *Simulator) sendFile(kind string) func(string, params, uploads) answer {
+func (s *Simulator) sendFile(kind string) method {
 	most := map[string]int64{fileDocument: maxUpload, filePhoto: maxPhoto}[kind]
-	return func(caller string, p params, files uploads) answer {
+	return func(caller playground.Who, p params, files uploads) answer {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		f, known := s.files[p[kind]]

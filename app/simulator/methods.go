@@ -6,14 +6,16 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"habot/app/simulator/playground"
 )
 
-type method func(caller string, p params, files uploads) answer
+type method func(caller playground.Who, p params, files uploads) answer
 
 // methods are those that bots in tests use, by name in lower case, but for getUpdates.
 func (s *Simulator) methods() map[string]method {
-	plain := func(m func(string, params) answer) method {
-		return func(caller string, p params, _ uploads) answer { return m(caller, p) }
+	plain := func(m func(playground.Who, params) answer) method {
+		return func(caller playground.Who, p params, _ uploads) answer { return m(caller, p) }
 	}
 	return map[string]method{
 		"getme":               plain(s.getMe),
@@ -39,9 +41,9 @@ func (s *Simulator) me() map[string]any {
 	}
 }
 
-func (s *Simulator) getMe(string, params) answer { return answer{OK: true, Result: s.me()} }
+func (s *Simulator) getMe(playground.Who, params) answer { return answer{OK: true, Result: s.me()} }
 
-func (s *Simulator) sendMessage(caller string, p params) answer {
+func (s *Simulator) sendMessage(caller playground.Who, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p["text"] == "" {
@@ -104,7 +106,7 @@ func checkButtons(markup string) string {
 	return ""
 }
 
-func (s *Simulator) sendChatAction(_ string, p params) answer {
+func (s *Simulator) sendChatAction(_ playground.Who, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, refused := s.find(p["chat_id"]); refused != nil {
@@ -116,7 +118,7 @@ func (s *Simulator) sendChatAction(_ string, p params) answer {
 	return answer{OK: true, Result: true}
 }
 
-func (s *Simulator) answerCallbackQuery(_ string, p params) answer {
+func (s *Simulator) answerCallbackQuery(_ playground.Who, p params) answer {
 	if p["callback_query_id"] == "" {
 		return badRequest("query is too old and response timeout expired or query ID is invalid")
 	}
@@ -162,7 +164,7 @@ func (s *Simulator) scope(p params) (string, *answer) {
 	}
 }
 
-func (s *Simulator) setMyCommands(_ string, p params) answer {
+func (s *Simulator) setMyCommands(_ playground.Who, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []struct {
@@ -191,7 +193,7 @@ func (s *Simulator) setMyCommands(_ string, p params) answer {
 	return answer{OK: true, Result: true}
 }
 
-func (s *Simulator) getMyCommands(_ string, p params) answer {
+func (s *Simulator) getMyCommands(_ playground.Who, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	scope, refused := s.scope(p)
@@ -205,7 +207,7 @@ func (s *Simulator) getMyCommands(_ string, p params) answer {
 	return answer{OK: true, Result: list}
 }
 
-func (s *Simulator) deleteMyCommands(_ string, p params) answer {
+func (s *Simulator) deleteMyCommands(_ playground.Who, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	scope, refused := s.scope(p)
@@ -224,7 +226,7 @@ const (
 	maxConnections     = 100
 )
 
-func (s *Simulator) setWebhook(caller string, p params) answer {
+func (s *Simulator) setWebhook(caller playground.Who, p params) answer {
 	target := p["url"]
 	if target == "" {
 		return s.deleteWebhook(caller, p)
@@ -262,7 +264,7 @@ func (s *Simulator) setWebhook(caller string, p params) answer {
 	return answer{OK: true, Result: true, Description: "Webhook was set"}
 }
 
-func (s *Simulator) deleteWebhook(_ string, p params) answer {
+func (s *Simulator) deleteWebhook(_ playground.Who, p params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	drop := p.truth("drop_pending_updates")
@@ -279,7 +281,7 @@ func (s *Simulator) deleteWebhook(_ string, p params) answer {
 	return answer{OK: true, Result: true, Description: "Webhook was deleted"}
 }
 
-func (s *Simulator) getWebhookInfo(string, params) answer {
+func (s *Simulator) getWebhookInfo(playground.Who, params) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	hook := s.bot.webhook

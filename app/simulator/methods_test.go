@@ -338,7 +338,7 @@ func TestPollerIsNamedByItsClientOrItsAddress(t *testing.T) {
 		}
 		req.RemoteAddr = "192.0.2.1:999"
 		req.Header.Set("User-Agent", agent)
-		if got := caller(req); got != want {
+		if got := caller(req).Replica; got != want {
 			t.Errorf("agent %q is %q, want %q", agent, got, want)
 		}
 	}

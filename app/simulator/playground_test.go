@@ -156,7 +156,7 @@ func TestThePageShowsAChatAsTheSimulatorSeesIt(t *testing.T) {
 		r.call(bob, "sendMessage", "chat_id", "9001", "text", "habot-bot-2: <b>hello</b>")
 		f := frameOf(t, r.Simulator)
 		m := f.Messages[0]
-		if m.Text != "<b>hello</b>" || m.Delivered != alice || m.Times != 2 || m.Answers[0].Who != alice || m.Answers[0].At-m.At != 1_250_000 || m.Answers[1].Who != bob {
+		if m.Text != "<b>hello</b>" || m.Delivered != alice || m.Times != 2 || m.Answers[0].Who != by(alice) || m.Answers[0].At-m.At != 1_250_000 || m.Answers[1].Who != by(bob) {
 			t.Errorf("%+v", m)
 		}
 		if f.Tally.AnsweredTwice != 1 || f.Tally.Waiting != 0 || f.Tally.Answered != 1 {
@@ -164,6 +164,54 @@ func TestThePageShowsAChatAsTheSimulatorSeesIt(t *testing.T) {
 		}
 		if f.Quantiles == nil || f.Quantiles.Median != 1250 {
 			t.Errorf("percentiles %+v", f.Quantiles)
+		}
+	})
+}
+
+// A replica behind which copies of a bot are names the one that it asks for, as the simulator says that it is one.
+func TestThePageShowsWhichCopyAnswered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.control(`{"messages":[{"chat_id":9001,"text":"one"},{"chat_id":9001,"text":"two"},{"chat_id":9001,"text":"/help"}]}`)
+		a := r.call(alice, "getUpdates")
+		if a.header.Get("Habot-Simulator") == "" {
+			t.Errorf("the answer does not say what the server is: %v", a.header)
+		}
+		say := func(who, copied, method, text string) {
+			t.Helper()
+			req := r.request(t.Context(), who, method, url.Values{"chat_id": {"9001"}, "text": {text}})
+			req.Header.Set("Habot-Copy", copied)
+			if a, err := r.do(req); err != nil || a.code != http.StatusOK {
+				t.Fatalf("%+v, %v", a, err)
+			}
+		}
+		say(alice, "10.0.0.2", "getMyCommands", "")
+		time.Sleep(100 * time.Millisecond)
+		say(alice, "10.0.0.1", "sendMessage", "one")
+		time.Sleep(400 * time.Millisecond)
+		say(bob, "10.0.0.2", "sendMessage", "two")
+		time.Sleep(time.Second)
+		say(bob, "10.0.0.2", "sendMessage", "help")
+		say(bob, "10.0.0.3", "sendMessage", "of its own accord")
+		f := frameOf(t, r.Simulator)
+		for i, want := range []playground.Who{{Replica: alice, Copy: "10.0.0.1"}, {Replica: bob, Copy: "10.0.0.2"}, {Replica: bob, Copy: "10.0.0.2"}} {
+			if m := f.Messages[i]; len(m.Answers) != 1 || m.Answers[0].Who != want {
+				t.Errorf("%s: %+v, want %+v", m.Text, m.Answers, want)
+			}
+		}
+		if got := f.Messages[3].Bot; got != (playground.Who{Replica: bob, Copy: "10.0.0.3"}) {
+			t.Errorf("what answers nothing is from %+v", got)
+		}
+		c := f.Copies
+		if len(c.Lanes) != 3 || len(c.Spans) != 3 || len(c.Changes) != 1 || c.Changes[0].From != "10.0.0.1" || c.Changes[0].To != "10.0.0.2" || *c.Changes[0].Gap != 400_000 {
+			t.Errorf("copies %+v", c)
+		}
+		if len(f.Lanes.Lanes) != 2 || len(f.Changes) != 0 {
+			t.Errorf("replicas %+v", f.Lanes)
+		}
+		if _, body := r.get("/report/updates"); !strings.Contains(body, `"copy":"10.0.0.2"`) {
+			t.Errorf("the report does not name it: %s", body)
 		}
 	})
 }

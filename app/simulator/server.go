@@ -12,6 +12,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"habot/app/simulator/playground"
 )
 
 // answer is what the Bot API answers.
@@ -70,6 +72,7 @@ func (s *Simulator) reply(c *gin.Context, a answer) {
 
 // serveMethod is every method of the Bot API.
 func (s *Simulator) serveMethod(c *gin.Context) {
+	c.Header(headerSimulator, "true")
 	method := strings.ToLower(c.Param("method"))
 	p, files, err := readParams(c.Request)
 	if err != nil {
@@ -103,7 +106,7 @@ func (s *Simulator) serveMethod(c *gin.Context) {
 // serveUpdatesPoll is getUpdates.
 func (s *Simulator) serveUpdatesPoll(c *gin.Context, p params, left fault) {
 	gone := c.Request.Context()
-	w := s.beginPoll(caller(c.Request), pollRequest{
+	w := s.beginPoll(caller(c.Request).Replica, pollRequest{
 		offset: p.number("offset", 0), limit: p.number("limit", maxLimit), timeout: p.number("timeout", 0), allowed: p.list("allowed_updates"),
 	}, func() bool { return gone.Err() != nil })
 	timeout := time.NewTimer(time.Duration(w.request.timeout) * time.Second)
@@ -154,14 +157,21 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 var agentName = regexp.MustCompile(`^habot/\S+ \(([^()]+)\)`)
 
+// Headers of habot's alone. With the one this server says that it is no Telegram; then replicas name in the other for which
+// copy of a bot they ask.
+const (
+	headerSimulator = "Habot-Simulator"
+	headerCopy      = "Habot-Copy"
+)
+
 // caller is who asks: the replica's name if its client says one, otherwise its address.
-func caller(req *http.Request) string {
+func caller(req *http.Request) playground.Who {
 	if m := agentName.FindStringSubmatch(req.UserAgent()); m != nil {
-		return m[1]
+		return playground.Who{Replica: m[1], Copy: req.Header.Get(headerCopy)}
 	}
 	host, _, err := net.SplitHostPort(req.RemoteAddr)
 	if err != nil {
-		return req.RemoteAddr
+		host = req.RemoteAddr
 	}
-	return host
+	return playground.Who{Replica: host}
 }

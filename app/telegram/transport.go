@@ -48,6 +48,20 @@ func WithLease(ctx context.Context, held func() bool) context.Context {
 	return context.WithValue(ctx, heldKey{}, held)
 }
 
+// Headers that the simulator and its clients have in common: its answers have the one, and then requests may have the other.
+const (
+	headerSimulator = "Habot-Simulator"
+	headerCopy      = "Habot-Copy"
+)
+
+type copyKey struct{}
+
+// WithCopy names the copy of a bot that requests under ctx are made for. Only a server whose last answer said that it is the
+// simulator is given the name: its page shows which copy answered. Telegram is not.
+func WithCopy(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, copyKey{}, name)
+}
+
 // transport is the one way to Telegram. It puts the token in, checks the lease right before a
 // request leaves, bounds the answer, and measures. Outside a term only those requests leave that conflict
 // with no primary: getMe, getWebhookInfo, the download of a file, and sendMessage to an admin.
@@ -58,6 +72,8 @@ type transport struct {
 	userAgent string
 	metrics   *metrics
 	isAdmin   func(chat int64) bool
+	// simulated: the server's last answer said that it is the simulator.
+	simulated atomic.Bool
 }
 
 // unacknowledgedFor is how long the kernel sends again what Telegram does not acknowledge, where it would take a
@@ -104,6 +120,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.URL.Path = strings.Replace(req.URL.Path, placeholder, t.token, 1)
 	out.Header.Set("User-Agent", t.userAgent)
+	if name, ok := req.Context().Value(copyKey{}).(string); ok && t.simulated.Load() {
+		out.Header.Set(headerCopy, plain(name))
+	}
 	hold := func() bool { return true }
 	if held, ok := req.Context().Value(heldKey{}).(func() bool); ok {
 		if !held() {
@@ -130,6 +149,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	t.metrics.requests.WithLabelValues(label, strconv.Itoa(resp.StatusCode)).Inc()
+	t.simulated.Store(resp.Header.Get(headerSimulator) != "")
 	if resp.StatusCode == http.StatusProxyAuthRequired {
 		_ = resp.Body.Close() // a page for people
 		return nil, errProxyAuth
@@ -262,11 +282,15 @@ func (b *bounded) Read(p []byte) (int, error) {
 
 // UserAgent names the replica to the one who reads the log on the other side.
 func UserAgent(version, name string) string {
-	ascii := strings.Map(func(r rune) rune {
+	return fmt.Sprintf("habot/%s (%s)", version, plain(name))
+}
+
+// plain is what of a name can stand in a header.
+func plain(name string) string {
+	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' || r == '(' || r == ')' {
 			return -1
 		}
 		return r
 	}, name)
-	return fmt.Sprintf("habot/%s (%s)", version, ascii)
 }

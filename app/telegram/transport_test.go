@@ -52,6 +52,47 @@ func TestUserAgentNamesVersionAndReplica(t *testing.T) {
 	}
 }
 
+// The name of a copy leaves for a server alone that said last that it is the simulator: Telegram gets what it always does.
+func TestTheCopyIsNamedToTheSimulatorAlone(t *testing.T) {
+	t.Parallel()
+	for _, simulated := range []bool{false, true} {
+		var got []string
+		b := newTestClient(testToken, base(func(req *http.Request) (*http.Response, error) {
+			got = append(got, strings.Join(req.Header.Values("Habot-Copy"), " "))
+			resp := good("true")
+			if simulated {
+				resp.Header = http.Header{"Habot-Simulator": {"true"}}
+			}
+			return resp, nil
+		}))
+		pass := func(name string) {
+			t.Helper()
+			resp, err := b.Pass(WithCopy(inTerm(t), name), Passed{Method: "sendMessage", Body: strings.NewReader("{}"), Size: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+		}
+		pass("one") // the server has not answered yet
+		pass("10.0.0.1\r\nX: \u00e4")
+		if err := b.Call(inTerm(t), "getUpdates", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		pass("one")
+		was := simulated
+		simulated = false
+		pass("one")
+		pass("one") // what answers there now is no simulator
+		want := []string{"", "", "", "", "", ""}
+		if was {
+			want = []string{"", "10.0.0.1X: ", "", "one", "one", ""}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("simulator %t: named %q, want %q", was, got, want)
+		}
+	}
+}
+
 func TestWithoutTheLeaseTheErrorIsErrLeaseLost(t *testing.T) {
 	t.Parallel()
 	b := newTestClient(testToken, base(func(*http.Request) (*http.Response, error) {

@@ -16,6 +16,7 @@ import (
 
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/gateway"
 	"habot/app/page"
 	"habot/app/relay"
 )
@@ -74,13 +75,13 @@ func TestThePageLoadsNothingButItsOwnFiles(t *testing.T) {
 			t.Errorf("%s has %q", name, found)
 		}
 	}
-	ids := regexp.MustCompile(`(?:\$|notice|rows)\('([a-z-]+)'`).FindAllStringSubmatch(texts["replica.js"], -1)
-	if len(ids) < 15 {
+	ids := regexp.MustCompile(`(?:\$|notice|rows)\('([a-z-]+)'`).FindAllStringSubmatch(texts["replica.js"]+texts["bots.js"], -1)
+	if len(ids) < 30 {
 		t.Errorf("only %d ids were found", len(ids))
 	}
 	for _, m := range ids {
 		if !strings.Contains(texts["index.html"], ` id="`+m[1]+`"`) {
-			t.Errorf("replica.js looks for %s", m[1])
+			t.Errorf("a script looks for %s", m[1])
 		}
 	}
 	if code, _ := get(s, "/page/..%2fserver.go"); code != http.StatusNotFound {
@@ -156,7 +157,10 @@ func TestThePageIsToldWhatTheStatusShows(t *testing.T) {
 	s := NewServer(configure(func(cfg *Config) {
 		viewing(v)(cfg)
 		cfg.Backends = func() *relay.Snapshot {
-			return &relay.Snapshot{Addresses: []relay.Status{{Backend: "mybot:8000", Address: "10.0.0.7:8000", State: relay.Up, InFlight: 2}}, Waiting: 3}
+			return &relay.Snapshot{Waiting: 3, Unresolved: map[string]string{"other:80": "no such host"}, Addresses: []relay.Status{
+				{Backend: "mybot:8000", Address: "10.0.0.7:8000", State: relay.Up, InFlight: 2, Since: moment(0), LastAnswer: moment(5), Detail: "of earlier"},
+				{Backend: "mybot:8000", Address: "10.0.0.8:8000", State: relay.Down, Detail: "connection refused"},
+			}}
 		}
 	}))
 	raw, version := (&frames{server: s}).Frame(0)
@@ -170,14 +174,78 @@ func TestThePageIsToldWhatTheStatusShows(t *testing.T) {
 	if len(f.Verdict.Problems) == 0 || len(f.Facts) == 0 {
 		t.Errorf("problems %v, facts %v", f.Verdict.Problems, f.Facts)
 	}
-	if got := strings.Join(f.Backends, "; "); got != "backend mybot:8000 at 10.0.0.7:8000: up, 2 in flight; updates that wait for a backend: 3" {
-		t.Errorf("backends %q", got)
+	if want := (&backendRows{Waiting: 3, Rows: []backendRow{
+		{Backend: "mybot:8000", Address: "10.0.0.7:8000", State: "up", Good: true, InFlight: 2, Since: page.At(moment(0)), Answered: page.At(moment(5))},
+		{Backend: "mybot:8000", Address: "10.0.0.8:8000", State: "down", Detail: "connection refused"},
+		{Backend: "other:80", State: "no address", Detail: "no such host"},
+	}}); !reflect.DeepEqual(f.Backends, want) {
+		t.Errorf("backends %+v\nwant     %+v", f.Backends, want)
+	}
+	if f.Copies != nil {
+		t.Errorf("copies without a gateway: %+v", f.Copies)
 	}
 	for i, want := range []string{"primary reachable true", "standby not reachable false", "not reachable unknown false"} {
 		if r := f.Replicas[i]; fmt.Sprint(r.Role, " ", r.Telegram, " ", r.Self) != want {
 			t.Errorf("%+v, want %s", r, want)
 		}
 	}
+}
+
+// Copies are the primary's to know. While it does not answer, the page shows what it did last, and when that was.
+func TestThePageShowsCopiesAsThePrimaryKnowsThem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var known *gateway.Snapshot
+		s := NewServer(configure(func(cfg *Config) { cfg.Copies = func(context.Context) *gateway.Snapshot { return known } }))
+		f := &frames{server: s}
+		look := func() *copyRows {
+			t.Helper()
+			raw, _ := f.Frame(0)
+			var got frame
+			if err := json.Unmarshal(raw, &got); err != nil || got.Copies == nil {
+				t.Fatalf("%s: %v", raw, err)
+			}
+			return got.Copies
+		}
+		if got := look(); got.At != 0 || !got.Stale || got.Active != "" || len(got.Rows) != 0 {
+			t.Errorf("nothing known: %+v", got)
+		}
+		known = &gateway.Snapshot{
+			Primary: "habot-bot-2", Active: "10.0.0.2", Since: moment(2000), Reason: "gone", Pending: 3, InHand: 2, Kept: 1,
+			Copies: []gateway.Copy{
+				{Name: "10.0.0.1", Address: "10.0.0.1", Role: "dead", LastRequest: moment(1)},
+				{Name: "10.0.0.2", Address: "10.0.0.2", Role: "active", LastRequest: moment(3000), Polling: true, Framework: "aiogram"},
+				{Name: "three", Address: "10.0.0.3", Role: "standby", LastRequest: moment(2500), Waiting: moment(2600), Polling: true},
+			},
+			Changes: []gateway.Change{
+				{At: moment(0), To: "10.0.0.1", Reason: "first"}, {At: moment(2000), From: "10.0.0.1", To: "10.0.0.2", Reason: "gone", Again: 4},
+				{At: moment(3000), From: "10.0.0.2", To: "three", Reason: "operator"},
+			},
+		}
+		answered := time.Now()
+		want := &copyRows{
+			At: page.At(answered), Primary: "habot-bot-2", Active: "10.0.0.2", Since: page.At(moment(2000)), Pending: 3, InHand: 2, Kept: 1,
+			Rows: []copyRow{
+				{Name: "10.0.0.1", Address: "10.0.0.1", Role: "dead", Asked: page.At(moment(1))},
+				{Name: "10.0.0.2", Address: "10.0.0.2", Role: "active", Since: page.At(moment(2000)), Asked: page.At(moment(3000)), Polling: true, Framework: "aiogram"},
+				{Name: "three", Address: "10.0.0.3", Role: "standby", Since: page.At(moment(2600)), Asked: page.At(moment(2500)), Polling: true},
+			},
+			Changes: []copyTurn{
+				{At: page.At(moment(0)), To: "10.0.0.1", Cause: "10.0.0.1 is the first"},
+				{At: page.At(moment(2000)), From: "10.0.0.1", To: "10.0.0.2", Cause: "10.0.0.1 is gone: its machine is not reachable", Again: 4},
+				{At: page.At(moment(3000)), From: "10.0.0.2", To: "three", Cause: "an operator moved the turn on"},
+			},
+		}
+		if got := look(); !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v\nwant %+v", got, want)
+		}
+		known = nil
+		time.Sleep(time.Minute)
+		want.Stale = true
+		if got := look(); !reflect.DeepEqual(got, want) {
+			t.Errorf("while the primary does not answer: %+v\nwant %+v", got, want)
+		}
+	})
 }
 
 // While the page is watched, it is known when the last primary was lost.

@@ -72,6 +72,8 @@ type Frame struct {
 	Version uint64      `json:"-"`
 	Now     page.Micros `json:"now_us"`
 	page.Lanes
+	// Copies are the lanes of copies behind a gateway: who answered. There are none if no copy has asked for anything.
+	Copies page.Lanes `json:"copies,omitzero"`
 	// Poller is who polled last; Polling tells whether a poll is under way.
 	Poller            string    `json:"poller,omitempty"`
 	Polling           bool      `json:"polling"`

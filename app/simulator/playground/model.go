@@ -41,9 +41,17 @@ const (
 
 // Answer is one answer to a message.
 type Answer struct {
-	Who  string      `json:"who"`
+	Who
 	At   page.Micros `json:"at_us"`
 	Text string      `json:"text"`
+}
+
+// Who is a client of the Bot API.
+type Who struct {
+	// Replica is the replica's name; that of another client is its address.
+	Replica string `json:"who"`
+	// Copy is the copy of a bot behind a gateway that the replica asks for; empty if it asks for none.
+	Copy string `json:"copy,omitempty"`
 }
 
 // Message is one that was written in a chat, and what became of it.
@@ -52,8 +60,8 @@ type Message struct {
 	Chat int64       `json:"chat_id"`
 	Text string      `json:"text"`
 	At   page.Micros `json:"at_us"`
-	// Bot is who wrote it where that was the bot, of its own accord; empty: the chat's user did.
-	Bot string `json:"bot,omitempty"`
+	// Bot is who wrote it where that was the bot, of its own accord; zero: the chat's user did.
+	Bot Who `json:"bot,omitzero"`
 	// Expects: the tally counts on an answer. To a command it does not know what the answer is.
 	Expects bool `json:"expects,omitempty"`
 	// Delivered is who polled it first.
@@ -96,6 +104,8 @@ type Model struct {
 	changes list[page.Change]
 	faults  map[int64]*item[page.Shade] // those that last, by the caller's number
 
+	copies copies
+
 	chats   map[int64]*chat
 	pending map[int64]*item[Message] // by serial
 
@@ -115,7 +125,7 @@ func New(chats []int64) *Model {
 		version: 1, // 0 stands for nothing seen yet
 		lanes:   map[string]*lane{}, faults: map[int64]*item[page.Shade]{}, chats: map[int64]*chat{}, pending: map[int64]*item[Message]{},
 		spans: list[page.Span]{most: maxSpans}, gaps: list[page.Gap]{most: maxGaps}, marks: list[page.Mark]{most: maxMarks},
-		shades: list[page.Shade]{most: maxShades}, changes: list[page.Change]{most: maxChanges},
+		shades: list[page.Shade]{most: maxShades}, changes: list[page.Change]{most: maxChanges}, copies: newCopies(),
 	}
 	for _, id := range chats {
 		m.chats[id] = &chat{list[Message]{most: maxMessages}}
@@ -148,7 +158,10 @@ func (m *Model) lane(now time.Time, name string) *lane {
 }
 
 // Called takes note that someone made a request.
-func (m *Model) Called(now time.Time, who string) { m.lane(now, who) }
+func (m *Model) Called(now time.Time, who Who) {
+	m.lane(now, who.Replica)
+	m.copies.called(now, who.Copy)
+}
 
 // PollBegan takes note of a poll that Telegram looks at.
 func (m *Model) PollBegan(now time.Time, who string) {
@@ -293,7 +306,11 @@ func (m *Model) Dropped(serial int64, why string) {
 }
 
 // Answered takes note of an answer to a message that was sent at a time.
-func (m *Model) Answered(now time.Time, serial int64, sent time.Time, first bool, who, text string) {
+func (m *Model) Answered(now time.Time, serial int64, sent time.Time, first bool, who Who, text string) {
+	if !first {
+		sent = time.Time{} // it did not wait
+	}
+	m.copyAnswered(now, sent, who.Copy)
 	if first {
 		m.done.count(now)
 		if m.times = append(m.times, took{now, now.Sub(sent)}); len(m.times) > 2*maxTimes {
@@ -305,7 +322,7 @@ func (m *Model) Answered(now time.Time, serial int64, sent time.Time, first bool
 	}
 }
 
-func (m *Model) answer(now time.Time, w *item[Message], who, text string) {
+func (m *Model) answer(now time.Time, w *item[Message], who Who, text string) {
 	w.version = m.next()
 	w.value.Times++
 	if len(w.value.Answers) < maxAnswers {
@@ -315,14 +332,15 @@ func (m *Model) answer(now time.Time, w *item[Message], who, text string) {
 
 // Said takes note of a message of the bot that answers nothing the tally knows of. One that follows a command in its chat
 // is shown as that one's answer.
-func (m *Model) Said(now time.Time, chat int64, who, text string) {
+func (m *Model) Said(now time.Time, chat int64, who Who, text string) {
 	c := m.chats[chat]
 	if c == nil {
 		return
 	}
 	for _, w := range c.messages.items {
 		v := w.value
-		if v.Bot == "" && !v.Expects && v.Times == 0 && v.Delivered != "" && page.At(now)-v.At < page.Micros(commanded.Microseconds()) {
+		if v.Bot == (Who{}) && !v.Expects && v.Times == 0 && v.Delivered != "" && page.At(now)-v.At < page.Micros(commanded.Microseconds()) {
+			m.copyAnswered(now, v.At.Time(), who.Copy)
 			m.answer(now, w, who, text)
 			return
 		}
@@ -340,6 +358,7 @@ func (m *Model) settle(now time.Time) {
 			delete(m.lanes, name)
 		}
 	}
+	m.copies.forget(now)
 }
 
 // Frame is what has changed since a version, and what is shown whole in each frame; since 0 it is all there is. It
@@ -358,6 +377,7 @@ func (m *Model) Frame(now time.Time, since uint64) Frame {
 		f.Lanes.Lanes = append(f.Lanes.Lanes, l.Lane)
 	}
 	slices.SortFunc(f.Lanes.Lanes, func(a, b page.Lane) int { return cmp.Compare(a.Name, b.Name) })
+	f.Copies = m.copies.since(since)
 	for _, c := range m.chats {
 		f.Messages = append(f.Messages, c.messages.since(since)...)
 	}

@@ -148,14 +148,14 @@ func TestAMessageShowsWhatBecameOfIt(t *testing.T) {
 	}
 	m.Delivered(at(3), 1, alice)
 	m.Delivered(at(4), 1, bob) // again, after a crash
-	m.Answered(at(5), 1, at(0), true, alice, "habot-bot-1: hello")
+	m.Answered(at(5), 1, at(0), true, Who{Replica: alice}, "habot-bot-1: hello")
 	once := m.Frame(at(6), waits.Version).Messages
-	m.Answered(at(7), 1, at(0), false, bob, "habot-bot-2: hello")
+	m.Answered(at(7), 1, at(0), false, Who{Replica: bob}, "habot-bot-2: hello")
 	m.Confirmed(1)
 	f := m.Frame(at(8), waits.Version)
 	want := Message{
 		ID: 1, Chat: ada, Text: "hello", At: us(0), Expects: true, Delivered: alice, DeliveredAt: us(3), Confirmed: true, Times: 2, serial: 1,
-		Answers: []Answer{{alice, us(5), "habot-bot-1: hello"}, {bob, us(7), "habot-bot-2: hello"}},
+		Answers: []Answer{{Who{Replica: alice}, us(5), "habot-bot-1: hello"}, {Who{Replica: bob}, us(7), "habot-bot-2: hello"}},
 	}
 	if len(f.Messages) != 1 || !reflect.DeepEqual(f.Messages[0], want) {
 		t.Errorf("%+v\nwant %+v", f.Messages, want)
@@ -171,19 +171,19 @@ func TestAMessageShowsWhatBecameOfIt(t *testing.T) {
 func TestAMessageAfterACommandIsItsAnswerAndOthersAreTheBotsOwn(t *testing.T) {
 	t.Parallel()
 	m := New([]int64{ada})
-	m.Said(at(0), ada, alice, "habot-bot-1 is primary")
+	m.Said(at(0), ada, Who{Replica: alice}, "habot-bot-1 is primary")
 	m.Wrote(at(1), 1, ada, "/help", false)
-	m.Said(at(2), ada, alice, "not yet polled: not its answer")
+	m.Said(at(2), ada, Who{Replica: alice}, "not yet polled: not its answer")
 	m.Delivered(at(3), 1, alice)
-	m.Said(at(4), ada, alice, "/start ...")
-	m.Said(at(5), ada, alice, "another")
-	m.Said(at(6), 4711, alice, "a chat that is not shown")
+	m.Said(at(4), ada, Who{Replica: alice}, "/start ...")
+	m.Said(at(5), ada, Who{Replica: alice}, "another")
+	m.Said(at(6), 4711, Who{Replica: alice}, "a chat that is not shown")
 	m.Wrote(at(7), 2, ada, "/ping", false)
 	m.Delivered(at(8), 2, alice)
-	m.Said(at(8+31_000), ada, alice, "long after")
+	m.Said(at(8+31_000), ada, Who{Replica: alice}, "long after")
 	var got []string
 	for _, w := range m.Frame(at(40_000), 0).Messages {
-		got = append(got, fmt.Sprint(w.Bot, "|", w.Text, "|", w.Times))
+		got = append(got, fmt.Sprint(w.Bot.Replica, "|", w.Text, "|", w.Times))
 	}
 	want := []string{
 		alice + "|habot-bot-1 is primary|0", "|/help|1", alice + "|not yet polled: not its answer|0", alice + "|another|0", "|/ping|0",
@@ -197,9 +197,9 @@ func TestAMessageAfterACommandIsItsAnswerAndOthersAreTheBotsOwn(t *testing.T) {
 func TestQuantilesAreThoseOfTheLastMinuteByNearestRank(t *testing.T) {
 	t.Parallel()
 	m := New(nil)
-	m.Answered(at(0), 1, at(-9000), true, alice, "old")
+	m.Answered(at(0), 1, at(-9000), true, Who{Replica: alice}, "old")
 	for i := range 200 {
-		m.Answered(at(61_000+float64(i)), int64(i), at(61_000), true, alice, "x") // took 0..199 ms
+		m.Answered(at(61_000+float64(i)), int64(i), at(61_000), true, Who{Replica: alice}, "x") // took 0..199 ms
 	}
 	f := m.Frame(at(62_000), 0)
 	var got struct{ Quantiles Quantiles }
@@ -293,7 +293,7 @@ func TestChangesLeadToAllThereIs(t *testing.T) {
 				serial++
 				m.Wrote(at(ms), serial, ada+random.Int64N(3), "x", random.IntN(3) > 0)
 			case 5:
-				m.Answered(at(ms), 1+random.Int64N(serial+1), at(ms-5), true, name, "y")
+				m.Answered(at(ms), 1+random.Int64N(serial+1), at(ms-5), true, Who{Replica: name}, "y")
 			case 6:
 				m.Delivered(at(ms), 1+random.Int64N(serial+1), name)
 			case 7:
@@ -360,7 +360,7 @@ func TestEverythingIsBounded(t *testing.T) {
 		m.poll(who, ms, ms+1, 409)
 		m.Wrote(at(ms), int64(i), ada, strings.Repeat("ä", 10_000), true)
 		for range 12 {
-			m.Answered(at(ms), int64(i), at(ms), true, who, "y")
+			m.Answered(at(ms), int64(i), at(ms), true, Who{Replica: who}, "y")
 		}
 		m.FaultBegan(at(ms), int64(i), "hang", "", at(ms+1))
 		m.FaultEnded(at(ms+1), int64(i))
@@ -384,7 +384,7 @@ func TestEverythingIsBounded(t *testing.T) {
 func TestALaneThatDoesNothingForLongGoes(t *testing.T) {
 	t.Parallel()
 	m := New(nil)
-	m.Called(at(0), alice)
+	m.Called(at(0), Who{Replica: alice})
 	m.PollBegan(at(0), bob)
 	if n := len(m.Frame(at(599_000), 0).Lanes.Lanes); n != 2 {
 		t.Errorf("%d lanes", n)

@@ -1,6 +1,7 @@
 // A replica's own page: what it knows of the cluster, live.
 
 import { $, announce, cell, element, notice, rows, text } from './dom.js';
+import { backends, copies } from './bots.js';
 import { clock, length } from './format.js';
 import { Lanes } from './lanes.js';
 import { Live } from './live.js';
@@ -44,9 +45,8 @@ function frame(f) {
   $('lease').max = f.lease_ms || 1;
   $('lease').value = Math.max(0, f.remaining_ms);
   text($('lease-words'), f.remaining_ms > 0 ? `${Math.round(f.remaining_ms)} ms of ${f.lease_ms} ms, ${f.role === 'primary' ? 'held by this one' : 'of the one that this one supports'}` : 'none');
-  const backends = f.backends ?? [];
-  $('backends').hidden = backends.length === 0;
-  rows('backends', JSON.stringify(backends), () => backends.map((b) => element('li', {}, b)));
+  backends(f);
+  copies(f, last);
   const problems = f.verdict.problems ?? [];
   $('problems').hidden = problems.length === 0;
   rows('problems', JSON.stringify(problems), () => problems.map((p) => element('li', {}, p)));

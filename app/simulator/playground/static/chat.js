@@ -6,6 +6,9 @@ import { post } from './control.js';
 
 const most = 60; // messages of a chat
 
+// name is who made a call: a replica, and the copy of a bot that it made it for.
+const name = (by) => (by.copy ? `copy ${by.copy} by ${by.who}` : by.who);
+
 export class Chat {
   constructor(now) {
     this.now = now;
@@ -77,14 +80,14 @@ export class Chat {
     let drawn = this.shown.get(m.id);
     if (!drawn) {
       const meta = element('span', { class: 'meta', 'aria-live': 'off' }), badge = element('span', { class: 'meta badge' });
-      const first = m.bot ? this.answer(m.text, m.bot, `at ${clock(m.at_us, 0)}, of its own accord`)
+      const first = m.bot ? this.answer(m.text, name(m.bot), `at ${clock(m.at_us, 0)}, of its own accord`)
         : element('div', { class: 'bubble own' }, element('p', {}, m.text), meta, badge);
       drawn = { item: element('li', {}, first), meta, badge, answers: 0 };
       this.shown.set(m.id, drawn);
       $('thread').append(drawn.item);
     }
     for (const a of (m.answers ?? []).slice(drawn.answers)) {
-      drawn.item.append(this.answer(a.text, a.who, `after ${length(a.at_us - m.at_us)}`, drawn.answers > 0 && m.expects));
+      drawn.item.append(this.answer(a.text, name(a), `after ${length(a.at_us - m.at_us)}`, drawn.answers > 0 && m.expects));
       drawn.answers++;
     }
     text(drawn.meta, this.fate(m));

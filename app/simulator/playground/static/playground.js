@@ -22,9 +22,9 @@ const faults = [
 const names = new Map(faults.map(([kind, name]) => [kind, name]));
 const shown = { error500: '500', html502: '502', drop: 'hung up', hang: 'hangs', taken_html502: '502', taken_drop: 'hung up' };
 
-const lanes = new Lanes($('lanes'), { fault: (kind) => names.get(kind) ?? kind, mark: (kind) => shown[kind] ?? kind }, () => {
-  $('live').disabled = lanes.window === null;
-});
+const words = { fault: (kind) => names.get(kind) ?? kind, mark: (kind) => shown[kind] ?? kind };
+const lanes = new Lanes($('lanes'), words, () => follow(lanes, copyLanes));
+const copyLanes = new Lanes($('copies-lanes'), words, () => follow(copyLanes, lanes));
 const chat = new Chat(() => live.now());
 const plugs = new Plugs();
 let last = null; // the last frame
@@ -32,6 +32,14 @@ let shownState = '';
 const past = []; // tallies of the last seconds
 
 const live = new Live('events', { frame, lost, back, full });
+
+// follow has the other drawing show the same window.
+function follow(moved, other) {
+  $('live').disabled = moved.window === null;
+  other.window = moved.window;
+  other.width = moved.width;
+  if (last) other.draw(live.now());
+}
 
 function full() {
   notice('lost', 'Too many pages watch this simulator already. This one tries again every 10 seconds; close one of the others.');
@@ -62,6 +70,7 @@ function frame(f, restarted) {
   chat.apply(f);
   plugs.apply(f);
   for (const c of f.changes ?? []) if (last && !f.full) announce(`${c.to} polls now. ${gapOf(c)}`);
+  copies(f);
   last = f;
   state(f);
   tables(f);
@@ -105,6 +114,31 @@ function tables(f) {
   const open = new Set([...lanes.spans.values()].filter((s) => !s.to_us).map((s) => s.who));
   const table = f.lanes.map((l) => [l.name, open.has(l.name) ? 'polls' : 'does not poll', count(polls.get(l.name) ?? 0), `${length(Math.max(0, f.now_us - l.seen_us)).replace(/\.\d+ s/, ' s')} ago`]);
   if (!document.hidden) rows('replicas', String(Math.floor(f.now_us / 1e6)) + table.length, () => table.map((r) => element('tr', {}, ...r.map((w) => cell(w)))));
+}
+
+// copies are those behind a gateway: there is nothing to see without one.
+function copies(f) {
+  const c = { ...f.copies, lanes: f.copies?.lanes ?? [] };
+  copyLanes.apply({ ...c, full: f.full, now_us: f.now_us });
+  $('copies').hidden = c.lanes.length === 0;
+  for (const change of c.changes ?? []) if (last && !f.full) announce(`The copy ${change.to} answers now.`);
+  const changes = [...copyLanes.changes.values()].slice(-20).reverse();
+  $('no-copies-changes').hidden = changes.length > 0;
+  rows('copies-changes', `${f.run} ${changes.map((x) => x.id)}`, () => changes.map((x) => element('tr', {},
+    cell(clock(x.at_us)), cell(x.from), cell(x.to),
+    cell(x.gap_us === undefined ? 'not known: it answered again' : length(x.gap_us), { class: x.gap_us > 0 ? 'bad' : '' }),
+    cell(element('button', { type: 'button', 'aria-label': `Zoom to the change of copy at ${clock(x.at_us)}`, on: { click: () => copyLanes.around(x.at_us, x.gap_us ?? 0) } }, 'Show')),
+  )));
+  const latest = new Map();
+  let newest = null;
+  for (const s of copyLanes.spans.values()) {
+    latest.set(s.who, Math.max(latest.get(s.who) ?? 0, s.to_us));
+    if (!newest || s.to_us >= newest.to_us) newest = s;
+  }
+  text($('copies-now'), newest ? `${newest.who} answered last.` : 'No copy has answered yet.');
+  const ago = (us) => (us ? `${length(Math.max(0, f.now_us - us)).replace(/\.\d+ s/, ' s')} ago` : 'none');
+  if (!document.hidden) rows('copies-tally', `${f.run} ${Math.floor(f.now_us / 1e6)} ${c.lanes.length}`, () => c.lanes.map((l) => element('tr', {},
+    cell(l.name), cell(count(l.count ?? 0)), cell(ago(latest.get(l.name))), cell(ago(l.seen_us)))));
 }
 
 // numbers fills a list of terms and numbers, made once.
@@ -200,6 +234,7 @@ function paint() {
   if (last && !document.hidden) {
     const now = live.now();
     lanes.draw(now);
+    copyLanes.draw(now);
     chat.tick();
     const [from, to] = lanes.bounds(now);
     text($('window'), lanes.window ? `${clock(from)} to ${clock(to)}, ${length(to - from)}` : 'live');
