@@ -336,7 +336,7 @@ func (c *member) sees(on Connection, at Instant) {
 	c.seen = c.seen[max(0, len(c.seen)-2*maxConnections):]
 }
 
-// heardBeside is when the copy was last heard on another connection than one that ends at an instant. What came on that one was sent
+// heardBeside is when a request last came on another connection than one that ends at an instant. What came on that one was sent
 // before, whatever the order in which the primary gets to know of both.
 func (c *member) heardBeside(ends Connection, at Instant) (heard Instant) {
 	for i, s := range c.seen {

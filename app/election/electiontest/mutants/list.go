@@ -1,12 +1,19 @@
 package main
 
-import "path/filepath"
+import (
+	"path"
+	"path/filepath"
+	"slices"
+)
 
 // mutant is one broken rule.
 type mutant struct {
 	rule  string
 	edits []edit
 }
+
+// pkg is the package that the rule belongs to.
+func (m mutant) pkg() string { return "./app/" + path.Dir(m.edits[0].file) }
 
 // edit replaces a text that occurs once in a file below app.
 type edit struct{ file, old, new string }
@@ -37,7 +44,10 @@ func config(rule, from, to string) mutant { return in("election/config.go", rule
 
 func in(file, rule, from, to string) mutant { return mutant{rule, []edit{{file, from, to}}} }
 
-// mutants are the rules, broken one at a time.
+// all are the rules of the election and of turns, broken one at a time.
+func all() []mutant { return slices.Concat(mutants, turns()) }
+
+// mutants are the rules of the election.
 var mutants = []mutant{
 	// Joining.
 	config("no joining silence", "{ return c.Lease + c.Lease/DriftBound }", "{ return 0 }"),

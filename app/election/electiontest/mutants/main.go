@@ -1,4 +1,4 @@
-// Command mutants checks the election's tests: it breaks one rule of the election at a time, or of the
+// Command mutants checks the tests of the election and of turns: it breaks one rule at a time, or one of the
 // node and the bot where a rule is theirs, in a copy of the sources and expects the tests to notice.
 //
 //	go run ./app/election/electiontest/mutants [-schedules 300] [-run regexp] [-all]
@@ -6,6 +6,8 @@
 // It prints which test killed each mutant: the first, or with -all both a story and a random schedule where
 // they do. It exits with 1 if one survived, and with 2 if it could not tell: a mutation whose text does
 // not match the source, sources that do not compile, tests that fail without any mutation.
+//
+// The mutants of turns alone: -run ^turns/
 package main
 
 import (
@@ -18,7 +20,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -44,6 +45,9 @@ const (
 	botTests      = "./app/bot"
 	reachTests    = "./app/reach"
 	lifelineTests = "./app/lifeline"
+	turnsTests    = "./app/turns"
+
+	turnScheduleTests = "./app/turns/turnstest"
 
 	// enumeration is the test that takes longest.
 	enumeration = "EveryReachableState"
@@ -54,7 +58,7 @@ func main() {
 	all := flag.Bool("all", false, "let random schedules judge also what another test has killed")
 	jobs := flag.Int("jobs", runtime.GOMAXPROCS(0), "how many mutants to judge at once")
 	timeout := flag.Duration("timeout", 2*time.Minute, "bounds each run of the tests; running into it kills the mutant")
-	run := flag.String("run", "", "only the mutants whose rule matches this regular expression")
+	run := flag.String("run", "", "only the mutants whose file and rule, as \"turns/polls.go: a last call gets updates\", match this regular expression")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -76,9 +80,11 @@ func check(ctx context.Context, b bench, jobs int, run string) error {
 		return fmt.Errorf("reading -run: %w", err)
 	}
 	var chosen []mutant
-	for _, m := range mutants {
-		if only.MatchString(m.rule) {
+	var pkgs []string
+	for _, m := range all() {
+		if only.MatchString(m.edits[0].file + ": " + m.rule) {
 			chosen = append(chosen, m)
+			pkgs = append(pkgs, m.pkg())
 		}
 	}
 	if len(chosen) == 0 {
@@ -100,7 +106,8 @@ func check(ctx context.Context, b bench, jobs int, run string) error {
 	if err := matchAll(benches[0].dir); err != nil {
 		return err
 	}
-	for _, pkg := range []string{electionTests, nodeTests, botTests, lifelineTests} {
+	slices.Sort(pkgs)
+	for _, pkg := range slices.Compact(pkgs) {
 		switch v, err := benches[0].judge(ctx, pkg); {
 		case err != nil:
 			return err
@@ -189,7 +196,7 @@ func copySources(ctx context.Context, dir string) error {
 // matchAll sees that every mutation finds its text, before any time is spent on one of them.
 func matchAll(dir string) error {
 	var errs []error
-	for _, m := range mutants {
+	for _, m := range all() {
 		for _, e := range m.edits {
 			text, err := os.ReadFile(e.path(dir))
 			if err != nil {
@@ -230,10 +237,10 @@ func (b bench) try(ctx context.Context, m mutant) (v verdict, err error) {
 		}
 		defer func() { err = errors.Join(err, os.WriteFile(e.path(b.dir), text, 0o600)) }()
 	}
-	return b.judge(ctx, "./"+path.Dir("app/"+m.edits[0].file))
+	return b.judge(ctx, m.pkg())
 }
 
-// judge runs the tests of the package that was changed and, if it was the election, random schedules.
+// judge runs the tests of the package that was changed and, if it has them, random schedules.
 func (b bench) judge(ctx context.Context, pkg string) (v verdict, err error) {
 	v.stories, v.schedules = "-", "-"
 	if pkg == electionTests { // most are killed by a story, in a second; the enumeration takes many
@@ -249,8 +256,9 @@ func (b bench) judge(ctx context.Context, pkg string) (v verdict, err error) {
 	if pkg == reachTests && !v.killed() { // polls make health, too, and those are tried with all rooms together
 		v.stories, err = b.test(ctx, botTests)
 	}
-	if pkg == electionTests && (b.all || !v.killed()) {
-		v.schedules, err = b.test(ctx, scheduleTests, "-run", "Random|Kept", "-shrink=false", "-schedules", strconv.Itoa(b.schedules))
+	schedules := map[string]string{electionTests: scheduleTests, turnsTests: turnScheduleTests}[pkg]
+	if schedules != "" && (b.all || !v.killed()) {
+		v.schedules, err = b.test(ctx, schedules, "-run", "Random|Kept", "-shrink=false", "-schedules", strconv.Itoa(b.schedules))
 	}
 	return v, err
 }
@@ -305,7 +313,7 @@ func (b bench) test(ctx context.Context, pkg string, flags ...string) (string, e
 		said += ": timed out"
 	case strings.Contains(text, "panic: "):
 		said += ": panic"
-	case pkg == scheduleTests:
+	case pkg == scheduleTests, pkg == turnScheduleTests:
 		if s := brokenLine.FindString(text); s != "" {
 			said = s
 		}
