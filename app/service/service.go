@@ -312,7 +312,7 @@ func (s *service) buildWeb(registry *prometheus.Registry) error {
 		Demo: s.cfg.Demo, AdminToken: s.cfg.AdminToken, OperatorKey: s.cfg.OperatorKey, Gatherer: registry, Logger: s.log,
 		Served: func() { s.supervisor.Served(webServer) },
 	}
-	if s.bot.Gateway() != nil {
+	if s.bot != nil && s.bot.Gateway() != nil { // a witness has no bot
 		cfg.Copies, cfg.Next = s.bot.Copies, s.bot.NextCopy
 	}
 	server := web.NewServer(cfg)
