@@ -33,7 +33,13 @@ func (b *Bot) newRelay(cfg relay.Config) *relay.Relay {
 func (b *Bot) newGateway(cfg gateway.Config) *gateway.Gateway {
 	cfg.BotToken, cfg.Telegram = b.cfg.Token, b.client
 	cfg.Logger, cfg.Registerer = b.cfg.Logger, b.cfg.Registerer
-	cfg.OnChange = func(from, to, why string, again int) { b.admins.News(copyNews(from, to, why, again)) }
+	theirs := cfg.OnChange
+	cfg.OnChange = func(from, to, why string, again int) {
+		b.admins.News(copyNews(from, to, why, again))
+		if theirs != nil {
+			theirs(from, to, why, again)
+		}
+	}
 	return gateway.New(cfg)
 }
 

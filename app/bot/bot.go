@@ -61,7 +61,8 @@ type Config struct {
 	Backend *Backend
 	// After is time.After, be it not punctual, but not late; nil stands for that.
 	After func(d time.Duration) <-chan time.Time
-	// Gateway is what the gateway for copies of a polling bot is made of. What belongs to the bot is filled in.
+	// Gateway is what the gateway for copies of a polling bot is made of. What belongs to the bot is filled in; OnChange, if it is set, is
+	// called after admins were notified.
 	Gateway *gateway.Config
 }
 

@@ -319,6 +319,9 @@ func (e examination) backends(ctx context.Context) []Line {
 	if e.Config.Witness {
 		return nil // for the same reason
 	}
+	if e.Config.Gateway {
+		return []Line{e.copies()}
+	}
 	if len(e.Config.Backends) == 0 {
 		return []Line{ok("backends", "none configured: the built-in bot handles updates")}
 	}
@@ -332,6 +335,20 @@ func (e examination) backends(ctx context.Context) []Line {
 		}
 	}
 	return lines
+}
+
+// copies says where copies of a polling bot are expected. That their number before the colon is the real token's is the configuration's
+// matter, and that enough replicas answer the quorum's.
+func (e examination) copies() Line {
+	const subject = "copies"
+	token := "GATEWAY_TOKEN"
+	if e.Config.GatewayToken == e.Config.Token {
+		token = "BOT_TOKEN"
+	}
+	if e.Config.Mode == config.ModeBotOnly || e.Config.Replicas == 1 {
+		return warning(subject, "this is the only replica: its failure stops the bot, however many copies poll; set REPLICAS=3")
+	}
+	return ok(subject, "copies of a polling bot handle updates; they come to %s with %s, and habot status shows which is active", e.Config.GatewayAddr, token)
 }
 
 // maxCopies bounds the addresses of a backend that are tried.

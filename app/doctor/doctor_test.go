@@ -421,6 +421,10 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			set: []string{"BACKEND=http://mybot/hook,http://10.0.1.9:1/hook"}, edit: func(f *fake) { f.dialErr["10.0.1.9:1"] = errFilter }, code: 2,
 			want: []string{"ERROR backend http://mybot:80", "ERROR backend http://10.0.1.9:1: no connection to 1 address (no answer in time): start it, or correct BACKEND; updates wait"},
 		},
+		"copies of a polling bot": {set: []string{"BACKEND=gateway"}},
+		"copies behind one replica": {
+			set: []string{"BACKEND=gateway", "MODE=bot-only", "REPLICAS=1"}, code: 1, want: []string{"-     replicas", "WARN  copies: this is the only replica"},
+		},
 		"tight limits": {
 			edit: func(f *fake) { f.limits = Limits{Descriptors: 256, Memory: 32 << 20, Processors: 0.05} }, code: 1,
 			want: []string{"WARN  open files: limit 256: at least 1024", "WARN  memory: limit 32 MiB: a replica needs at least 64 MiB", "WARN  processor: limit 0.05 of a processor"},

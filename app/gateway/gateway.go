@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -94,7 +93,7 @@ func New(cfg Config) *Gateway {
 		cfg.Elsewhere = func() []string { return nil }
 	}
 	g.prober = &prober{
-		passer: g.passer, dial: cfg.Dial, replica: cfg.Replica, now: g.now, elsewhere: cfg.Elsewhere, idle: g.idle, soon: make(chan struct{}, 1), known: map[string]*probed{},
+		passer: g.passer, dial: cfg.Dial, replica: cfg.Replica, now: g.now, elsewhere: cfg.Elsewhere, primary: func() bool { return g.session() != nil }, soon: make(chan struct{}, 1), known: map[string]*probed{},
 	}
 	g.front = newFront(g)
 	g.metrics = newMetrics(g)
@@ -226,16 +225,6 @@ func (g *Gateway) Serve(ctx context.Context) error {
 		return fmt.Errorf("serve copies: %w", err)
 	}
 	return nil
-}
-
-// idle tells whether this replica is primary, and no copy from an address has a poll open, as far as it knows.
-func (g *Gateway) idle(address string) bool {
-	s := g.session()
-	if s == nil {
-		return false
-	}
-	v, _, ok := s.view()
-	return ok && !slices.ContainsFunc(v.Copies, func(c turns.CopyView) bool { return c.Address == address && c.Polling })
 }
 
 // Times of getMe.

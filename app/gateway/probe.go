@@ -40,9 +40,9 @@ type prober struct {
 	// elsewhere are addresses that have polled other replicas. A replica that takes over together with the end of the one that such
 	// a copy polled is the only one that can notice its end.
 	elsewhere func() []string
-	// idle tells whether this replica is primary and knows of no open poll from an address.
-	idle func(address string) bool
-	soon chan struct{} // told when a term begins
+	// primary tells whether this replica is.
+	primary func() bool
+	soon    chan struct{} // told when a term begins
 
 	mu    sync.Mutex
 	known map[string]*probed
@@ -135,7 +135,7 @@ func (p *prober) probe(ctx context.Context, address string) {
 	}
 	here := a != nil && time.Since(a.polled) <= probedFor
 	p.mu.Unlock()
-	if gone && (here || p.idle(address)) {
+	if gone && (here || p.primary()) { // turns sees whether another replica has a poll from there open
 		p.passer.Saw(turns.AddressGone{Address: address, Replica: p.replica, Asked: asked})
 	}
 }

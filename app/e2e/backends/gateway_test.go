@@ -4,6 +4,7 @@ package backends
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -34,7 +35,12 @@ var buildHabot = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	program := filepath.Join(dir, "habot")
+	here, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	// A name of its own for each checkout: two may be tested at a time.
+	program := filepath.Join(dir, fmt.Sprintf("habot-%.4x", sha256.Sum256([]byte(here))))
 	cmd := exec.Command("go", "build", "-tags", "nomsgpack,stdjson", "-o", program, "habot/app")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -26,7 +26,24 @@ type host struct {
 	port          string // its end of the cable at the switch
 }
 
-var networks atomic.Int32
+// ownNumber is one that no other network on this machine has until the test ends, in another run neither: two checkouts may be tested at a
+// time. What a run that was killed has left is free.
+func ownNumber(t *testing.T) int {
+	t.Helper()
+	for i := 1; i < 100; i++ {
+		lock, err := os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("habot-network-%d.lock", i)), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			t.Cleanup(func() { _ = lock.Close() }) // after the network was removed
+			return i
+		}
+		_ = lock.Close()
+	}
+	t.Fatal("all networks are in use")
+	return 0
+}
 
 // newNetwork makes a switch, and removes all of it when the test ends.
 func newNetwork(t *testing.T) *network {
@@ -34,7 +51,7 @@ func newNetwork(t *testing.T) *network {
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces take root")
 	}
-	i := networks.Add(1)
+	i := ownNumber(t)
 	n := &network{name: fmt.Sprintf("hgw%d", i), net: fmt.Sprintf("10.231.%d", i)}
 	n.remove()
 	t.Cleanup(n.remove)
