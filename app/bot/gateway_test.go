@@ -48,11 +48,13 @@ func (c *copies) Addr() net.Addr { return &net.TCPAddr{} }
 func newGateway(t *testing.T, admins ...int64) (*fixture, *http.Client) {
 	t.Helper()
 	tg := newTelegram(t)
+	var changes []string
 	f := newFixtureConfigured(t, func(cfg *Config) {
 		cfg.Transport, cfg.AdminChatIDs = tg, admins
 		cfg.Gateway = &gateway.Config{Replica: "process-1", Token: testToken, Turns: turns.Config{Patience: 90 * time.Second, Replay: 30 * time.Second}}
+		cfg.Gateway.OnChange = func(from, to, _ string, _ int) { changes = append(changes, from+">"+to) }
 	})
-	f.tg = tg
+	f.tg, f.copyChanges = tg, &changes
 	c := &copies{conns: make(chan net.Conn), gone: make(chan struct{})}
 	f.bot.Gateway().ListenOn(c)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -154,6 +156,9 @@ func TestAdminsAreNotifiedOfCopies(t *testing.T) {
 			if strings.Count(told, want) != 1 {
 				t.Errorf("%q is not there once: %s", want, told)
 			}
+		}
+		if got := strings.Join(*f.copyChanges, " "); got != ">one one>two" {
+			t.Errorf("the caller's own OnChange: %s", got)
 		}
 		if strings.Contains(told, "is the first") {
 			t.Errorf("notified of the first: %s", told)

@@ -358,6 +358,8 @@ type fixture struct {
 	cluster *cluster
 	logs    *logBuffer
 	reg     *prometheus.Registry
+	// copyChanges are what the caller of the bot is informed of; nil without a gateway.
+	copyChanges *[]string
 
 	mu     sync.Mutex
 	health []healthChange    // when it turned good or bad; it is good at first

@@ -336,17 +336,17 @@ func (c *member) sees(on Connection, at Instant) {
 	c.seen = c.seen[max(0, len(c.seen)-2*maxConnections):]
 }
 
-// heardBeside is when a request last came on another connection than one that ends at an instant. What came on that one was sent
-// before, whatever the order in which the primary gets to know of both.
-func (c *member) heardBeside(ends Connection, at Instant) (heard Instant) {
+// seenBeside is when something last came on another connection than one that ends at an instant. What came on that one was sent before,
+// whatever the order in which the primary gets to know of both.
+func (c *member) seenBeside(ends Connection, at Instant) (last Instant) {
 	for i, s := range c.seen {
 		if s.connection == ends {
 			c.seen[i].at = min(s.at, at.Add(-skew))
 			continue
 		}
-		heard = max(heard, s.at)
+		last = max(last, s.at)
 	}
-	return heard
+	return last
 }
 
 // pollsBeside tells whether the copy has a poll open through another replica than one that does not reach it. Had its machine gone, that
@@ -449,7 +449,7 @@ func (m *Machine) connectionEnded(in ConnectionEnded) {
 	c.bare = max(c.bare, end)
 	sure := c.sureTo == never
 	c.unsure(end)
-	if heard := c.heardBeside(in.Client.Connection, end); c.dead || heard > end {
+	if last := c.seenBeside(in.Client.Connection, end); c.dead || last > end {
 		return
 	}
 	// What has not polled yet may be the process before still, which calls on a new connection as it ends.
