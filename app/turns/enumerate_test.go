@@ -17,7 +17,7 @@ var scopeFlag = flag.String("scope", "quick", "what to enumerate: quick, large, 
 // scope bounds what is enumerated: two copies that run, one of them active, and some of all that can happen to them.
 //
 // Time goes on in steps; what happens at one instant happens in every order. A copy that does nothing is one that is
-// frozen, busy, or slow: so freezes are not events. The primary has one other replica, which learns what it is told
+// frozen, busy, or slow: so freezes are not events. The primary has one other replica, which learns each delta
 // whenever it may be, in order; Telegram learns what is done whenever it may be, or never.
 type scope struct {
 	name string
