@@ -193,6 +193,7 @@ func turns() []mutant {
 		state("a full delta adds to what was known", "	case d.Full:\n		*r = Mirror{}\n", "	case d.Full:\n"),
 		state("a change loses the bytes", "			if k.Raw == nil {\n				k.Raw = r.kept[i].Raw\n			}\n", ""),
 		state("a mirror is not bounded", "		case len(r.kept) < MaxReplay:\n", "		default:\n"),
+		state("a full mirror takes in before it lets go", "len(r.kept) < MaxReplay:", "len(r.kept)+len(d.Removed) < MaxReplay:"),
 		state("an older term is fresher", "	if d := cmp.Compare(v.Term, o.Term); d != 0 {\n		return d\n	}\n", ""),
 		state("a former copy's end is not handed over", "r.Former, r.FormerAgo = m.former, m.now.Sub(m.alive)", "r.Former = m.former"),
 		machine("kept connections are not handed over", "dead: k.Dead, kept: k.Kept, ", "dead: k.Dead, "),
