@@ -142,4 +142,9 @@ func TestAMirrorKnowsWhatTheDeltasSay(t *testing.T) {
 	}
 	apply(delta(3, 1, true, kept(many...)), true)
 	says(Version{3, 1}, many[:MaxReplay]...)
+	// What comes takes the place of what the same delta lets go of.
+	next := delta(3, 2, false, kept(MaxReplay+1, MaxReplay+2))
+	next.Removed = []int64{1, 2}
+	apply(next, true)
+	says(Version{3, 2}, append(many[2:MaxReplay:MaxReplay], MaxReplay+1, MaxReplay+2)...)
 }

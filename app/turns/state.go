@@ -110,6 +110,8 @@ func (r *Mirror) Apply(now Instant, d Delta) bool {
 	if d.Roster != nil {
 		r.roster, r.at = *d.Roster, now
 	}
+	// First: what comes takes the place of what goes.
+	r.kept = slices.DeleteFunc(r.kept, func(o mirrored) bool { return slices.Contains(d.Removed, o.ID) })
 	for _, k := range d.Kept {
 		i := slices.IndexFunc(r.kept, func(o mirrored) bool { return o.ID == k.ID })
 		switch {
@@ -122,7 +124,6 @@ func (r *Mirror) Apply(now Instant, d Delta) bool {
 			r.kept = append(r.kept, mirrored{k, now})
 		}
 	}
-	r.kept = slices.DeleteFunc(r.kept, func(o mirrored) bool { return slices.Contains(d.Removed, o.ID) })
 	return true
 }
 

@@ -243,7 +243,7 @@ func (b bench) try(ctx context.Context, m mutant) (v verdict, err error) {
 // judge runs the tests of the package that was changed and, if it has them, random schedules.
 func (b bench) judge(ctx context.Context, pkg string) (v verdict, err error) {
 	v.stories, v.schedules = "-", "-"
-	if pkg == electionTests { // most are killed by a story, in a second; the enumeration takes many
+	if pkg == electionTests || pkg == turnsTests { // most are killed by a story, in a second; the enumeration takes many
 		if v.stories, err = b.test(ctx, pkg, "-skip", enumeration); err != nil || v.killed() && !b.all {
 			return v, err
 		}
