@@ -32,6 +32,14 @@ type Connections struct {
 
 	mu   sync.Mutex
 	last uint64
+	open int
+}
+
+// Open is how many there are.
+func (c *Connections) Open() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
 }
 
 // NewConnections returns the connections of a replica; their ends are reported by the Passer.
@@ -67,13 +75,16 @@ func (n *numbered) Accept() (net.Conn, error) {
 	n.conns.mu.Lock()
 	defer n.conns.mu.Unlock()
 	n.conns.last++
+	n.conns.open++
 	now := time.Now()
-	return &connection{Conn: conn, passer: n.conns.passer, number: n.conns.last, opened: now, answered: now}, nil
+	return &connection{Conn: conn, conns: n.conns, passer: n.conns.passer, number: n.conns.last, opened: now, answered: now}, nil
 }
 
 // connection is one connection of a copy.
 type connection struct {
 	net.Conn
+	conns  *Connections
+	closed sync.Once
 	passer *Passer
 	number uint64
 	opened time.Time
@@ -147,6 +158,11 @@ func isTimeout(err error) bool {
 // Close implements net.Conn.
 func (c *connection) Close() error {
 	c.end(false, false)
+	c.closed.Do(func() {
+		c.conns.mu.Lock()
+		defer c.conns.mu.Unlock()
+		c.conns.open--
+	})
 	return c.Conn.Close() //nolint:wrapcheck // net/http looks at it
 }
 

@@ -523,6 +523,29 @@ func TestAReplicaThatLeavesAnswersPolls(t *testing.T) {
 	}
 }
 
+// A client that keeps a connection may send on it when its replica has begun to stop: it is answered, and learns that the connection
+// ends. Without open connections nothing is waited for.
+func TestAReplicaThatStopsClosesConnectionsWithAnAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.bot("10.0.0.1")
+		if a := b.call("getMe"); a.status != 200 || a.closes {
+			t.Errorf("before: %+v", a)
+		}
+		w.leave()
+		time.Sleep(300 * time.Millisecond)
+		if a := b.call("getMe"); a.status != 200 || !a.closes || len(b.conns) != 1 {
+			t.Errorf("while it stops: %+v, on %d connections", a, len(b.conns))
+		}
+		began := time.Now()
+		w.left()
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("without connections it took %v more", took)
+		}
+	})
+}
+
 // inherited are replicas of which one has ended that knew of a copy.
 type inherited struct {
 	Alone

@@ -85,6 +85,9 @@ func (g *Gateway) newServer() *http.Server {
 		c.AbortWithStatus(http.StatusInternalServerError)
 	}))
 	serve := func(c *gin.Context) {
+		if g.ending.Load() {
+			c.Header("Connection", "close")
+		}
 		g.front.serve(c.Writer, c.Request)
 		if g.cfg.Served != nil {
 			g.cfg.Served()

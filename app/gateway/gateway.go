@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -70,6 +71,7 @@ type Gateway struct {
 	metrics            *metrics
 	agents             agents
 	prober             *prober
+	ending             atomic.Bool // each answer closes its connection
 
 	mu      sync.Mutex
 	current *session // nil while this replica does not act
@@ -218,10 +220,27 @@ func (g *Gateway) ListenOn(l net.Listener) {
 // Addr is where the gateway listens, after Listen.
 func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 
-// Serve answers until ctx ends, and returns nil then; Listen MUST have succeeded before.
+// Times of the end. A client may send on a connection in the moment in which this side closes it, and does not learn whether
+// the call arrived. So each connection is closed with an answer, if one is asked for in time.
+const (
+	lingers     = 750 * time.Millisecond
+	lingerLooks = 50 * time.Millisecond
+)
+
+// Serve answers until ctx ends, and for a moment longer as long as connections are open. It returns nil then; Listen MUST have
+// succeeded before.
 func (g *Gateway) Serve(ctx context.Context) error {
-	defer context.AfterFunc(ctx, g.passer.Stop)()
-	err := listener.Serve(ctx, g.http, func() error { return g.http.Serve(g.listener) })
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		defer stop()
+		g.ending.Store(true)
+		g.passer.Stop()
+		for end := time.Now().Add(lingers); g.conns.Open() > 0 && time.Now().Before(end); {
+			time.Sleep(lingerLooks)
+		}
+	})()
+	err := listener.Serve(serving, g.http, func() error { return g.http.Serve(g.listener) })
 	if err != nil {
 		return fmt.Errorf("serve copies: %w", err)
 	}

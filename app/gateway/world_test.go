@@ -286,6 +286,7 @@ type world struct {
 	term    *running
 	terms   int64
 	leave   func() // ends the process in good order
+	left    func() // waits until it has
 }
 
 // newWorld returns a replica that is not primary yet.
@@ -313,6 +314,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	ctx, cancel := context.WithCancel(t.Context())
 	w.leave = cancel
 	var all sync.WaitGroup
+	w.left = all.Wait
 	for _, run := range []func(context.Context) error{w.gateway.Serve, w.gateway.Run} {
 		all.Go(func() {
 			if err := run(ctx); err != nil {
