@@ -73,13 +73,13 @@ func buildBot(t *testing.T, image, source, settings string) {
 func relayed(t *testing.T, project string) *stack {
 	t.Helper()
 	buildBot(t, webhookBot, "telego", "PORT=8000 API_ROOT=http://telegram:8081")
-	return withTwoCopies(t, project, overrideOfReadme(t, webhookBot))
+	return withTwoCopies(t, project, overrideOfReadme(t, webhookBot), 20)
 }
 
-// withTwoCopies is a stack, changed by a file, behind which two copies of a user's bot answer.
-func withTwoCopies(t *testing.T, project, override string) *stack {
+// withTwoCopies is a stack, changed by a file, behind which two copies of a user's bot answer so many chats.
+func withTwoCopies(t *testing.T, project, override string, chats int) *stack {
 	t.Helper()
-	s := plannedStack(t, project, "SIMULATOR_CHATS=20")
+	s := plannedStack(t, project, fmt.Sprint("SIMULATOR_CHATS=", chats))
 	s.files = append(s.files, override)
 	s.carryOut(t, "up", "--detach", "telegram", "bot", "mybot")
 	s.telegram = "http://" + s.address(t, "telegram") + ":8081"

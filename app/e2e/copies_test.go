@@ -55,13 +55,13 @@ func (s *stack) activeCopy(t *testing.T) (active, other string) {
 }
 
 // TestPollingCopies puts two copies of a polling bot behind habot, as the README has it, and takes away the active copy, and the primary,
-// at fifty updates a second over twenty chats. Nothing is lost. telego handles the updates of one chat side by side, so the order of
-// answers is its own. What the test measures is how long the update waits that waits longest:
+// at fifty updates a second over two hundred chats: so many that no two updates of one are in hand at a time, for an answer to the
+// one would be taken for a sign of the other (TURNS.md). Nothing is lost. What the test measures is how long the update waits that waits longest:
 //
 //	go test -tags e2e,nomsgpack,stdjson -count=1 -v ./app/e2e -run 'TestPollingCopies$' -repetitions 20
 func TestPollingCopies(t *testing.T) {
 	buildBot(t, pollingBot, "polltelego", "API_ROOT=http://bot:8082")
-	s := withTwoCopies(t, "habote2e-copies", overrideOfReadme(t, pollingBot))
+	s := withTwoCopies(t, "habote2e-copies", overrideOfReadme(t, pollingBot), 200)
 	for _, f := range []struct {
 		what string
 		do   func(primary replica, active string)
