@@ -584,6 +584,30 @@ func TestReplicaThatHasLeftIsNotCountedOutForOneThatIsSilent(t *testing.T) {
 			  > expected=5 quorum=3 reachable=4
 		`)
 	})
+	t.Run("the one that leaves has not joined", func(t *testing.T) {
+		t.Parallel()
+		story(t, replica{}, `
+			1000 status b,c,d,p primary=p/5000
+			  > primary is p/5000, start
+			1900 status b,c,d,p primary=p/5000
+			2800 status b,c,d,p primary=p/5000
+			3700 status b,c,d,p primary=p/5000
+			4600 status b,c,d,p primary=p/5000
+			5000 tick
+			  > size 5, configured 3
+			64000 status b,c,p primary=p/5000
+			  > claim m/5001 as candidate, round 1
+			  > election m/5001 yielded after 0
+			  > withdraw m/5001
+			64990 leaving f
+			  > no claim
+			64991 departed f
+			  > f has left
+			  > no claim
+			64991 size
+			  > expected=5 quorum=3 reachable=4
+		`)
+	})
 }
 
 // The claims of a replica that has left are over, whether its release arrived or not.
