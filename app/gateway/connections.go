@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,6 +30,9 @@ const ownIdle = time.Minute
 // server of the gateway's port MUST serve on Listener's and have ConnContext for its own.
 type Connections struct {
 	passer *Passer
+
+	// ending: no more are taken, and each answer closes its own.
+	ending atomic.Bool
 
 	mu   sync.Mutex
 	last uint64
@@ -69,6 +73,10 @@ type numbered struct {
 // Accept implements net.Listener.
 func (n *numbered) Accept() (net.Conn, error) {
 	conn, err := n.Listener.Accept()
+	for err == nil && n.conns.ending.Load() { // who polls is to ask another replica, and not this one again and again
+		_ = conn.Close()
+		conn, err = n.Listener.Accept()
+	}
 	if err != nil {
 		return nil, err //nolint:wrapcheck // net/http looks at it
 	}

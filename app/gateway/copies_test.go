@@ -538,6 +538,9 @@ func TestAReplicaThatStopsClosesConnectionsWithAnAnswer(t *testing.T) {
 		if a := b.call("getMe"); a.status != 200 || !a.closes || len(b.conns) != 1 {
 			t.Errorf("while it stops: %+v, on %d connections", a, len(b.conns))
 		}
+		if a, err := b.do(t.Context(), http.MethodGet, b.path("getMe"), nil, nil); err == nil {
+			t.Errorf("on a new connection: %+v", a)
+		}
 		began := time.Now()
 		w.left()
 		if took := time.Since(began); took > 100*time.Millisecond {

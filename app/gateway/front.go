@@ -85,7 +85,7 @@ func (g *Gateway) newServer() *http.Server {
 		c.AbortWithStatus(http.StatusInternalServerError)
 	}))
 	serve := func(c *gin.Context) {
-		if g.ending.Load() {
+		if g.conns.ending.Load() {
 			c.Header("Connection", "close")
 		}
 		g.front.serve(c.Writer, c.Request)

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,7 +70,6 @@ type Gateway struct {
 	metrics            *metrics
 	agents             agents
 	prober             *prober
-	ending             atomic.Bool // each answer closes its connection
 
 	mu      sync.Mutex
 	current *session // nil while this replica does not act
@@ -221,7 +219,7 @@ func (g *Gateway) ListenOn(l net.Listener) {
 func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 
 // Times of the end. A client may send on a connection in the moment in which this side closes it, and does not learn whether
-// the call arrived. So each connection is closed with an answer, if one is asked for in time.
+// the call arrived. So each connection is closed with an answer, if one is asked for in time, and no new one is taken.
 const (
 	lingers     = 750 * time.Millisecond
 	lingerLooks = 50 * time.Millisecond
@@ -234,7 +232,7 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
 		defer stop()
-		g.ending.Store(true)
+		g.conns.ending.Store(true)
 		g.passer.Stop()
 		for end := time.Now().Add(lingers); g.conns.Open() > 0 && time.Now().Before(end); {
 			time.Sleep(lingerLooks)
