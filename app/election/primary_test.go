@@ -214,15 +214,7 @@ func TestHeirIsTheFirstHealthyStandbyThatGranted(t *testing.T) {
 
 func TestUnhealthyPrimaryHandsOverOnlyToAHealthyStandby(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010 health=bad
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, claims+"1020 granted b m/1000 sent=1010 health=bad"+wins+`
 		# Telegram itself may be down: nothing moves
 		1100 health bad
 		1220 tick
@@ -242,15 +234,7 @@ func TestUnhealthyPrimaryHandsOverOnlyToAHealthyStandby(t *testing.T) {
 // A process that has just started, or woken, says that it is healthy until it knows better.
 func TestUnhealthyPrimaryTrustsNoStandbyThatItHasNotHeardForAWhile(t *testing.T) {
 	t.Parallel()
-	story(t, replica{HealthSettles: 500 * time.Millisecond}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010 health=bad
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{HealthSettles: 500 * time.Millisecond}, claims+"1020 granted b m/1000 sent=1010 health=bad"+wins+`
 		1030 granted b m/1000 sent=1020 health=bad
 		  > bot until 1910, lease ends 2010
 		1100 health bad

@@ -81,28 +81,22 @@ const lease = time.Second
 
 // How stories begin that begin alike.
 const (
+	// claims: m asks for grants. With that of one at 1020 it wins.
+	claims = `
+		1010 tick
+		  > claim m/1000 as candidate, round 1
+	`
+	wins = `
+		  > election m/1000 won after 10
+		  > primary is m/1000, start
+		  > bot until 1900, lease ends 2000
+		  > start bot m/1000
+		  > claim m/1000 as primary, round 2
+	`
 	// won: m is primary by the grant of b.
-	won = `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
-	`
+	won = claims + "1020 granted b m/1000 sent=1010" + wins
 	// wonByBoth: by the grants of b and c.
-	wonByBoth = `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b,c m/1000 sent=1010
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
-	`
+	wonByBoth = claims + "1020 granted b,c m/1000 sent=1010" + wins
 	// standby: m stands by p and has promised to support it until 2010.
 	standby = `
 		1000 status p role=primary primary=p/5000

@@ -1,12 +1,32 @@
 package election_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
 
 // patient waits 700 ms for the next sign of a newcomer.
 var patient = replica{Patience: 700 * time.Millisecond}
+
+// allLeave: a primary is asked to leave, and so are the others.
+const allLeave = `
+	1100 leave
+	  > say that it leaves
+	1110 leaving b,c
+	  > dismiss from m/1000
+	  > needed for m/1000
+`
+
+// renewed is a grant of c, which leaves as the primary does.
+func renewed(at, round int) string {
+	return fmt.Sprintf(`
+		%[1]d granted c m/1000 sent=%[1]d role=leaving
+		  > claim m/1000 as primary, round %[2]d
+		  > say that it leaves
+		  > bot until %[3]d, lease ends %[4]d
+	`, at, round, at+890, at+990)
+}
 
 // Which of the others leave as well is known after a moment.
 func TestPrimaryThatLeavesHandsOverToAReplicaThatStays(t *testing.T) {
@@ -78,16 +98,7 @@ func TestPrimaryThatLeavesWaitsNoLongerThanItsPatience(t *testing.T) {
 	t.Parallel()
 	t.Run("for the next sign of a newcomer", func(t *testing.T) {
 		t.Parallel()
-		story(t, patient, wonByBoth+`
-			1100 leave
-			  > say that it leaves
-			1110 leaving b,c
-			  > dismiss from m/1000
-			  > needed for m/1000
-			1410 granted c m/1000 sent=1410 role=leaving
-			  > claim m/1000 as primary, round 3
-			  > say that it leaves
-			  > bot until 2300, lease ends 2400
+		story(t, patient, wonByBoth+allLeave+renewed(1410, 3)+`
 			1799 tick
 			  > say that it leaves
 			1800 tick
@@ -102,32 +113,11 @@ func TestPrimaryThatLeavesWaitsNoLongerThanItsPatience(t *testing.T) {
 	})
 	t.Run("nor than there is time", func(t *testing.T) {
 		t.Parallel()
-		story(t, replica{Patience: 9 * time.Second}, wonByBoth+`
-			1100 leave
-			  > say that it leaves
-			1110 leaving b,c
-			  > dismiss from m/1000
-			  > needed for m/1000
-			1410 granted c m/1000 sent=1410 role=leaving
-			  > claim m/1000 as primary, round 3
-			  > say that it leaves
-			  > bot until 2300, lease ends 2400
-			2210 granted c m/1000 sent=2210 role=leaving
-			  > claim m/1000 as primary, round 4
-			  > say that it leaves
-			  > bot until 3100, lease ends 3200
-			3010 granted c m/1000 sent=3010 role=leaving
-			  > claim m/1000 as primary, round 5
-			  > say that it leaves
-			  > bot until 3900, lease ends 4000
-			3810 granted c m/1000 sent=3810 role=leaving
-			  > claim m/1000 as primary, round 6
-			  > say that it leaves
-			  > bot until 4700, lease ends 4800
-			4610 granted c m/1000 sent=4610 role=leaving
-			  > claim m/1000 as primary, round 7
-			  > say that it leaves
-			  > bot until 5500, lease ends 5600
+		renewals := ""
+		for i := range 5 {
+			renewals += renewed(1410+800*i, 3+i)
+		}
+		story(t, replica{Patience: 9 * time.Second}, wonByBoth+allLeave+renewals+`
 			5099 tick
 			  > claim m/1000 as primary, round 8
 			  > say that it leaves

@@ -83,15 +83,7 @@ func TestAWitnessIsKnownByItsHealth(t *testing.T) {
 
 func TestAWitnessMakesAQuorum(t *testing.T) {
 	t.Parallel()
-	story(t, replica{}, `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted w m/1000 sent=1010 health=witness
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	story(t, replica{}, claims+"1020 granted w m/1000 sent=1010 health=witness"+wins+`
 		1020 size
 		  > expected=3 quorum=2 reachable=2
 	`)
@@ -99,15 +91,7 @@ func TestAWitnessMakesAQuorum(t *testing.T) {
 
 func TestNoPrimaryHandsOverToAWitness(t *testing.T) {
 	t.Parallel()
-	won := `
-		1010 tick
-		  > claim m/1000 as candidate, round 1
-		1020 granted b m/1000 sent=1010 health=witness
-		  > election m/1000 won after 10
-		  > primary is m/1000, start
-		  > bot until 1900, lease ends 2000
-		  > start bot m/1000
-		  > claim m/1000 as primary, round 2
+	won := claims + "1020 granted b m/1000 sent=1010 health=witness" + wins + `
 	`
 	// asked to, and by its name
 	story(t, replica{}, won+`
