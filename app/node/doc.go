@@ -5,5 +5,5 @@
 // its progress. It decides nothing: the election does. It knows no HTTP, no Telegram and no
 // environment; what it needs of those it is given.
 //
-// It may import election, logging, client_golang and x/sys.
+// It may import election, logging, term, client_golang and x/sys.
 package node
