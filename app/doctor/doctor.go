@@ -185,10 +185,12 @@ func hiding(cfg config.Config) func(string) string {
 			pairs = append(pairs, secret, "<secret>")
 		}
 	}
-	if !cfg.Demo {
-		hide(cfg.Token)
-		_, secret, _ := strings.Cut(cfg.Token, ":")
-		hide(secret)
+	for _, token := range []string{cfg.Token, cfg.GatewayToken} {
+		if token != config.DemoToken {
+			hide(token)
+			_, secret, _ := strings.Cut(token, ":")
+			hide(secret)
+		}
 	}
 	for _, s := range cfg.ClusterSecrets {
 		hide(string(s))

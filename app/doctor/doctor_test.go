@@ -31,6 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	testToken     = "123456:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi"
+	copiesToken   = "123456:ihgfedcbaZYXWVUTSRQPONMLKJIHGFEDCBA"
 	testVersion   = "1.2.3"
 	clusterSecret = "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789+/AbCdE="
 )
@@ -566,8 +567,9 @@ func TestAnExaminationIsBounded(t *testing.T) {
 // Other machines choose names, reasons and hosts. What they send is one line, and no secret of ours.
 func TestLinesAreCleanWhateverOthersSend(t *testing.T) {
 	t.Parallel()
-	opts := options(t, "CLUSTER_SECRET="+clusterSecret, "ADMIN_TOKEN=an-admin-password", "BACKEND=http://10.0.1.9/", "BACKEND_SECRET=a-backend-secret", "HTTPS_PROXY=http://u:hunter22@10.0.0.9:1")
-	secrets := []string{testToken, testToken[7:], clusterSecret, "an-admin-password", "a-backend-secret", "hunter22", opts.Config.OperatorKey}
+	opts := options(t, "CLUSTER_SECRET="+clusterSecret, "ADMIN_TOKEN=an-admin-password", "BACKEND=http://10.0.1.9/", "BACKEND_SECRET=a-backend-secret", "HTTPS_PROXY=http://u:hunter22@10.0.0.9:1",
+		"GATEWAY_TOKEN="+copiesToken)
+	secrets := []string{testToken, testToken[7:], copiesToken, copiesToken[7:], clusterSecret, "an-admin-password", "a-backend-secret", "hunter22", opts.Config.OperatorKey}
 	all := strings.Join(secrets, " \n\x1b[2J ") + strings.Repeat("ä", 500)
 	f := well()
 	r := f.replicas["10.0.0.1:7175"]
