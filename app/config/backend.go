@@ -64,7 +64,7 @@ func (c *checker) gateway(cfg *Config, raw environment) {
 	switch {
 	case token.text == "":
 		cfg.GatewayToken = cfg.Token
-	case !tokenShape.MatchString(token.text), !strings.HasPrefix(token.text, number+":"), token.text == cfg.Token:
+	case !tokenShape.MatchString(token.text), !cfg.Witness && !strings.HasPrefix(token.text, number+":"), token.text == cfg.Token:
 		c.secretProblem(token.name, acceptedGateway)
 	default:
 		cfg.GatewayToken = token.text

@@ -99,7 +99,7 @@ func (c *checker) config(raw environment) Config {
 	cfg.OperatorKey = c.operatorKey(cfg.ClusterSecrets)
 	c.backend(&cfg, raw)
 	if cfg.Witness {
-		cfg.APIURL, cfg.Proxy, cfg.Backends, cfg.AdminChatIDs = "", nil, nil, nil // one .env may serve all machines
+		cfg.APIURL, cfg.Proxy, cfg.Backends, cfg.GatewayToken, cfg.AdminChatIDs = "", nil, nil, "", nil // one .env may serve all machines
 	}
 	stack(&cfg, raw.SwarmTask)
 	if cfg.SimulatorRehearsal && !cfg.Demo && !cfg.Witness && raw.TelegramAPIURL == "" {

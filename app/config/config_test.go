@@ -116,8 +116,9 @@ func TestAnEmptyLifelineDirMeansNoLifelines(t *testing.T) {
 
 func TestAWitnessNeedsASecretAndNoToken(t *testing.T) {
 	t.Parallel()
-	got := mustLoad(t, nil, "WITNESS=true", "CLUSTER_SECRET="+secret, "ADMIN_CHAT_IDS=5", "BACKEND=http://mybot:8000/hook", "HTTPS_PROXY=http://10.0.0.5:3128", "TELEGRAM_API_URL=http://api.local")
-	if !got.Witness || got.Token != "" || got.Demo || got.APIURL != "" || got.Proxy != nil || got.Backends != nil || got.AdminChatIDs != nil {
+	got := mustLoad(t, nil, "WITNESS=true", "CLUSTER_SECRET="+secret, "ADMIN_CHAT_IDS=5", "BACKEND=http://mybot:8000/hook", "HTTPS_PROXY=http://10.0.0.5:3128", "TELEGRAM_API_URL=http://api.local",
+		"GATEWAY_TOKEN="+otherToken)
+	if !got.Witness || got.Token != "" || got.GatewayToken != "" || got.Demo || got.APIURL != "" || got.Proxy != nil || got.Backends != nil || got.AdminChatIDs != nil {
 		t.Errorf("a witness has a way to Telegram, to backends or to chats: %+v", got)
 	}
 	if want := mustLoad(t, nil, "BOT_TOKEN="+token, "CLUSTER_SECRET="+secret); !reflect.DeepEqual(got.ClusterSecrets, want.ClusterSecrets) || got.OperatorKey != want.OperatorKey {
@@ -137,6 +138,8 @@ func TestAWitnessNeedsASecretAndNoToken(t *testing.T) {
 		{"REPLICAS=1 CLUSTER_SECRET=" + secret, []string{`WITNESS="true" is not accepted: with REPLICAS=1 there is no replica that could be primary; set REPLICAS to the number of all replicas, this one included`}},
 		{"MODE=bot-only REPLICAS=1 CLUSTER_SECRET=" + secret, []string{`WITNESS="true" is not accepted: a witness votes, and MODE=bot-only has no election; set MODE=primary-backup`}},
 		{"MYTOKEN=" + token + " CLUSTER_SECRET=" + secret, nil},
+		{"BACKEND=gateway GATEWAY_TOKEN=" + otherToken + " CLUSTER_SECRET=" + secret, nil}, // of an .env that serves all machines
+		{"BACKEND=gateway GATEWAY_TOKEN=hunter2 CLUSTER_SECRET=" + secret, []string{"GATEWAY_TOKEN is not accepted: "}},
 	} {
 		environ := append(strings.Fields(c.set), "WITNESS=true")
 		if c.want == nil {
