@@ -67,7 +67,7 @@ func stepFor[O election.Output](ctx context.Context, n *Node, in election.Input)
 		}
 		outs := n.machine.Step(r, in)
 		n.carryOut(outs)
-		n.logRole(r.Now)
+		n.stepped(r.Now)
 		for _, out := range outs {
 			if reply, ok := out.(O); ok {
 				a.reply = reply

@@ -1,8 +1,11 @@
 package node_test
 
 import (
+	"maps"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"habot/app/election"
 )
@@ -41,5 +44,34 @@ func TestEachReplicaKnowsWhomItFollowsAndWhenThatChanges(t *testing.T) {
 		}
 		c.await(2*lease, "another primary", func() bool { q := c.primary(); return q != nil && q != p })
 		follow(c.primary())
+	})
+}
+
+// The gateway treats connections that a replica took along with it differently from those that a copy ended.
+func TestItIsReportedOnceWhenAReplicaHasLeftOrItsProcessHasEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		gone := map[election.ReplicaID]int{}
+		c, p := three(t, func(m *member) {
+			m.cfg.Gone = func(id election.ReplicaID) {
+				mu.Lock()
+				defer mu.Unlock()
+				gone[id]++
+			}
+		})
+		time.Sleep(3 * lease)
+		left, dead := c.others(p)[0], c.others(p)[1]
+		left.leave(nil)
+		<-left.exited
+		c.sever(dead, true)
+		p.node.ProcessDied(dead.cfg.Election.Self, nil)
+		time.Sleep(lease)
+		mu.Lock()
+		defer mu.Unlock()
+		// Of the one that left the two others learn, of the death the primary alone.
+		if want := map[election.ReplicaID]int{left.cfg.Election.Self: 2, dead.cfg.Election.Self: 1}; !maps.Equal(gone, want) {
+			t.Errorf("gone are %v, want %v", gone, want)
+		}
 	})
 }

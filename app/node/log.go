@@ -18,13 +18,7 @@ type logged struct {
 	peersAt election.Instant // when the roster was looked at last
 }
 
-// logRole logs changes of this replica's role.
-func (n *Node) logRole(now election.Instant) {
-	st := n.machine.Status(now)
-	n.follow(st)
-	n.logRoles(now, n.logged.roles.see(now, st))
-}
-
+// logRoles logs changes of this replica's role.
 func (n *Node) logRoles(now election.Instant, changes []roleChange) {
 	for _, c := range changes {
 		level, omitted, ok := slog.LevelDebug, 0, true
@@ -76,12 +70,6 @@ func (n *Node) logChange(c election.Change) {
 		"nobody_for_seconds", c.Gap.Seconds(), "timestamp_ns", c.Claim.Timestamp, "self", self, "witnessed", c.Witnessed)
 }
 
-func (n *Node) gone(id election.ReplicaID) {
-	if n.cfg.Gone != nil {
-		n.cfg.Gone(id)
-	}
-}
-
 // logOutput logs and counts what the election has to say, in the words of metrics and history.
 func (n *Node) logOutput(out election.Output) {
 	log := n.cfg.Logger
@@ -98,7 +86,6 @@ func (n *Node) logOutput(out election.Output) {
 		}
 	case election.Died:
 		log.Warn("the process of a replica has ended", "peer", out.Name, "id", out.Replica)
-		n.gone(out.Replica)
 	case election.SteppedDown:
 		log.Info("stepped down", "reason", out.Reason, "timestamp_ns", out.Claim.Timestamp)
 		n.metrics.stepdowns.WithLabelValues(string(out.Reason)).Inc()
@@ -110,9 +97,7 @@ func (n *Node) logOutput(out election.Output) {
 			"theirs", out.Theirs, "our_lease", n.cfg.Election.Lease.String())
 		n.metrics.mismatches.WithLabelValues(string(out.Refusal)).Inc()
 	case election.Departed:
-		n.sender.hasLeft(out.Replica)
 		log.Info("replica has left", "peer", out.Name, "id", out.Replica)
-		n.gone(out.Replica)
 	case election.SizeChanged:
 		if out.Expected > out.Configured {
 			log.Warn("more replicas answer than REPLICAS says: the larger number counts", "heard", out.Expected, "configured", out.Configured)

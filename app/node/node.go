@@ -188,7 +188,20 @@ func (n *Node) over() bool { return n.left || errors.Is(n.failure, ErrHalted) }
 func (n *Node) step(in election.Input) {
 	r := n.cfg.Clock.Read()
 	n.carryOut(n.machine.Step(r, in))
-	n.logRole(r.Now)
+	n.stepped(r.Now)
+}
+
+// stepped takes note of what a step has changed: whom this replica follows, and its role.
+func (n *Node) stepped(now election.Instant) {
+	st := n.machine.Status(now)
+	n.follow(st)
+	n.logRoles(now, n.logged.roles.see(now, st))
+}
+
+func (n *Node) gone(id election.ReplicaID) {
+	if n.cfg.Gone != nil {
+		n.cfg.Gone(id)
+	}
 }
 
 // carryOut does what the machine wants done, in order.
@@ -215,6 +228,13 @@ func (n *Node) carryOut(outs []election.Output) {
 			return
 		case election.Left:
 			n.left = true
+		case election.Died:
+			n.gone(out.Replica)
+			n.logOutput(out)
+		case election.Departed:
+			n.sender.hasLeft(out.Replica)
+			n.gone(out.Replica)
+			n.logOutput(out)
 		default:
 			n.logOutput(out)
 		}
