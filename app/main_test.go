@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -8,8 +9,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -250,5 +255,65 @@ func TestAStatusIsWatchedUntilItsEndAlsoWhileTheReplicaIsAway(t *testing.T) {
 		if err := (process{stdout: out}).watchStatus(ctx, web.NewClient(addr, "")); err != nil || !strings.HasPrefix(out.String(), clearScreen+want) {
 			t.Errorf("%v, shown %q", err, out)
 		}
+	}
+}
+
+// A primary that is asked to stop waits for a newcomer; asked again it waits for nothing.
+func TestASecondSIGTERMEndsAReplicaAtOnce(t *testing.T) {
+	if os.Getenv("HABOT_TEST_SERVES") != "" {
+		os.Exit(run(nil, os.Stdout, os.Stderr))
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("a replica runs on Linux only")
+	}
+	var free [2]string
+	for i := range free {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		free[i] = strings.Replace(l.Addr().String(), "127.0.0.1", "127.0.0.2", 1) // of another address of this machine
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestASecondSIGTERMEndsAReplicaAtOnce$")
+	cmd.Env = []string{"HABOT_TEST_SERVES=1", "REPLICAS=2", "QUORUM=1", "LEASE=200ms", "LEAVE_PATIENCE=16s", "INSTANCES=127.0.0.1:1", "LIFELINE_DIR=",
+		"PEER_ADDR=" + free[0], "HTTP_ADDR=" + free[1], "TELEGRAM_API_URL=http://127.0.0.1:1"}
+	logs, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	again := time.NewTicker(10 * time.Millisecond) // the process may not have got so far yet
+	defer again.Stop()
+	asked, ended := 0, make(chan struct{})
+	var said strings.Builder
+	var asking sync.WaitGroup
+	for lines := bufio.NewScanner(logs); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		switch {
+		case asked == 0 && strings.Contains(lines.Text(), "role=primary"):
+			asked++
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+		case asked == 1 && strings.Contains(lines.Text(), " leaving "):
+			asked++
+			asking.Go(func() {
+				for {
+					_ = cmd.Process.Signal(syscall.SIGTERM)
+					select {
+					case <-again.C:
+					case <-ended:
+						return
+					}
+				}
+			})
+		}
+	}
+	close(ended)
+	asking.Wait()
+	// One that has left in order exits with 0.
+	if err := cmd.Wait(); err == nil || asked != 2 || strings.Contains(said.String(), "stepped down") {
+		t.Errorf("asked %d times it ended with %v:\n%s", asked, err, &said)
 	}
 }
