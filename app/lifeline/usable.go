@@ -21,7 +21,7 @@ const (
 
 // Usable tells whether this process could have lifelines in a folder, and returns how many sockets of replicas are in it.
 // It changes nothing there: it connects to some sockets and closes the connection before anything is sent, which proves
-// nothing to the other end. It takes a few seconds at most.
+// nothing to the other end. It takes eight seconds at most, and no time unless a socket hangs.
 func Usable(ctx context.Context, dir string) (sockets int, err error) {
 	if err := writable(dir); err != nil {
 		return 0, fmt.Errorf("make a socket in it: %w", err)
