@@ -191,7 +191,7 @@ func (n *Node) step(in election.Input) {
 	n.stepped(r.Now)
 }
 
-// stepped takes note of what a step has changed: whom this replica follows, and its role.
+// stepped takes note of what a step has changed: the primary that this replica follows, and its role.
 func (n *Node) stepped(now election.Instant) {
 	st := n.machine.Status(now)
 	n.follow(st)
