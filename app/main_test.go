@@ -43,6 +43,40 @@ func TestVersionAndHelpNeedNoConfiguration(t *testing.T) {
 	}
 }
 
+// Each command is among those of OPERATING.md, but for the two that containers run by themselves; and so is each address that changes
+// something.
+func TestCommandsAreDocumented(t *testing.T) {
+	raw, err := os.ReadFile("service/OPERATING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := regexp.MustCompile(`(?m)^  ([a-z]+)`).FindAllStringSubmatch(usage, -1)
+	if len(commands) < 9 {
+		t.Fatalf("only %d commands were found", len(commands))
+	}
+	for _, c := range commands {
+		if c[1] == "serve" || c[1] == "simulator" {
+			continue
+		}
+		if !regexp.MustCompile("(?m)^\\| `" + c[1] + "( [^`]+)?` \\|").Match(raw) {
+			t.Errorf("OPERATING.md has no row for the command %s", c[1])
+		}
+	}
+	server, err := os.ReadFile("web/server.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	posts := regexp.MustCompile(`r\.POST\("([^"]+)"`).FindAllStringSubmatch(string(server), -1)
+	if len(posts) < 2 {
+		t.Fatalf("only %d addresses were found", len(posts))
+	}
+	for _, p := range posts {
+		if !bytes.Contains(raw, []byte("\n| `POST "+p[1]+"` |")) {
+			t.Errorf("OPERATING.md has no row for POST %s", p[1])
+		}
+	}
+}
+
 func TestAWrongConfigurationIsOneLinePerProblemAndExitCode2(t *testing.T) {
 	t.Setenv("LEASE", "5")
 	t.Setenv("REPLICAS", "0")

@@ -28,22 +28,20 @@ type handler struct {
 
 // written is what the commands need of a message.
 type written struct {
-	Message struct {
-		Text   string `json:"text"`
-		Thread int    `json:"message_thread_id"`
-		Topic  bool   `json:"is_topic_message"`
-		Direct struct {
-			ID int64 `json:"topic_id"`
-		} `json:"direct_messages_topic"`
-		From struct {
-			IsBot bool `json:"is_bot"`
-		} `json:"from"`
-		// SenderChat is set where Telegram shows an anonymous admin, or a channel that writes in the group, as a bot of its own.
-		SenderChat  *struct{} `json:"sender_chat"`
-		Forwarded   bool      `json:"is_automatic_forward"`
-		MigrateTo   int64     `json:"migrate_to_chat_id"`
-		MigrateFrom int64     `json:"migrate_from_chat_id"`
-	} `json:"message"`
+	Text   string `json:"text"`
+	Thread int    `json:"message_thread_id"`
+	Topic  bool   `json:"is_topic_message"`
+	Direct struct {
+		ID int64 `json:"topic_id"`
+	} `json:"direct_messages_topic"`
+	From struct {
+		IsBot bool `json:"is_bot"`
+	} `json:"from"`
+	// SenderChat is set where Telegram shows an anonymous admin, or a channel that writes in the group, as a bot of its own.
+	SenderChat  *struct{} `json:"sender_chat"`
+	Forwarded   bool      `json:"is_automatic_forward"`
+	MigrateTo   int64     `json:"migrate_to_chat_id"`
+	MigrateFrom int64     `json:"migrate_from_chat_id"`
 }
 
 // Handle implements queues.Handler.
@@ -51,25 +49,16 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 	if u.Kind != "message" || len(h.cfg.Chats) == 0 {
 		return h.next.Handle(ctx, u, t)
 	}
-	var w written
-	_ = json.Unmarshal(u.Raw, &w) // a field of another type stays unset
-	m := w.Message
-	if m.MigrateTo != 0 {
-		h.Moved(u.Chat, m.MigrateTo)
-	}
-	if m.MigrateFrom != 0 {
-		h.Moved(m.MigrateFrom, u.Chat)
-	}
-	words := strings.Fields(m.Text)
-	byBot := m.Forwarded || m.From.IsBot && m.SenderChat == nil
-	if len(words) == 0 || byBot || !h.isOwn(ctx, words[0]) || !h.mayCommand(ctx, u.Chat) {
+	m := h.read(u)
+	own := func() string { return h.cfg.Username(ctx) }
+	if !m.isCommand(own) || !h.mayCommand(ctx, u.Chat) {
 		return h.next.Handle(ctx, u, t)
 	}
 	to := message.Place{Chat: u.Chat, Direct: m.Direct.ID}
 	if m.Topic {
 		to.Thread = m.Thread
 	}
-	text, done := h.operate(ctx, u.Chat, words[1:])
+	text, done := h.operate(ctx, u.Chat, strings.Fields(m.Text)[1:])
 	for _, part := range message.HTML(to, text) {
 		switch v, err := h.cfg.Sender.Send(ctx, part, message.InTurn(t, h.term, u.ID)); v {
 		case telegram.Fine:
@@ -84,32 +73,41 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 }
 
 // IsCommand tells whether an update is an operating command, by what is known at once: the chat is one of ADMIN_CHAT_IDS, and
-// the text begins with habot's command. username is the bot's own, empty if it is not known.
+// the text begins with habot's command. username is the bot's own, empty if it is not known. That a group has moved is taken in.
 func (a *Admins) IsCommand(u update.Update, username string) bool {
-	if u.Kind != "message" || !a.Is(u.Chat) {
+	if u.Kind != "message" || len(a.cfg.Chats) == 0 {
 		return false
 	}
-	var w written
+	return a.read(u).isCommand(func() string { return username }) && a.Is(u.Chat)
+}
+
+// read is what the commands need of a message, which may say that a group has moved.
+func (a *Admins) read(u update.Update) written {
+	var w struct {
+		Message written `json:"message"`
+	}
 	_ = json.Unmarshal(u.Raw, &w) // a field of another type stays unset
-	m := w.Message
-	words := strings.Fields(m.Text)
-	if len(words) == 0 || m.Forwarded || m.From.IsBot && m.SenderChat == nil {
+	if to := w.Message.MigrateTo; to != 0 {
+		a.Moved(u.Chat, to)
+	}
+	if from := w.Message.MigrateFrom; from != 0 {
+		a.Moved(from, u.Chat)
+	}
+	return w.Message
+}
+
+// isCommand tells whether a person has written habot's command: alone, or addressed to this bot. While the bot's own name is not known,
+// each is its own.
+func (w written) isCommand(username func() string) bool {
+	words := strings.Fields(w.Text)
+	if len(words) == 0 || w.Forwarded || w.From.IsBot && w.SenderChat == nil {
 		return false
 	}
 	name, to, addressed := strings.Cut(words[0], "@")
-	return strings.EqualFold(name, ownCommand) && (!addressed || username == "" || strings.EqualFold(to, username))
-}
-
-// isOwn tells whether a word is habot's command: alone, or addressed to this bot. While its own name is not known, each is its own.
-func (a *Admins) isOwn(ctx context.Context, word string) bool {
-	name, to, addressed := strings.Cut(word, "@")
-	if !strings.EqualFold(name, ownCommand) {
-		return false
+	if !strings.EqualFold(name, ownCommand) || !addressed {
+		return strings.EqualFold(name, ownCommand)
 	}
-	if !addressed {
-		return true
-	}
-	own := a.cfg.Username(ctx)
+	own := username()
 	return own == "" || strings.EqualFold(to, own)
 }
 

@@ -127,6 +127,37 @@ func TestOwnCommandsAreNotGivenToCopies(t *testing.T) {
 	})
 }
 
+// That an admin chat has become a supergroup is taken in, although the message that says so is the copy's.
+func TestAnAdminChatThatMovesHasOwnCommandsBesideCopies(t *testing.T) {
+	t.Parallel()
+	for name, raw := range map[string]string{
+		"in the old group":      `{"update_id":1000,"message":{"message_id":1,"date":1,"chat":{"id":-5,"type":"group"},"migrate_to_chat_id":-1001234567890}}`,
+		"in the new supergroup": `{"update_id":1000,"message":{"message_id":1,"date":1,"chat":{"id":-1001234567890,"type":"supergroup"},"migrate_from_chat_id":-5}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f, client := newGateway(t, group)
+				f.cluster.view = testView()
+				f.start(election.Change{})
+				ask(t, client, "one", "getUpdates", "timeout=1")
+				f.tg.inject(queued{id: 1000, raw: raw})
+				after(2 * time.Second)
+				f.tg.inject(groupMessage(1001, supergroup, "/habot status", ""))
+				after(2 * time.Second)
+				if got := ask(t, client, "one", "getUpdates", "timeout=1"); strings.Count(got, `"update_id"`) != 1 || !strings.Contains(got, "migrate_") {
+					t.Errorf("the copy got %s", got)
+				}
+				if texts := f.tg.texts(supergroup); len(texts) != 1 || !strings.Contains(texts[0], "copy one: active since ") {
+					t.Errorf("the admins got %q", texts)
+				}
+				ask(t, client, "one", "getUpdates", "timeout=1&offset=1001")
+				after(2 * time.Second)
+			})
+		})
+	}
+}
+
 // Admins are notified of a change of the active copy, and of a copy that takes nothing; the first copy is no news.
 func TestAdminsAreNotifiedOfCopies(t *testing.T) {
 	t.Parallel()
