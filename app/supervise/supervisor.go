@@ -170,12 +170,17 @@ func (s *Supervisor) untilOver(ctx context.Context, left, failed <-chan error, l
 	case <-ctx.Done():
 		late := time.AfterFunc(ShutdownBound(s.cfg.Turns), func() { s.Halt("the shutdown takes too long") })
 		defer late.Stop()
+		select {
+		case err := <-left:
+			return err
+		case failure = <-failed: // a primary acts on while it leaves
+		}
 	case failure = <-failed:
-		late := time.AfterFunc(leaveBound(s.cfg.Lease), func() { s.Halt("a failed replica could not leave in time") })
-		defer late.Stop()
-		leave(s.cfg.ErrFailed)
-		s.cfg.Logger.Error("stepping down and exiting", "error", failure)
 	}
+	late := time.AfterFunc(leaveBound(s.cfg.Lease), func() { s.Halt("a failed replica could not leave in time") })
+	defer late.Stop()
+	leave(s.cfg.ErrFailed)
+	s.cfg.Logger.Error("stepping down and exiting", "error", failure)
 	return cmp.Or(failure, <-left)
 }
 

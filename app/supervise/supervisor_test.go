@@ -298,6 +298,27 @@ func TestAReplicaThatMayWaitForNewcomersHasLongerToStop(t *testing.T) {
 	})
 }
 
+// A replica that leaves acts on for a while, and is watched as before.
+func TestAComponentThatFailsWhileTheReplicaLeavesEndsItInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		e := orderly()
+		e.stuck = release
+		ctx, cancel := context.WithCancel(t.Context())
+		start, exited := time.Now(), time.Duration(0)
+		s := newSupervisor(time.Second, func(int) { exited = time.Since(start); close(release) })
+		s.cfg.Turns = true
+		cancel()
+		err := s.Run(ctx, e.run, []Component{{"bad", func(context.Context) error { time.Sleep(3 * time.Second); return errors.New("broken") }}}, nil)
+		if !errors.Is(err, ErrComponent) {
+			t.Errorf("Run returned %v", err)
+		}
+		if exited != 3*time.Second+leaveBound(time.Second) {
+			t.Errorf("exited after %v", exited)
+		}
+	})
+}
+
 func TestAComponentThatDoesNotStopIsNotWaitedForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
