@@ -55,7 +55,9 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 	if !s.begin() {
 		return ErrNotPrimary
 	}
-	defer s.calls.Done()
+	end, answered := sync.OnceFunc(s.calls.Done), sync.OnceFunc(s.leaving.Done)
+	defer end()
+	defer answered()
 	v, err := s.ask(turns.Called{Client: q.client, Kind: kindOf(q.path.Method)})
 	if err != nil {
 		return err
@@ -63,6 +65,8 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 	if !v.Pass {
 		s.g.metrics.calls.WithLabelValues(callRefused).Inc()
 		s.g.refused(q)
+		answered()
+		end() // nothing leaves, and what is still to come of the body takes as long as its client wants
 		q.drain()
 		write(w, botapi.Failure(http.StatusConflict, standby(v.Active)))
 		return nil
@@ -71,6 +75,7 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 	began := s.g.now()
 	c := &passing{s: s, q: q, wanted: botapi.Wanted(q.path.Method)}
 	resp, err := c.run()
+	answered()
 	if resp != nil {
 		defer func() { _ = resp.Body.Close() }() // it was read, or is of no use
 	}

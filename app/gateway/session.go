@@ -46,6 +46,8 @@ type session struct {
 	lastID turns.PollID
 	closed bool
 	calls  sync.WaitGroup
+	// leaving are those calls that Telegram has not answered yet.
+	leaving sync.WaitGroup
 
 	// The loop's own.
 	machine *turns.Machine
@@ -254,7 +256,7 @@ func (s *session) Drain(ctx context.Context) (left int) {
 	case <-ctx.Done():
 	}
 	s.cancel()
-	<-calls
+	s.leaving.Wait() // a client that does not read its answer is not waited for
 	close(s.stop)
 	<-s.ended
 	return len(s.inHand)
@@ -278,6 +280,7 @@ func (s *session) begin() bool {
 		return false
 	}
 	s.calls.Add(1)
+	s.leaving.Add(1)
 	return true
 }
 
