@@ -147,7 +147,7 @@ func (c *passing) run() (*http.Response, error) {
 		ContentEncoding: r.Header.Get("Content-Encoding"), Size: c.q.size,
 	}
 	if c.q.rest == nil {
-		c.read(bytes.NewReader(c.q.start))
+		c.read()
 		if c.failed() != nil {
 			cancel()
 			return nil, c.failed()
@@ -196,19 +196,17 @@ func (a *answered) Close() error {
 }
 
 // read reads the parameters of a body that is in memory.
-func (c *passing) read(body io.Reader) {
+func (c *passing) read() {
 	if len(c.wanted) == 0 {
 		return
 	}
 	r := c.q.http
-	c.scanner = botapi.NewScanner(r.URL.RawQuery, r.Header.Get("Content-Type"), c.wanted...)
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" {
-		c.scanner = botapi.NewScanner(r.URL.RawQuery, "", c.wanted...) // signs in compressed bodies are not looked for
-		return
+	kind := r.Header.Get("Content-Type")
+	if r.Header.Get("Content-Encoding") != "" {
+		kind = "" // signs in compressed bodies are not looked for
 	}
-	if _, err := io.Copy(c.scanner, body); err != nil {
-		c.err = err
-	}
+	c.scanner = botapi.NewScanner(r.URL.RawQuery, kind, c.wanted...)
+	_, c.err = c.scanner.Write(c.q.start)
 }
 
 // names are what the call names, once its body has ended.

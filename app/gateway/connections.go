@@ -85,7 +85,7 @@ func (n *numbered) Accept() (net.Conn, error) {
 	n.conns.last++
 	n.conns.open++
 	now := time.Now()
-	return &connection{Conn: conn, conns: n.conns, passer: n.conns.passer, number: n.conns.last, opened: now, answered: now}, nil
+	return &connection{Conn: conn, conns: n.conns, number: n.conns.last, opened: now, answered: now}, nil
 }
 
 // connection is one connection of a copy.
@@ -93,7 +93,6 @@ type connection struct {
 	net.Conn
 	conns  *Connections
 	closed sync.Once
-	passer *Passer
 	number uint64
 	opened time.Time
 
@@ -107,7 +106,7 @@ type connection struct {
 	ended    bool
 }
 
-// began takes note of a request, and returns where it entered; answered MUST be called when it ends.
+// began takes note of a request, and returns where it entered; done MUST be called when it ends.
 func (c *connection) began() Origin {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,7 +116,7 @@ func (c *connection) began() Origin {
 	if err != nil {
 		host = c.RemoteAddr().String()
 	}
-	return Origin{Replica: c.passer.cfg.Self, Address: host, Connection: c.number, Age: time.Since(c.opened), Reused: c.requests > 1}
+	return Origin{Replica: c.conns.passer.cfg.Self, Address: host, Connection: c.number, Age: time.Since(c.opened), Reused: c.requests > 1}
 }
 
 func (c *connection) done() {
@@ -195,6 +194,6 @@ func (c *connection) end(closed, theirs bool) {
 	}
 	for _, client := range c.clients {
 		in.Client = client
-		c.passer.Saw(in)
+		c.conns.passer.Saw(in)
 	}
 }

@@ -180,7 +180,6 @@ func (s *serving) try() (over bool) {
 	case <-moved:
 	case <-again:
 	case <-s.stopped():
-		s.w.Header().Set("Connection", "close")
 		s.dismiss()
 		return true
 	case <-late.C:
@@ -264,7 +263,6 @@ func (s *serving) pass(primary, addr string) (over bool) {
 	}
 	select {
 	case <-s.stopped():
-		s.w.Header().Set("Connection", "close")
 		s.dismiss()
 		return true
 	default:

@@ -103,9 +103,6 @@ func (s *session) run() {
 	state := s.g.cfg.Replicas.Begin(s.ctx, Term{
 		Timestamp:  s.task.Change.Claim.Timestamp,
 		Replicated: func(seq uint64) { s.tell(turns.Replicated{Seq: seq}) },
-		Full: func() {
-			s.post(event{do: func() { s.g.cfg.Replicas.Replicate(s.machine.Full()) }})
-		},
 	})
 	defer s.g.cfg.Replicas.End()
 	s.machine = turns.New(s.g.cfg.Turns, s.task.Change.Claim.Timestamp, s.g.now(), state)
