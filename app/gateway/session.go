@@ -54,7 +54,7 @@ type session struct {
 	inHand  map[int64]held
 	seq     uint64    // of the last delta
 	known   uint64    // a majority has all up to it
-	moved   time.Time // when an update was confirmed last, or nothing was in hand
+	moved   time.Time // when an update was confirmed last, nothing was in hand, or the turn or the term began
 }
 
 // event is an input for the loop, or something to be done by it.
@@ -72,8 +72,9 @@ type held struct {
 }
 
 func (g *Gateway) newSession(ctx context.Context, t *intake.Task) *session {
+	now := time.Now()
 	s := &session{
-		g: g, began: time.Now(), task: t, wake: make(chan struct{}, 1), over: make(chan struct{}), stop: make(chan struct{}), ended: make(chan struct{}),
+		g: g, began: now, moved: now, task: t, wake: make(chan struct{}, 1), over: make(chan struct{}), stop: make(chan struct{}), ended: make(chan struct{}),
 		polls: map[turns.PollID]chan []turns.Update{}, inHand: map[int64]held{},
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
@@ -181,7 +182,10 @@ func (s *session) carryOut(out turns.Output, verdict chan<- turns.Verdict) {
 	case turns.Replicate:
 		s.seq = out.Delta.Seq
 		s.g.cfg.Replicas.Replicate(out.Delta)
-	case turns.ActiveChanged, turns.Joined, turns.Died, turns.NoSpare:
+	case turns.ActiveChanged:
+		s.moved = time.Now() // what it is given again may be all that it has
+		s.g.observe(out)
+	case turns.Joined, turns.Died, turns.NoSpare:
 		s.g.observe(out)
 	}
 }
