@@ -577,6 +577,24 @@ func TestAReplicaThatStopsClosesConnectionsWithAnAnswer(t *testing.T) {
 	})
 }
 
+// The replica asks its own port whether that answers, and keeps the connection: it is no copy's.
+func TestAReplicaThatStopsWaitsForNoConnectionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.bot("127.0.0.1")
+		if a, err := b.do(t.Context(), http.MethodHead, "/livez", nil, nil); err != nil || a.closes {
+			t.Errorf("%+v, %v", a, err)
+		}
+		began := time.Now()
+		w.leave()
+		w.left()
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("it takes %v", took)
+		}
+	})
+}
+
 // inherited are replicas of which one has ended that knew of a copy.
 type inherited struct {
 	Alone
