@@ -55,7 +55,9 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 	if !s.begin() {
 		return ErrNotPrimary
 	}
-	defer s.calls.Done()
+	end, answered := sync.OnceFunc(s.calls.Done), sync.OnceFunc(s.leaving.Done)
+	defer end()
+	defer answered()
 	v, err := s.ask(turns.Called{Client: q.client, Kind: kindOf(q.path.Method)})
 	if err != nil {
 		return err
@@ -63,6 +65,8 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 	if !v.Pass {
 		s.g.metrics.calls.WithLabelValues(callRefused).Inc()
 		s.g.refused(q)
+		answered()
+		end() // nothing leaves, and what is still to come of the body takes as long as its client wants
 		q.drain()
 		write(w, botapi.Failure(http.StatusConflict, standby(v.Active)))
 		return nil
@@ -71,6 +75,7 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 	began := s.g.now()
 	c := &passing{s: s, q: q, wanted: botapi.Wanted(q.path.Method)}
 	resp, err := c.run()
+	answered()
 	if resp != nil {
 		defer func() { _ = resp.Body.Close() }() // it was read, or is of no use
 	}
@@ -142,7 +147,7 @@ func (c *passing) run() (*http.Response, error) {
 		ContentEncoding: r.Header.Get("Content-Encoding"), Size: c.q.size,
 	}
 	if c.q.rest == nil {
-		c.read(bytes.NewReader(c.q.start))
+		c.read()
 		if c.failed() != nil {
 			cancel()
 			return nil, c.failed()
@@ -191,19 +196,17 @@ func (a *answered) Close() error {
 }
 
 // read reads the parameters of a body that is in memory.
-func (c *passing) read(body io.Reader) {
+func (c *passing) read() {
 	if len(c.wanted) == 0 {
 		return
 	}
 	r := c.q.http
-	c.scanner = botapi.NewScanner(r.URL.RawQuery, r.Header.Get("Content-Type"), c.wanted...)
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" {
-		c.scanner = botapi.NewScanner(r.URL.RawQuery, "", c.wanted...) // signs in compressed bodies are not looked for
-		return
+	kind := r.Header.Get("Content-Type")
+	if r.Header.Get("Content-Encoding") != "" {
+		kind = "" // signs in compressed bodies are not looked for
 	}
-	if _, err := io.Copy(c.scanner, body); err != nil {
-		c.err = err
-	}
+	c.scanner = botapi.NewScanner(r.URL.RawQuery, kind, c.wanted...)
+	_, c.err = c.scanner.Write(c.q.start)
 }
 
 // names are what the call names, once its body has ended.

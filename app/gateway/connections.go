@@ -39,11 +39,17 @@ type Connections struct {
 	open int
 }
 
-// Open is how many there are.
+// Open is how many there are that a copy has used.
 func (c *Connections) Open() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.open
+}
+
+func (c *Connections) opened(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open += n
 }
 
 // NewConnections returns the connections of a replica; their ends are reported by the Passer.
@@ -83,17 +89,14 @@ func (n *numbered) Accept() (net.Conn, error) {
 	n.conns.mu.Lock()
 	defer n.conns.mu.Unlock()
 	n.conns.last++
-	n.conns.open++
 	now := time.Now()
-	return &connection{Conn: conn, conns: n.conns, passer: n.conns.passer, number: n.conns.last, opened: now, answered: now}, nil
+	return &connection{Conn: conn, conns: n.conns, number: n.conns.last, opened: now, answered: now}, nil
 }
 
 // connection is one connection of a copy.
 type connection struct {
 	net.Conn
 	conns  *Connections
-	closed sync.Once
-	passer *Passer
 	number uint64
 	opened time.Time
 
@@ -104,10 +107,11 @@ type connection struct {
 	answered time.Time
 	clients  []turns.Client // who has used it
 	asked    bool           // the client wants it closed after the answer
-	ended    bool
+	ended    bool           // which is reported
+	closed   bool           // by this side, too
 }
 
-// began takes note of a request, and returns where it entered; answered MUST be called when it ends.
+// began takes note of a request, and returns where it entered; done MUST be called when it ends.
 func (c *connection) began() Origin {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,7 +121,7 @@ func (c *connection) began() Origin {
 	if err != nil {
 		host = c.RemoteAddr().String()
 	}
-	return Origin{Replica: c.passer.cfg.Self, Address: host, Connection: c.number, Age: time.Since(c.opened), Reused: c.requests > 1}
+	return Origin{Replica: c.conns.passer.cfg.Self, Address: host, Connection: c.number, Age: time.Since(c.opened), Reused: c.requests > 1}
 }
 
 func (c *connection) done() {
@@ -137,7 +141,9 @@ func (c *connection) uses(client turns.Client, last bool) {
 	case i >= 0:
 		c.clients[i] = client
 	case len(c.clients) < maxCopies:
-		c.clients = append(c.clients, client)
+		if c.clients = append(c.clients, client); len(c.clients) == 1 && !c.closed {
+			c.conns.opened(1)
+		}
 	}
 }
 
@@ -166,11 +172,12 @@ func isTimeout(err error) bool {
 // Close implements net.Conn.
 func (c *connection) Close() error {
 	c.end(false, false)
-	c.closed.Do(func() {
-		c.conns.mu.Lock()
-		defer c.conns.mu.Unlock()
-		c.conns.open--
-	})
+	c.mu.Lock()
+	if len(c.clients) > 0 && !c.closed {
+		c.conns.opened(-1)
+	}
+	c.closed = true
+	c.mu.Unlock()
 	return c.Conn.Close() //nolint:wrapcheck // net/http looks at it
 }
 
@@ -195,6 +202,6 @@ func (c *connection) end(closed, theirs bool) {
 	}
 	for _, client := range c.clients {
 		in.Client = client
-		c.passer.Saw(in)
+		c.conns.passer.Saw(in)
 	}
 }

@@ -327,6 +327,34 @@ func TestACopyThatNeverConfirms(t *testing.T) {
 	})
 }
 
+// What a former copy leaves behind, and its successor is given again, is no problem before that had a minute for it.
+func TestACopyThatIsGivenAHundredAgainHasTimeForThem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		left := turns.State{Roster: turns.Roster{Former: "10.0.0.9", Reason: turns.ReasonEnded}}
+		for id := range int64(100) {
+			left.Kept = append(left.Kept, turns.Kept{
+				Update: turns.Update{ID: id + 1, Chat: 1, Raw: fmt.Appendf(nil, `{"update_id":%d}`, id+1)}, GivenAgo: time.Second,
+			})
+		}
+		w := newWorld(t, func(cfg *Config) { cfg.Replicas = &inherited{state: left} })
+		after(2 * stuckFor)
+		w.start()
+		after(time.Second)
+		a := w.bot("10.0.0.1").call("getUpdates?timeout=10")
+		if n := strings.Count(a.body, "update_id"); n != 100 {
+			t.Fatalf("%d updates: %+v", n, a)
+		}
+		if why := w.gateway.NoCopy(); why != "" {
+			t.Errorf("told at once: %q", why)
+		}
+		after(stuckFor + time.Second)
+		if why := w.gateway.NoCopy(); !strings.HasPrefix(why, "the copy 10.0.0.1 was given 100 updates and has confirmed none of them for 1m") {
+			t.Errorf("told after a minute: %q", why)
+		}
+	})
+}
+
 // The primary remembers which copy became active when, and why; of many the last 100.
 func TestChangesOfTheActiveCopyAreRemembered(t *testing.T) {
 	t.Parallel()
@@ -545,6 +573,24 @@ func TestAReplicaThatStopsClosesConnectionsWithAnAnswer(t *testing.T) {
 		w.left()
 		if took := time.Since(began); took > 100*time.Millisecond {
 			t.Errorf("without connections it took %v more", took)
+		}
+	})
+}
+
+// The replica asks its own port whether that answers, and keeps the connection: it is no copy's.
+func TestAReplicaThatStopsWaitsForNoConnectionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b := w.bot("127.0.0.1")
+		if a, err := b.do(t.Context(), http.MethodHead, "/livez", nil, nil); err != nil || a.closes {
+			t.Errorf("%+v, %v", a, err)
+		}
+		began := time.Now()
+		w.leave()
+		w.left()
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("it takes %v", took)
 		}
 	})
 }

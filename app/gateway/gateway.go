@@ -225,7 +225,7 @@ const (
 	lingerLooks = 50 * time.Millisecond
 )
 
-// Serve answers until ctx ends, and for a moment longer as long as connections are open. It returns nil then; Listen MUST have
+// Serve answers until ctx ends, and for a moment longer as long as copies have connections open. It returns nil then; Listen MUST have
 // succeeded before.
 func (g *Gateway) Serve(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"habot/app/turns"
+	"habot/app/update"
 )
 
 // Paths that replicas ask the primary for. No client's path is one of them: the front serves paths of the Bot API alone.
@@ -256,8 +257,6 @@ const (
 	stuckFor = time.Minute
 	// missedFor is how long there may be no active copy until that is one.
 	missedFor = 5 * time.Second
-	// inHandMost is how many updates a copy is given at most that it has not confirmed.
-	inHandMost = 100
 )
 
 // NoCopy is why no copy takes updates; empty if one does, or this replica does not act.
@@ -278,7 +277,7 @@ func (s Snapshot) trouble(began time.Time) string {
 	switch {
 	case s.Active == "" && time.Since(later(s.Since, began)) > missedFor:
 		return "no copy of the bot polls"
-	case s.InHand >= inHandMost && time.Since(s.LastConfirmed) > stuckFor:
+	case s.InHand >= update.MaxBatch && time.Since(s.LastConfirmed) > stuckFor:
 		return fmt.Sprintf("the copy %s was given %d updates and has confirmed none of them for %s", s.Active, s.InHand, time.Since(s.LastConfirmed).Truncate(time.Second))
 	}
 	return ""

@@ -180,7 +180,6 @@ func (s *serving) try() (over bool) {
 	case <-moved:
 	case <-again:
 	case <-s.stopped():
-		s.w.Header().Set("Connection", "close")
 		s.dismiss()
 		return true
 	case <-late.C:
@@ -240,7 +239,7 @@ func (s *serving) pass(primary, addr string) (over bool) {
 			return over
 		}
 		defer func() { <-s.p.polls }()
-		// It is held for as long as it still asks, and for three seconds at least.
+		// It is held for as long as it still asks, and for four seconds at least.
 		late := time.AfterFunc(max(time.Until(s.began.Add(s.ask.Hold)), callWait)+pollMargin, cancel)
 		defer late.Stop()
 	}
@@ -264,7 +263,6 @@ func (s *serving) pass(primary, addr string) (over bool) {
 	}
 	select {
 	case <-s.stopped():
-		s.w.Header().Set("Connection", "close")
 		s.dismiss()
 		return true
 	default:

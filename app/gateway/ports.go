@@ -20,14 +20,12 @@ type Replicas interface {
 	End()
 }
 
-// Term is what Replicas know of a term. Its functions never block, and are safe for concurrent use.
+// Term is what Replicas know of a term. Replicated never blocks, and is safe for concurrent use.
 type Term struct {
 	// Timestamp is the claim's; terms rise.
 	Timestamp int64
 	// Replicated is to be called once a majority, this replica included, has all deltas up to seq.
 	Replicated func(seq uint64)
-	// Full asks for a full delta, which is handed to Replicate soon: a replica has missed one.
-	Full func()
 }
 
 // Alone is Replicas of a replica without others: what it has, a majority has. Its zero value is ready.

@@ -46,13 +46,15 @@ type session struct {
 	lastID turns.PollID
 	closed bool
 	calls  sync.WaitGroup
+	// leaving are those calls that Telegram has not answered yet.
+	leaving sync.WaitGroup
 
 	// The loop's own.
 	machine *turns.Machine
 	inHand  map[int64]held
 	seq     uint64    // of the last delta
 	known   uint64    // a majority has all up to it
-	moved   time.Time // when an update was confirmed last, or nothing was in hand
+	moved   time.Time // when an update was confirmed last, nothing was in hand, or the turn or the term began
 }
 
 // event is an input for the loop, or something to be done by it.
@@ -70,8 +72,9 @@ type held struct {
 }
 
 func (g *Gateway) newSession(ctx context.Context, t *intake.Task) *session {
+	now := time.Now()
 	s := &session{
-		g: g, began: time.Now(), task: t, wake: make(chan struct{}, 1), over: make(chan struct{}), stop: make(chan struct{}), ended: make(chan struct{}),
+		g: g, began: now, moved: now, task: t, wake: make(chan struct{}, 1), over: make(chan struct{}), stop: make(chan struct{}), ended: make(chan struct{}),
 		polls: map[turns.PollID]chan []turns.Update{}, inHand: map[int64]held{},
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
@@ -101,9 +104,6 @@ func (s *session) run() {
 	state := s.g.cfg.Replicas.Begin(s.ctx, Term{
 		Timestamp:  s.task.Change.Claim.Timestamp,
 		Replicated: func(seq uint64) { s.tell(turns.Replicated{Seq: seq}) },
-		Full: func() {
-			s.post(event{do: func() { s.g.cfg.Replicas.Replicate(s.machine.Full()) }})
-		},
 	})
 	defer s.g.cfg.Replicas.End()
 	s.machine = turns.New(s.g.cfg.Turns, s.task.Change.Claim.Timestamp, s.g.now(), state)
@@ -182,7 +182,10 @@ func (s *session) carryOut(out turns.Output, verdict chan<- turns.Verdict) {
 	case turns.Replicate:
 		s.seq = out.Delta.Seq
 		s.g.cfg.Replicas.Replicate(out.Delta)
-	case turns.ActiveChanged, turns.Joined, turns.Died, turns.NoSpare:
+	case turns.ActiveChanged:
+		s.moved = time.Now() // what it is given again may be all that it has
+		s.g.observe(out)
+	case turns.Joined, turns.Died, turns.NoSpare:
 		s.g.observe(out)
 	}
 }
@@ -254,7 +257,7 @@ func (s *session) Drain(ctx context.Context) (left int) {
 	case <-ctx.Done():
 	}
 	s.cancel()
-	<-calls
+	s.leaving.Wait() // a client that does not read its answer is not waited for
 	close(s.stop)
 	<-s.ended
 	return len(s.inHand)
@@ -278,6 +281,7 @@ func (s *session) begin() bool {
 		return false
 	}
 	s.calls.Add(1)
+	s.leaving.Add(1)
 	return true
 }
 

@@ -117,6 +117,64 @@ func TestUploadsThatStall(t *testing.T) {
 	})
 }
 
+// A copy that stands by and trickles an upload, which is refused, does not delay the end of a term.
+func TestARefusedUploadDelaysNoEndOfATerm(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		r := w.start()
+		w.bot("10.0.0.1").run()
+		after(time.Second)
+		two := w.bot("10.0.0.2").run()
+		after(time.Second)
+		kind, body := uploading(10<<20, func(sent int) {
+			if sent > 1<<20 {
+				time.Sleep(stallBound / 2)
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() {
+			_, _ = two.do(ctx, http.MethodPost, two.path("sendDocument"), map[string]string{"Content-Type": kind}, body)
+		}()
+		after(time.Minute)
+		began := time.Now()
+		r.end()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it takes %v", took)
+		}
+		cancel()
+		after(time.Minute)
+	})
+}
+
+// Nor does a client that does not read its answer: Telegram has the call by then.
+func TestAnAnswerThatIsNotReadDelaysNoEndOfATerm(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		r := w.start()
+		after(time.Second)
+		conn, err := w.pipes.dial(t.Context(), "10.0.0.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, "GET /bot"+copyToken+"/sendMessage?chat_id=1&text=x HTTP/1.1\r\nHost: habot\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		after(time.Second)
+		if n := len(w.tg.got("sendMessage")); n != 1 {
+			t.Errorf("%d calls", n)
+		}
+		began := time.Now()
+		r.end()
+		if took := time.Since(began); took > stallBound/2 {
+			t.Errorf("it takes %v", took)
+		}
+	})
+}
+
 // The lease is looked at as each piece leaves, the last one too: an upload that outlasts it never is a request.
 func TestAnUploadThatOutlastsTheLease(t *testing.T) {
 	t.Parallel()

@@ -207,6 +207,17 @@ func ids(s turns.State) (all []int64) {
 	return all
 }
 
+// started are three replicas with a as primary, whose first delta all have.
+func started(t *testing.T, kept ...int64) (n *network, a *replica) {
+	t.Helper()
+	n = newNetwork(t, "a", "b", "c")
+	a = n.nodes["a"]
+	a.begin(1)
+	a.Replicate(delta(1, 1, kept...))
+	time.Sleep(time.Second)
+	return n, a
+}
+
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	t.Parallel()
@@ -278,11 +289,7 @@ func TestAReplicaThatStartsAgainIsGivenAll(t *testing.T) {
 // It missed so many that they are not kept any more, and then they are many bytes.
 func TestAReplicaThatWasAwayForLongIsGivenAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		n := newNetwork(t, "a", "b", "c")
-		a := n.nodes["a"]
-		a.begin(1)
-		a.Replicate(delta(1, 1))
-		time.Sleep(time.Second)
+		n, a := started(t)
 		n.set(n.silent, "b", true)
 		var want []int64
 		for i := range uint64(2 * maxEntries) {
@@ -312,11 +319,7 @@ func TestAReplicaThatWasAwayForLongIsGivenAll(t *testing.T) {
 // Ages go on while a delta waits to be sent, and on the replica that has it.
 func TestAgesGoOn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		n := newNetwork(t, "a", "b", "c")
-		a := n.nodes["a"]
-		a.begin(1)
-		a.Replicate(delta(1, 1))
-		time.Sleep(time.Second)
+		n, a := started(t)
 		n.set(n.silent, "b", true)
 		d := delta(1, 2, 5)
 		d.Roster = &turns.Roster{Active: "a", SinceAgo: time.Minute}
@@ -345,11 +348,7 @@ func TestAgesGoOn(t *testing.T) {
 // TURNS.md, assumption 2: a mere majority would be one that has forgotten and one that never knew.
 func TestATermBeginsFromTheFreshestOfAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		n := newNetwork(t, "a", "b", "c")
-		a := n.nodes["a"]
-		a.begin(1)
-		a.Replicate(delta(1, 1, 1))
-		time.Sleep(time.Second)
+		n, a := started(t, 1)
 		n.set(n.silent, "c", true)
 		a.Replicate(delta(1, 2, 2))
 		time.Sleep(time.Second)
@@ -372,11 +371,7 @@ func TestATermBeginsFromTheFreshestOfAll(t *testing.T) {
 
 func TestADeadPrimaryIsNotWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		n := newNetwork(t, "a", "b", "c")
-		a := n.nodes["a"]
-		a.begin(1)
-		a.Replicate(delta(1, 1, 1))
-		time.Sleep(time.Second)
+		n, a := started(t, 1)
 		n.kill("a")
 		n.set(n.silent, "a", true) // not even refused, as where a container was
 		a.End()
@@ -417,11 +412,8 @@ func TestAReplicaThatHangsIsWaitedForWithinABound(t *testing.T) {
 
 func TestALateDeltaOfAnEarlierTermIsRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		n := newNetwork(t, "a", "b", "c")
-		a, b, c := n.nodes["a"], n.nodes["b"], n.nodes["c"]
-		a.begin(1)
-		a.Replicate(delta(1, 1, 1))
-		time.Sleep(time.Second)
+		n, a := started(t, 1)
+		b, c := n.nodes["b"], n.nodes["c"]
 		b.begin(2) // asks c, too
 		a.Replicate(delta(1, 2, 2))
 		time.Sleep(time.Second)
@@ -450,11 +442,7 @@ func TestALateDeltaOfAnEarlierTermIsRefused(t *testing.T) {
 // So an orderly switchover needs no answer of the former primary.
 func TestTheEndOfATermWaitsUntilTheOthersHaveAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		n := newNetwork(t, "a", "b", "c")
-		a := n.nodes["a"]
-		a.begin(1)
-		a.Replicate(delta(1, 1, 1))
-		time.Sleep(time.Second)
+		n, a := started(t, 1)
 		a.Replicate(delta(1, 2, 2))
 		a.End()
 		for _, name := range []string{"b", "c"} {
@@ -484,11 +472,7 @@ func TestTheEndOfATermWaitsUntilTheOthersHaveAll(t *testing.T) {
 // A primary whose term begins from too little cannot take that back, but it does not pass unnoticed.
 func TestAReplicaThatKnewMoreIsNoticed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		n := newNetwork(t, "a", "b", "c")
-		a := n.nodes["a"]
-		a.begin(1)
-		a.Replicate(delta(1, 1, 1))
-		time.Sleep(time.Second)
+		n, a := started(t, 1)
 		a.End()
 		n.restart("b")
 		n.set(n.silent, "a", true)

@@ -91,7 +91,7 @@ func (o *others) Message(ctx context.Context, addr string, body []byte) ([]byte,
 
 // Begin implements gateway.Replicas.
 func (o *others) Begin(ctx context.Context, t gateway.Term) turns.State {
-	return o.mirror.Begin(ctx, mirror.Term{Timestamp: t.Timestamp, Replicated: t.Replicated})
+	return o.mirror.Begin(ctx, mirror.Term(t))
 }
 
 // Replicate implements gateway.Replicas.

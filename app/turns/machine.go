@@ -610,10 +610,8 @@ type View struct {
 	Since  Instant
 	Reason Reason
 	Copies []CopyView
-	// Pending is how many updates wait to be confirmed by a copy; InHand how many of them the active one was given, the
-	// first of them at OldestGiven.
+	// Pending is how many updates wait to be confirmed by a copy; InHand how many of them the active one was given.
 	Pending, InHand int
-	OldestGiven     Instant
 	// Kept and KeptBytes are what is kept to be given again.
 	Kept, KeptBytes int
 }
@@ -651,9 +649,7 @@ func (m *Machine) View() View {
 	}
 	for _, i := range m.pending {
 		if i.turn == m.turn && m.active != nil {
-			if v.InHand++; v.InHand == 1 {
-				v.OldestGiven = i.givenAt
-			}
+			v.InHand++
 		}
 	}
 	return v

@@ -9,12 +9,7 @@ import (
 
 func TestAPollThatIsHeldHereWasOpenOnItsConnection(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		# The replica that reports the end does not know of the poll.
 		5000 ends a idle=5000
 		6000 tick
@@ -25,12 +20,7 @@ func TestAPollThatIsHeldHereWasOpenOnItsConnection(t *testing.T) {
 
 func TestAnEndThatWasBeforeTheLastRequestIsNoSignOfDeath(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, spareForLong+`
 		5000 writes a conn=2
 		> pass
 		5050 ends a conn=2 idle=10
@@ -42,10 +32,7 @@ func TestAnEndThatWasBeforeTheLastRequestIsNoSignOfDeath(t *testing.T) {
 
 func TestALateCallDoesNotPutOffThatACopyIsDue(t *testing.T) {
 	t.Parallel()
-	story{patience: 20 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{patience: 20 * time.Second}.play(t, active+`
 		1000 batch 101/1
 		> answer 1: 101
 		5000 ends a idle=4000
@@ -59,12 +46,7 @@ func TestALateCallDoesNotPutOffThatACopyIsDue(t *testing.T) {
 
 func TestDoubtEndsWithASignOfLife(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		1000 writes a conn=2 via=r2
 		> pass
 		2000 ends a polling
@@ -73,12 +55,7 @@ func TestDoubtEndsWithASignOfLife(t *testing.T) {
 		6000 tick
 	`)
 	// It has a connection open still, and that is idle.
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		500 writes a conn=3 via=r3
 		> pass
 		1000 writes a conn=2 via=r2
@@ -92,12 +69,7 @@ func TestDoubtEndsWithASignOfLife(t *testing.T) {
 
 func TestACopyThatSaysFarewellDoesNotBecomeActive(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spareForShort+`
 		10000 tick
 		> answer 2: -
 		10100 ends a polling
@@ -112,12 +84,7 @@ func TestACopyThatSaysFarewellDoesNotBecomeActive(t *testing.T) {
 
 func TestAStandbyThatPollsWhileNoCopyIsActiveBecomesActive(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spareForShort+`
 		10000 tick
 		> answer 2: -
 		10001 poll b poll=3
@@ -134,12 +101,7 @@ func TestAStandbyThatPollsWhileNoCopyIsActiveBecomesActive(t *testing.T) {
 
 func TestACopyWhoseTurnWasMovedOnStandsBy(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		10 next
 		> active a -> b, operator
 		20 next
@@ -149,12 +111,7 @@ func TestACopyWhoseTurnWasMovedOnStandsBy(t *testing.T) {
 
 func TestACopyThatDiesBeforeTheNextTurnIsInForceMayNotWrite(t *testing.T) {
 	t.Parallel()
-	story{slow: true}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> delta 1 full roster
-		5 known
-		> active - -> a, first
+	story{slow: true}.play(t, activeSlowly+`
 		10 poll b poll=2
 		> joined b
 		> delta 2 roster
@@ -173,10 +130,7 @@ func TestACopyThatDiesBeforeTheNextTurnIsInForceMayNotWrite(t *testing.T) {
 
 func TestAStandbyThatSkipsIsAnsweredAfterThreeSeconds(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 poll b poll=2 offset=-1
 		> joined b
 		3000 tick
@@ -186,10 +140,7 @@ func TestAStandbyThatSkipsIsAnsweredAfterThreeSeconds(t *testing.T) {
 
 func TestAnOlderPollGetsNothingWhenTheNewerWasAnswered(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 poll a poll=2 conn=2
 		2000 batch 101
 		> answer 2: 101
@@ -219,10 +170,7 @@ func TestAPollThatSkipsGetsNothingWhileItIsHeld(t *testing.T) {
 
 func TestAnotherCopyConfirmsNothingOnTrust(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 primary
 		1100 batch 101 102
 		1200 poll b poll=2 limit=1
@@ -239,10 +187,7 @@ func TestAnotherCopyConfirmsNothingOnTrust(t *testing.T) {
 
 func TestAProcessThatBeginsConfirmsNothingOnTrust(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 primary
 		1100 batch 101 102
 		1200 poll a poll=2 limit=1
@@ -275,14 +220,7 @@ func TestAnOffsetCountsOnceForWhatComesLater(t *testing.T) {
 
 func TestWhatIsGivenAgainIsNotDoneBecauseTelegramBringsItAgain(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 batch 101/1
-		> answer 1: 101
-		10 poll a poll=2 offset=102
-		> confirmed 101
+	story{}.play(t, confirmed+`
 		20 poll b poll=3
 		> joined b
 		30 next
@@ -301,14 +239,7 @@ func TestWhatIsGivenAgainIsNotDoneBecauseTelegramBringsItAgain(t *testing.T) {
 
 func TestTheWindowAges(t *testing.T) {
 	t.Parallel()
-	story{replay: 30 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 batch 101/1
-		> answer 1: 101
-		10 poll a poll=2 offset=102
-		> confirmed 101
+	story{replay: 30 * time.Second}.play(t, confirmed+`
 		10010 tick
 		> answer 2: -
 		29000 poll a poll=3 offset=102
@@ -319,14 +250,7 @@ func TestTheWindowAges(t *testing.T) {
 		> active=a pending=0 in-hand=0 kept=0 bytes=0
 	`)
 	// Under the next primary, too.
-	story{replay: 30 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 batch 101/1
-		> answer 1: 101
-		10 poll a poll=2 offset=102
-		> confirmed 101
+	story{replay: 30 * time.Second}.play(t, confirmed+`
 		10010 tick
 		> answer 2: -
 		20000 primary
@@ -342,10 +266,7 @@ func TestTheWindowAges(t *testing.T) {
 // After a replica was lost, the connection that ends may be another process's than the one that polled.
 func TestTheEndOfWhatMayBeAnotherProcessIsNotThatOfTheOneThatPolled(t *testing.T) {
 	t.Parallel()
-	story{replay: 30 * time.Second}.play(t, `
-		0 poll a poll=1 via=r2
-		> joined a
-		> active - -> a, first
+	story{replay: 30 * time.Second}.play(t, activeByR2+`
 		1000 batch 101/1
 		> answer 1: 101
 		1100 poll a poll=2 offset=102 timeout=50000 via=r2
@@ -368,10 +289,7 @@ func TestTheEndOfWhatMayBeAnotherProcessIsNotThatOfTheOneThatPolled(t *testing.T
 
 func TestWhatTelegramBringsAgainComesBeforeWhatIsToBeGivenAgain(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101/1 102/2
 		> answer 1: 101 102
 		10 poll a poll=2 offset=103
@@ -392,12 +310,7 @@ func TestWhatTelegramBringsAgainComesBeforeWhatIsToBeGivenAgain(t *testing.T) {
 
 func TestWithoutReplayTheOthersAreToldOfNoUpdate(t *testing.T) {
 	t.Parallel()
-	story{slow: true, replay: -1}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> delta 1 full roster
-		5 known
-		> active - -> a, first
+	story{slow: true, replay: -1}.play(t, activeSlowly+`
 		10 batch 101/1
 		> answer 1: 101
 		20 poll a poll=2 offset=102
@@ -413,12 +326,7 @@ func TestWithoutReplayTheOthersAreToldOfNoUpdate(t *testing.T) {
 // A call that was under way when an operator moved the turn on, and is answered before the next turn is in force.
 func TestALateSignSparesTheNextWhatItWasNotGivenYet(t *testing.T) {
 	t.Parallel()
-	story{slow: true}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> delta 1 full roster
-		5 known
-		> active - -> a, first
+	story{slow: true}.play(t, activeSlowly+`
 		10 batch 101/1 102/2
 		> answer 1: 101 102
 		20 poll a poll=2 offset=103
@@ -440,10 +348,7 @@ func TestALateSignSparesTheNextWhatItWasNotGivenYet(t *testing.T) {
 
 func TestACallFromBeforeThePollThatMayBeAnotherProcesssSignsNothing(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 via=r2
-		> joined a
-		> active - -> a, first
+	story{}.play(t, activeByR2+`
 		1000 batch 101/1 102/2
 		> answer 1: 101 102
 		1100 poll a poll=2 offset=103 via=r2
@@ -465,12 +370,7 @@ func TestACallFromBeforeThePollThatMayBeAnotherProcesssSignsNothing(t *testing.T
 
 func TestACopyWhoseLastConnectionTheNetworkLostHasNotEnded(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, spareForLong+`
 		4400 writes a conn=2
 		> pass
 		4500 ends a conn=2 idle=10
@@ -485,10 +385,7 @@ func TestACopyWhoseLastConnectionTheNetworkLostHasNotEnded(t *testing.T) {
 
 func TestAStandbyThatCallsGetMeWithoutAConnectionOpenStarts(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 poll b poll=2 via=r2
 		> joined b
 		1000 replica r2
@@ -503,12 +400,7 @@ func TestAStandbyThatCallsGetMeWithoutAConnectionOpenStarts(t *testing.T) {
 
 func TestTheOthersLearnOfAStandbysLives(t *testing.T) {
 	t.Parallel()
-	const begin = `
-		0 poll a poll=1
-		> joined a
-		> delta 1 full roster
-		5 known
-		> active - -> a, first
+	const begin = activeSlowly + `
 		10 poll b poll=2
 		> joined b
 		> delta 2 roster
@@ -551,10 +443,7 @@ func TestTheOthersLearnThatTheActiveCopyPollsAgain(t *testing.T) {
 
 func TestTheNextPrimaryKnowsWhoHasWaitedLongest(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		100 poll b poll=2
 		> joined b
 		200 poll c poll=3
@@ -572,10 +461,7 @@ func TestTheNextPrimaryKnowsWhoHasWaitedLongest(t *testing.T) {
 
 func TestTheNextPrimaryRecognizesAFarewell(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 primary
 		1050 batch 101
 		1100 poll a poll=2 timeout=0
@@ -585,12 +471,7 @@ func TestTheNextPrimaryRecognizesAFarewell(t *testing.T) {
 
 func TestTheNextPrimaryKnowsWhoIsDead(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		500 gone b asked=400
 		> died b, gone
 		> answer 2: -
@@ -603,14 +484,7 @@ func TestTheNextPrimaryKnowsWhoIsDead(t *testing.T) {
 
 func TestTheNextPrimaryKnowsWhenTheFormerCopyLivedLast(t *testing.T) {
 	t.Parallel()
-	story{patience: 90 * time.Second, replay: 30 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 batch 101/1
-		> answer 1: 101
-		10 poll a poll=2 offset=102
-		> confirmed 101
+	story{patience: 90 * time.Second, replay: 30 * time.Second}.play(t, confirmed+`
 		10010 tick
 		> answer 2: -
 		100010 tick
@@ -626,10 +500,7 @@ func TestTheNextPrimaryKnowsWhenTheFormerCopyLivedLast(t *testing.T) {
 
 func TestACopyThatMakesNoRequestForADayIsForgotten(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 gone a asked=500
 		> died a, gone
 		> answer 1: -

@@ -65,6 +65,56 @@ func (s story) play(t *testing.T, script string) *Machine {
 	return p.m
 }
 
+// How stories begin that begin alike.
+const (
+	// active: a is the active copy, and a poll of it waits for 10 s.
+	active = `
+		0 poll a poll=1
+		> joined a
+		> active - -> a, first
+	`
+	// activeForLong: its poll waits for 50 s.
+	activeForLong = `
+		0 poll a poll=1 timeout=50000
+		> joined a
+		> active - -> a, first
+	`
+	// activeByR2: its poll came through replica r2.
+	activeByR2 = `
+		0 poll a poll=1 via=r2
+		> joined a
+		> active - -> a, first
+	`
+	// activeSlowly: what the other replicas know is shown.
+	activeSlowly = `
+		0 poll a poll=1
+		> joined a
+		> delta 1 full roster
+		5 known
+		> active - -> a, first
+	`
+	waits = `
+		0 poll b poll=2
+		> joined b
+	`
+	waitsForLong = `
+		0 poll b poll=2 timeout=50000
+		> joined b
+	`
+	// spare: b stands by. ForLong and ForShort are about the poll of b.
+	spare         = active + waits
+	spareForLong  = active + waitsForLong
+	bothForLong   = activeForLong + waitsForLong
+	spareForShort = activeForLong + waits
+	// confirmed: a has confirmed 101, and polls.
+	confirmed = active + `
+		0 batch 101/1
+		> answer 1: 101
+		10 poll a poll=2 offset=102
+		> confirmed 101
+	`
+)
+
 type player struct {
 	t      *testing.T
 	m      *Machine

@@ -7,10 +7,7 @@ import (
 
 func TestTheFirstToPollIsActiveAndStaysSo(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		100 poll b poll=2
 		> joined b
 		1000 batch 101/1 102/2
@@ -36,10 +33,7 @@ func TestTheFirstToPollIsActiveAndStaysSo(t *testing.T) {
 
 func TestAStandbyIsHeldForThreeSecondsAtLeastAndFiftyAtMost(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
+	story{}.play(t, activeForLong+`
 		0 poll b poll=2 timeout=0
 		> joined b
 		0 poll c poll=3 timeout=59000
@@ -62,12 +56,7 @@ func TestAStandbyIsHeldForThreeSecondsAtLeastAndFiftyAtMost(t *testing.T) {
 
 func TestDeadIsWhoseConnectionEndsWithAPollOpen(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		5000 ends a polling
 		5999 tick
 		6000 tick
@@ -80,12 +69,7 @@ func TestDeadIsWhoseConnectionEndsWithAPollOpen(t *testing.T) {
 
 func TestSuchAnEndIsNoneIfSomethingComesWithinASecond(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		5000 ends a polling
 		5900 writes a conn=2
 		> pass
@@ -102,12 +86,7 @@ func TestSuchAnEndIsNoneIfSomethingComesWithinASecond(t *testing.T) {
 // A process that has ended has no connection open.
 func TestSuchAnEndIsNoneWhileAnotherConnectionIsOpen(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		100 writes a conn=2
 		> pass
 		5000 ends a polling
@@ -122,12 +101,7 @@ func TestSuchAnEndIsNoneWhileAnotherConnectionIsOpen(t *testing.T) {
 
 func TestAllConnectionsOfAProcessEndTogether(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		100 writes a conn=2
 		> pass
 		5000 ends a conn=2 idle=4900
@@ -165,10 +139,7 @@ func TestDeadIsWhoseKeptConnectionEndsSoonAfterItsUse(t *testing.T) {
 func TestAnIdleConnectionThatEndsIsNoSignOfDeath(t *testing.T) {
 	t.Parallel()
 	for name, script := range map[string]string{
-		"idle for more than 3 s": `
-			0 poll a poll=1
-			> joined a
-			> active - -> a, first
+		"idle for more than 3 s": active + `
 			0 batch 101/1
 			> answer 1: 101
 			100 poll a poll=2 offset=102
@@ -178,10 +149,7 @@ func TestAnIdleConnectionThatEndsIsNoSignOfDeath(t *testing.T) {
 			3201 ends a idle=3001
 			60000 tick
 			`,
-		"whose call has ended before": `
-			0 poll a poll=1
-			> joined a
-			> active - -> a, first
+		"whose call has ended before": active + `
 			0 batch 101/1
 			> answer 1: 101
 			1 ends a idle=1
@@ -191,10 +159,7 @@ func TestAnIdleConnectionThatEndsIsNoSignOfDeath(t *testing.T) {
 			201 ends a conn=2 idle=101
 			60000 tick
 			`,
-		"of a copy that does not keep its connections": `
-			0 poll a poll=1
-			> joined a
-			> active - -> a, first
+		"of a copy that does not keep its connections": active + `
 			0 batch 101/1
 			> answer 1: 101
 			1 ends a idle=1
@@ -215,12 +180,7 @@ func TestAnIdleConnectionThatEndsIsNoSignOfDeath(t *testing.T) {
 
 func TestDeadIsWhoseAddressIsGone(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		# Something came since the attempt began: it proves nothing.
 		5000 writes a conn=2
 		> pass
@@ -273,12 +233,7 @@ func TestAnAddressIsNotGoneWhileAPollIsOpenThroughAnotherReplica(t *testing.T) {
 
 func TestDeadIsWhosePollIsDueForLong(t *testing.T) {
 	t.Parallel()
-	story{patience: 90 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{patience: 90 * time.Second}.play(t, spareForLong+`
 		1000 batch 101/1
 		> answer 1: 101
 		# It handles that for 80 s.
@@ -306,10 +261,7 @@ func TestDeadIsWhosePollIsDueForLong(t *testing.T) {
 
 func TestAnUploadIsASignOfLife(t *testing.T) {
 	t.Parallel()
-	story{patience: 10 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{patience: 10 * time.Second}.play(t, active+`
 		1000 batch 101/1
 		> answer 1: 101
 		2000 writes a
@@ -325,12 +277,7 @@ func TestAnUploadIsASignOfLife(t *testing.T) {
 // The answer to what a copy sent may come after its end: it shows nothing of the copy.
 func TestACallThatGoesOnWithoutItsCopyIsNoSignOfLife(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		1000 batch 101/1
 		> answer 1: 101
 		1100 writes a
@@ -349,12 +296,7 @@ func TestACallThatGoesOnWithoutItsCopyIsNoSignOfLife(t *testing.T) {
 // next process. That one ends, too.
 func TestAProcessThatCallsOnANewConnectionAsItEndsIsDead(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		1000 writes a conn=2
 		> pass
 		1100 writes a conn=2
@@ -376,12 +318,7 @@ func TestAProcessThatCallsOnANewConnectionAsItEndsIsDead(t *testing.T) {
 // A process that starts, and takes its time until it polls, has a connection open, or calls.
 func TestAProcessThatStartsHasASecondFromCallToCall(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		1000 reads a
 		> pass
 		2000 ends a polling
@@ -427,12 +364,7 @@ func TestACallThatWasOnItsWayWhenItsProcessEndedIsNoSignOfLife(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+			story{}.play(t, spare+`
 		1000 writes a conn=2
 		> pass
 		1100 writes a conn=2
@@ -450,12 +382,7 @@ func TestACallThatWasOnItsWayWhenItsProcessEndedIsNoSignOfLife(t *testing.T) {
 // It seemed to have another connection open, and has not.
 func TestAnEndCountsOnceTheOtherConnectionWentWithAReplica(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		1000 writes a conn=2 via=r2
 		> pass
 		2000 ends a polling
@@ -467,12 +394,7 @@ func TestAnEndCountsOnceTheOtherConnectionWentWithAReplica(t *testing.T) {
 		> active a -> b, ended
 	`)
 	// What lives shows itself within a second.
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		1000 writes a conn=2 via=r2
 		> pass
 		2000 ends a polling
@@ -487,12 +409,7 @@ func TestAnEndCountsOnceTheOtherConnectionWentWithAReplica(t *testing.T) {
 // Requests and ends of connections reach the primary on different ways through another replica.
 func TestARequestThatTheEndOfItsConnectionOvertookIsNoSignOfLife(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		1000 batch 101/1
 		> answer 1: 101
 		1100 writes a
@@ -518,10 +435,7 @@ func TestARequestThatTheEndOfItsConnectionOvertookIsNoSignOfLife(t *testing.T) {
 
 func TestWhatDiesTheReplicaTakesAlongIsNoSign(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 via=r2
-		> joined a
-		> active - -> a, first
+	story{}.play(t, activeByR2+`
 		0 poll b poll=2
 		> joined b
 		5000 replica r2
@@ -535,10 +449,7 @@ func TestWhatDiesTheReplicaTakesAlongIsNoSign(t *testing.T) {
 
 func TestTheLongestWaitingTakesOver(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		100 poll c poll=2
 		> joined c
 		200 poll b poll=3
@@ -571,10 +482,7 @@ func TestTheLongestWaitingTakesOver(t *testing.T) {
 
 func TestWithoutASpareTheNextToPollTakesOver(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		100 batch 101/1
 		> answer 1: 101
 		200 poll a poll=2 offset=102
@@ -594,12 +502,7 @@ func TestWithoutASpareTheNextToPollTakesOver(t *testing.T) {
 // Time in which this process did not run is no time in which a copy was silent.
 func TestALateStepDeclaresNothingDead(t *testing.T) {
 	t.Parallel()
-	story{dozes: true}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{dozes: true}.play(t, spare+`
 		5000 ends a polling
 		6301 tick
 		7200 writes a conn=2
@@ -619,12 +522,7 @@ func TestALateStepDeclaresNothingDead(t *testing.T) {
 
 func TestACopyThatStartsOverStaysActiveAndGetsWhatIsUnconfirmed(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, spareForLong+`
 		1000 batch 101/1 102/2
 		> answer 1: 101 102
 		1001 poll a poll=3 offset=103
@@ -646,12 +544,7 @@ func TestACopyThatStartsOverStaysActiveAndGetsWhatIsUnconfirmed(t *testing.T) {
 
 func TestACopyThatKeepsFailingToStartIsDead(t *testing.T) {
 	t.Parallel()
-	story{patience: 20 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{patience: 20 * time.Second}.play(t, spareForLong+`
 		5000 ends a polling
 		5500 starts a conn=2
 		> pass
@@ -670,12 +563,7 @@ func TestACopyThatKeepsFailingToStartIsDead(t *testing.T) {
 		> active a -> b, silent
 	`)
 	// Of a framework that keeps its connections their ends show that.
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, spareForLong+`
 		4000 reads a
 		> pass
 		5000 ends a polling
@@ -695,10 +583,7 @@ func TestACopyThatKeepsFailingToStartIsDead(t *testing.T) {
 // A framework's own polls begin at 0, 1 or without an offset; those of a bot that was given nothing do so always.
 func TestThePollsOfAnIdleCopyAreNoNewLife(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		10000 tick
 		> answer 1: -
 		10001 poll a poll=2 conn=2 offset=1
@@ -715,12 +600,7 @@ func TestThePollsOfAnIdleCopyAreNoNewLife(t *testing.T) {
 // The last call of a framework that stops does not wait for updates and throws them away.
 func TestTheLastCallConfirmsAndGetsNothing(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		10 batch 101/1
 		> answer 1: 101
 		20 poll a poll=3
@@ -740,12 +620,7 @@ func TestTheLastCallConfirmsAndGetsNothing(t *testing.T) {
 
 func TestACopyThatStopsMayTakeItsTime(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, spareForLong+`
 		10 batch 101/1
 		> answer 1: 101
 		20 poll a poll=3 offset=102
@@ -786,10 +661,7 @@ func TestACopyThatNeverWaitsIsGivenUpdates(t *testing.T) {
 
 func TestACopyThatGoesOnAfterSuchACallIsGivenUpdatesAgain(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101 102
 		> answer 1: 101 102
 		10 poll a poll=2 timeout=0 offset=102 limit=1
@@ -806,10 +678,7 @@ func TestACopyThatGoesOnAfterSuchACallIsGivenUpdatesAgain(t *testing.T) {
 
 func TestOfTwoPollsOfACopyTheNewerCounts(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 poll a poll=2 conn=2
 		2000 batch 101
 		> answer 2: 101
@@ -828,10 +697,7 @@ func TestOfTwoPollsOfACopyTheNewerCounts(t *testing.T) {
 
 func TestPollsOfACopyAreBounded(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1 poll a poll=2
 		2 poll a poll=3
 		3 poll a poll=4
@@ -846,10 +712,7 @@ func TestPollsOfACopyAreBounded(t *testing.T) {
 
 func TestAPollWhoseClientHangsUpGetsNothing(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 hangs-up poll=1
 		2000 batch 101
 		20000 tick
@@ -915,10 +778,7 @@ func TestOffsetsConfirmAsTheRealServersDo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			story{replay: -1}.play(t, `
-				0 poll a poll=1
-				> joined a
-				> active - -> a, first
+			story{replay: -1}.play(t, active+`
 				0 batch 101 102 103
 				> answer 1: 101 102 103
 				`+script)
@@ -952,10 +812,7 @@ func TestACopyThatStartsSkipsNothing(t *testing.T) {
 
 func TestAStandbyConfirmsNothing(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101 102
 		> answer 1: 101 102
 		10 poll b poll=2 offset=103
@@ -1012,10 +869,7 @@ func TestWhatHasExpiredIsNotGiven(t *testing.T) {
 // Ids start again lower after a quiet week.
 func TestIdsThatStartAgainAreGiven(t *testing.T) {
 	t.Parallel()
-	story{patience: time.Hour, replay: -1}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{patience: time.Hour, replay: -1}.play(t, active+`
 		0 batch 900001
 		> answer 1: 900001
 		10 poll a poll=2 offset=900002
@@ -1036,12 +890,7 @@ func TestIdsThatStartAgainAreGiven(t *testing.T) {
 
 func TestWhatWasConfirmedAndShowedNoSignIsGivenAgain(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, spareForLong+`
 		1000 batch 101/1 102/2 103/1 104?q 105?r 106
 		> answer 1: 101 102 103 104 105 106
 		1100 poll a poll=3 offset=107
@@ -1061,12 +910,7 @@ func TestWhatWasConfirmedAndShowedNoSignIsGivenAgain(t *testing.T) {
 
 func TestASignIsOneOnlyAfterTheUpdateWasGiven(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, spareForLong+`
 		1000 batch 101/1
 		> answer 1: 101
 		1100 poll a poll=3 offset=102
@@ -1085,12 +929,7 @@ func TestASignIsOneOnlyAfterTheUpdateWasGiven(t *testing.T) {
 // What is not confirmed is given again, signed or not: the sign may have been of a part of the work.
 func TestASignDoesNotConfirm(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, spareForLong+`
 		1000 batch 101/1 102/1
 		> answer 1: 101 102
 		1100 signs a chat=1
@@ -1111,10 +950,7 @@ func TestASignDoesNotConfirm(t *testing.T) {
 // A call that was under way when its copy's turn ended is a sign still, as long as the update was not given again.
 func TestALateSignSparesTheSuccessorTheUpdate(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 batch 101/1 102/2
 		> answer 1: 101 102
 		1100 poll a poll=2 offset=103
@@ -1144,10 +980,7 @@ func TestALateSignSparesTheSuccessorTheUpdate(t *testing.T) {
 // A bot that comes up greets its admin, who had written: that is no answer.
 func TestAGreetingIsNoSignOfWhatIsToBeGivenAgain(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 batch 101/1
 		> answer 1: 101
 		1100 poll a poll=2 offset=102
@@ -1161,10 +994,7 @@ func TestAGreetingIsNoSignOfWhatIsToBeGivenAgain(t *testing.T) {
 		2300 poll a poll=4 conn=2
 		> answer 4: 101
 	`)
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 batch 101/1
 		> answer 1: 101
 		1100 poll a poll=2 offset=102
@@ -1187,10 +1017,7 @@ func TestAGreetingIsNoSignOfWhatIsToBeGivenAgain(t *testing.T) {
 // What the next process of a copy is given it has to sign itself, though nothing had been confirmed.
 func TestASignIsOfTheLastGiving(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 batch 101/1
 		> answer 1: 101
 		1100 signs a chat=1
@@ -1208,10 +1035,7 @@ func TestASignIsOfTheLastGiving(t *testing.T) {
 // Of what waits to be given again, a process that was not given it yet signs nothing, though it is of the same copy.
 func TestAProcessSignsNothingThatItWasNotGiven(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 batch 101/1 102/2
 		> answer 1: 101 102
 		1100 poll a poll=2 offset=103
@@ -1235,12 +1059,7 @@ func TestAProcessSignsNothingThatItWasNotGiven(t *testing.T) {
 
 func TestOnlyWhatWasGivenShortlyBeforeItsEndIsGivenAgain(t *testing.T) {
 	t.Parallel()
-	story{replay: 30 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{replay: 30 * time.Second}.play(t, spareForLong+`
 		1000 batch 101
 		> answer 1: 101
 		1100 poll a poll=3 offset=102 timeout=29000
@@ -1261,10 +1080,7 @@ func TestOnlyWhatWasGivenShortlyBeforeItsEndIsGivenAgain(t *testing.T) {
 // What is given to the next process of a copy is given anew, though nothing had been confirmed.
 func TestTheTimeOfTheLastGivingCounts(t *testing.T) {
 	t.Parallel()
-	story{replay: 5 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{replay: 5 * time.Second}.play(t, active+`
 		1000 batch 101
 		> answer 1: 101
 		20000 poll a poll=2 conn=2
@@ -1285,10 +1101,7 @@ func TestTheTimeOfTheLastGivingCounts(t *testing.T) {
 // What the next process calls before it polls is no sign of life of the one before.
 func TestTheEndOfAProcessIsNotWhenTheNextOneStarts(t *testing.T) {
 	t.Parallel()
-	const begin = `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	const begin = active + `
 		1000 batch 101
 		> answer 1: 101
 		1100 poll a poll=2 offset=102 timeout=50000
@@ -1320,10 +1133,7 @@ func TestTheEndOfAProcessIsNotWhenTheNextOneStarts(t *testing.T) {
 // A primary that does not know whether a process has ended does not take the next one's calls for its.
 func TestWhatAProcessCallsDoesNotShowThatItIsTheOneThatPolled(t *testing.T) {
 	t.Parallel()
-	story{replay: 30 * time.Second}.play(t, `
-		0 poll a poll=1 via=r2
-		> joined a
-		> active - -> a, first
+	story{replay: 30 * time.Second}.play(t, activeByR2+`
 		1000 batch 101
 		> answer 1: 101
 		1100 poll a poll=2 offset=102 timeout=50000 via=r2
@@ -1343,10 +1153,7 @@ func TestWhatAProcessCallsDoesNotShowThatItIsTheOneThatPolled(t *testing.T) {
 // A process that greets, and polls only then, may be another than the one that polled: nothing of that one was seen.
 func TestWhatMayBeAnotherProcessSignsNothing(t *testing.T) {
 	t.Parallel()
-	const begin = `
-		0 poll a poll=1 via=r2
-		> joined a
-		> active - -> a, first
+	const begin = activeByR2 + `
 		1000 batch 101/1 102/2
 		> answer 1: 101 102
 		1100 poll a poll=2 offset=103 via=r2
@@ -1389,12 +1196,7 @@ func TestWhatMayBeAnotherProcessSignsNothing(t *testing.T) {
 // Of a copy that the network has lost it is not known when it ended.
 func TestTheEndOfACopyThatTheNetworkLostIsWhenItWasHeardLast(t *testing.T) {
 	t.Parallel()
-	story{replay: 30 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{replay: 30 * time.Second}.play(t, spareForLong+`
 		1000 batch 101
 		> answer 1: 101
 		1100 poll a poll=3 offset=102 timeout=50000
@@ -1410,10 +1212,7 @@ func TestTheEndOfACopyThatTheNetworkLostIsWhenItWasHeardLast(t *testing.T) {
 // Of a copy that falls silent it is not known when it ended. It is given the benefit of the doubt.
 func TestTheEndOfASilentCopyIsWhenItWasHeardLast(t *testing.T) {
 	t.Parallel()
-	story{patience: 90 * time.Second, replay: 30 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{patience: 90 * time.Second, replay: 30 * time.Second}.play(t, active+`
 		1000 batch 101
 		> answer 1: 101
 		1100 poll a poll=2 offset=102
@@ -1722,10 +1521,7 @@ func TestAPrimaryThatTakesOverKeepsTheCopyAndWhatItHad(t *testing.T) {
 // What Telegram brings again was there before some of what the predecessor has told of.
 func TestWhatTelegramBringsAgainKeepsItsPlace(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101/1 102/2 103/1
 		> answer 1: 101 102 103
 		10 poll a poll=2 offset=104
@@ -1745,10 +1541,7 @@ func TestWhatTelegramBringsAgainKeepsItsPlace(t *testing.T) {
 
 func TestWhatIsKeptExpiresUnderEachPrimary(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101 102 expires=20000
 		> answer 1: 101 102
 		10 poll a poll=2 offset=103
@@ -1771,10 +1564,7 @@ func TestWhatIsKeptExpiresUnderEachPrimary(t *testing.T) {
 // The predecessor knew that the copy had started over, and has told none.
 func TestAnOffsetBelowWhatWasConfirmedIsThatOfAnotherProcess(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101 102 103
 		> answer 1: 101 102 103
 		10 poll a poll=2 offset=104
@@ -1794,10 +1584,7 @@ func TestAnOffsetBelowWhatWasConfirmedIsThatOfAnotherProcess(t *testing.T) {
 // What a predecessor gave it does not know all of: the copy's offset says it.
 func TestWhatAPredecessorGaveIsConfirmedByTheSameCopy(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101/1 102/2
 		> answer 1: 101 102
 		1000 primary
@@ -1816,10 +1603,7 @@ func TestWhatAPredecessorGaveIsConfirmedByTheSameCopy(t *testing.T) {
 // A poll that is open when the primary changes reaches the next one before Telegram has answered that.
 func TestAnOffsetCountsThatCameBeforeTheFirstBatch(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101/1 102/2
 		> answer 1: 101 102
 		1000 primary
@@ -1833,10 +1617,7 @@ func TestAnOffsetCountsThatCameBeforeTheFirstBatch(t *testing.T) {
 		> confirmed 103
 	`)
 	// One that starts over has confirmed nothing.
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101/1 102/2
 		> answer 1: 101 102
 		1000 primary
@@ -1848,12 +1629,7 @@ func TestAnOffsetCountsThatCameBeforeTheFirstBatch(t *testing.T) {
 
 func TestAnEndThatThePredecessorMissedCountsFromTheBeginOfTheTerm(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spare+`
 		1000 batch 101/1
 		> answer 1: 101
 		1010 poll a poll=3 offset=102
@@ -1867,10 +1643,7 @@ func TestAnEndThatThePredecessorMissedCountsFromTheBeginOfTheTerm(t *testing.T) 
 		> active a -> b, ended, 1 again
 		> answer 12: 101
 	`)
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		3000 primary
 		3100 poll a poll=11
 		# That was before.
@@ -1881,14 +1654,7 @@ func TestAnEndThatThePredecessorMissedCountsFromTheBeginOfTheTerm(t *testing.T) 
 
 func TestAPrimaryThatTakesOverWhileNoCopyIsActiveKnowsWhatIsDue(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 batch 101/1
-		> answer 1: 101
-		10 poll a poll=2 offset=102
-		> confirmed 101
+	story{}.play(t, confirmed+`
 		500 ends a polling
 		1500 tick
 		> died a, ended
@@ -1905,12 +1671,7 @@ func TestAPrimaryThatTakesOverWhileNoCopyIsActiveKnowsWhatIsDue(t *testing.T) {
 
 func TestACopyThatWasDeadBeforeThePrimaryChangedIsKnown(t *testing.T) {
 	t.Parallel()
-	story{patience: 90 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{patience: 90 * time.Second}.play(t, spare+`
 		1000 primary
 		1000 poll b poll=3 timeout=50000
 		51000 tick
@@ -1975,12 +1736,7 @@ func TestWhoMayWrite(t *testing.T) {
 
 func TestAFormerCopyThatWakesSaysNothing(t *testing.T) {
 	t.Parallel()
-	story{patience: 20 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{patience: 20 * time.Second}.play(t, spareForLong+`
 		1000 batch 101/1
 		> answer 1: 101
 		21000 tick
@@ -2003,12 +1759,7 @@ func TestAFormerCopyThatWakesSaysNothing(t *testing.T) {
 		30050 writes a
 		> refuse b
 	`)
-	story{patience: 20 * time.Second}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{patience: 20 * time.Second}.play(t, spareForLong+`
 		1000 batch 101/1
 		> answer 1: 101
 		21000 tick
@@ -2024,12 +1775,7 @@ func TestAFormerCopyThatWakesSaysNothing(t *testing.T) {
 
 func TestACopyThatTheNetworkLostSaysNothing(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, spareForLong+`
 		5000 ends a polling lost
 		6000 tick
 		> died a, ended
@@ -2046,10 +1792,7 @@ func TestACopyThatTheNetworkLostSaysNothing(t *testing.T) {
 // Frameworks whose start-up hook sends something end when that is refused, and are started again.
 func TestACopyThatEndsWhenItIsRefusedComesUpInTheEnd(t *testing.T) {
 	t.Parallel()
-	story{patience: 20 * time.Second}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
+	story{patience: 20 * time.Second}.play(t, activeForLong+`
 		0 poll b poll=2 timeout=50000 via=r2
 		> joined b
 		# Its end is not seen.
@@ -2074,12 +1817,7 @@ func TestACopyThatEndsWhenItIsRefusedComesUpInTheEnd(t *testing.T) {
 // A late request of a process that has ended is not one of the next.
 func TestARequestOnAnOldConnectionIsNoNewLife(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, bothForLong+`
 		5000 ends b polling
 		5500 writes b conn=2 age=501
 		> refuse a
@@ -2089,12 +1827,7 @@ func TestARequestOnAnOldConnectionIsNoNewLife(t *testing.T) {
 		> refuse a
 		6001 ends b conn=3 idle=1
 	`)
-	story{}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, bothForLong+`
 		5000 ends b polling
 		5500 writes b conn=2 age=500
 		> pass
@@ -2103,12 +1836,7 @@ func TestARequestOnAnOldConnectionIsNoNewLife(t *testing.T) {
 
 func TestALateRequestIsNotOneOfTheProcessThatStarts(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, bothForLong+`
 		5000 ends b polling
 		5500 starts b conn=2
 		> pass
@@ -2121,12 +1849,7 @@ func TestALateRequestIsNotOneOfTheProcessThatStarts(t *testing.T) {
 
 func TestOfTheConnectionsOfAProcessThatEndsSomeWereIdle(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, bothForLong+`
 		10 reads b conn=2
 		> pass
 		9000 ends b polling
@@ -2138,12 +1861,7 @@ func TestOfTheConnectionsOfAProcessThatEndsSomeWereIdle(t *testing.T) {
 
 func TestAProcessThatStartsAfterAChangeOfPrimaryMayGreet(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2 timeout=50000
-		> joined b
+	story{}.play(t, bothForLong+`
 		0 poll c poll=3 timeout=50000
 		> joined c
 		5000 ends b polling
@@ -2164,10 +1882,7 @@ func TestAProcessThatStartsAfterAChangeOfPrimaryMayGreet(t *testing.T) {
 
 func TestWhileNoCopyIsActiveFormerOnesAreRefused(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		1000 gone a asked=500
 		> died a, gone
 		> answer 1: -
@@ -2215,12 +1930,7 @@ func TestAnOperatorMovesTheTurnOn(t *testing.T) {
 // An operator may move the turn on before it is known that the active copy has long been gone.
 func TestAnOperatorsWordIsNoSignOfLife(t *testing.T) {
 	t.Parallel()
-	const begin = `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	const begin = spare + `
 		1000 batch 101/1
 		> answer 1: 101
 		1100 poll a poll=3 offset=102 timeout=50000
@@ -2246,12 +1956,7 @@ func TestAnOperatorsWordIsNoSignOfLife(t *testing.T) {
 // One that says farewell, or has hung up, is no spare.
 func TestASpareIsOneThatWaits(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1 timeout=50000
-		> joined a
-		> active - -> a, first
-		0 poll b poll=2
-		> joined b
+	story{}.play(t, spareForShort+`
 		1000 poll b poll=3 timeout=0
 		1100 next
 		> no spare
@@ -2286,10 +1991,7 @@ func TestASpareIsOneThatWaits(t *testing.T) {
 
 func TestAStoppedMachineGivesNothingButConfirms(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		0 batch 101
 		> answer 1: 101
 		10 stop
@@ -2303,10 +2005,7 @@ func TestAStoppedMachineGivesNothingButConfirms(t *testing.T) {
 
 func TestTheActiveCopysKindsAreAskedFor(t *testing.T) {
 	t.Parallel()
-	story{}.play(t, `
-		0 poll a poll=1
-		> joined a
-		> active - -> a, first
+	story{}.play(t, active+`
 		10 poll b poll=2 allowed=["poll"]
 		> joined b
 		10000 tick
