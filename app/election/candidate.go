@@ -86,6 +86,7 @@ func (m *Machine) claim() {
 	m.role, m.nominated, m.inTurn = Candidate, false, false
 	m.own = Claim{ts, m.cfg.Self}
 	m.ownSince = m.now
+	m.reached = map[ReplicaID]bool{}
 	m.acks, m.dismissed = map[ReplicaID]Instant{}, map[ReplicaID]bool{}
 	m.sendClaim(m.cfg.Retry())
 }
@@ -121,6 +122,9 @@ func (m *Machine) onAnswer(a ClaimAnswer, sentAt Instant) {
 		return
 	}
 	if a.Claim == m.own && !m.own.IsZero() {
+		if m.role == Candidate {
+			m.reached[a.From.Replica] = true
+		}
 		if a.Granted {
 			delete(m.refused, a.From.Replica)
 			if !m.dismissed[a.From.Replica] {
@@ -189,8 +193,10 @@ func (m *Machine) patience() time.Duration {
 	return m.cfg.Lease
 }
 
+// timeOut ends a candidacy that nothing else ended. One that reached a quorum claims again at once: what the others promised to a
+// claim whose end they do not know of runs out.
 func (m *Machine) timeOut() {
-	if m.expected() > m.cfg.Replicas {
+	if m.expected() > m.cfg.Replicas && len(m.reached)+1 < m.quorum() {
 		m.claimAt = max(m.claimAt, m.now.Add(m.cfg.Lease/2+time.Duration(place(m.cfg.Self)*float64(m.cfg.Lease))))
 	}
 	m.withdraw(ElectionTimedOut)
@@ -201,7 +207,7 @@ func (m *Machine) timeOut() {
 func (m *Machine) withdraw(result ElectionResult) {
 	c := m.own
 	m.promise.end(c, false)
-	m.own, m.acks, m.dismissed, m.refused = Claim{}, nil, nil, nil
+	m.own, m.acks, m.dismissed, m.refused, m.reached = Claim{}, nil, nil, nil, nil
 	m.emit(ElectionEnded{Claim: c, Result: result, Took: m.now.Sub(m.ownSince)})
 	m.look()
 	m.emit(SendEnd{EndRequest{From: m.status(), Claim: c}})

@@ -291,8 +291,13 @@ func (c *coder) claiming(m *Machine) {
 		c.ahead(&r.until)
 	})
 	each(c, &m.dismissed, c.flag)
+	reached := map[ReplicaID]bool{}
+	if m.role == Candidate && m.expected() > m.cfg.Replicas {
+		reached = m.reached
+	}
+	each(c, &reached, c.flag)
 	if c.reading {
-		m.acks, m.refused = acks, refused
+		m.acks, m.refused, m.reached = acks, refused, reached
 	}
 }
 
@@ -541,6 +546,7 @@ var kept = map[string]string{
 	"Machine.holdFor":       "while holdUntil has not come; where no replica leaves nothing ends the holding back, whichever successor it is for",
 	"Machine.holdUntil":     "until it has come",
 	"Machine.dismissed":     "",
+	"Machine.reached":       "of a candidate that counts more than REPLICAS: timeOut asks no other",
 	"Machine.size":          "where replicas leave. It only shrinks here: no more than size are in contact together for as long as growth",
 	"peer.joined":           "where replicas leave",
 	"peer.leaves":           "where replicas leave",

@@ -63,6 +63,7 @@ type Machine struct {
 	// dismissed are replicas that leave: their grants of own were given back and never count again.
 	dismissed map[ReplicaID]bool
 	refused   map[ReplicaID]refusal
+	reached   map[ReplicaID]bool // candidate: those that answered
 	round     uint64
 	roundWas  bool    // the current round is complete
 	roundAt   Instant // when it began

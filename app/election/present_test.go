@@ -81,6 +81,23 @@ func TestCandidateAmongMoreThanReplicasGivesUpSoonAndWaits(t *testing.T) {
 	`)
 }
 
+// One that reaches a quorum only waits for what the others have promised to a claim whose end they do not know of yet.
+func TestCandidateAmongMoreThanReplicasThatReachesAQuorumClaimsAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	story(t, replica{}, standbyOfEarlier+`
+		1110 status b,c,d
+		1300 died p seen=
+		  > dead p, p
+		  > claim m/1000 as candidate, round 1
+		1310 refused b m/1000 held holder=p/900 remaining=790
+		1310 refused c m/1000 held holder=p/900 remaining=790
+		1550 tick
+		  > election m/1000 timed_out after 250
+		  > withdraw m/1000
+		  > claim m/1001 as candidate, round 2
+	`)
+}
+
 func TestPrimaryOfAMajorityStepsDownForALaterOne(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `

@@ -87,7 +87,7 @@ func (m *Machine) onWorkStopped() {
 	}
 	m.promise.end(c, true)
 	m.last = followed{claim: c, name: m.cfg.Name, sign: m.now, until: m.now, over: true, reason: m.reason}
-	m.own, m.acks, m.dismissed, m.refused = Claim{}, nil, nil, nil
+	m.own, m.acks, m.dismissed, m.refused, m.reached = Claim{}, nil, nil, nil, nil
 	m.claimAt = m.now.Add(m.cfg.HoldBack())
 	m.emit(SteppedDown{Claim: c, Reason: m.reason})
 	m.look()

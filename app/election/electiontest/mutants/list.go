@@ -119,6 +119,8 @@ var mutants = []mutant{
 	follow("candidate ignores a primary", "	if m.role == Candidate {\n		m.withdraw(ElectionYielded)\n	}\n	if m.role == Looking", "	if m.role == Looking"),
 	candidate("candidate does not yield to lower promises", "\t\t\tm.yieldIfHopeless()\n", ""),
 	machine("candidate never gives up", "case m.now >= m.ownSince.Add(m.patience()):", "case false:"),
+	candidate("candidate that reaches a quorum waits like one that does not", " && len(m.reached)+1 < m.quorum() {", " {"),
+	candidate("candidate that cannot reach a quorum does not wait", "m.expected() > m.cfg.Replicas && len(m.reached)+1 < m.quorum() {", "false {"),
 	candidate("unhealthy standby does not wait", "	if !m.health.OK {\n		// Let", "	if false {\n		// Let"),
 	candidate("named successor waits like the others", "	if m.nominated || m.inTurn && m.health.OK {\n		return at\n	}\n", ""),
 	candidate("others do not hold back for a successor", "		at = max(at, m.holdUntil)\n", ""),
