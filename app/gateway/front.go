@@ -2,14 +2,17 @@ package gateway
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,17 +63,23 @@ const (
 
 // front reads requests, checks who they are from, and answers what is answered here.
 type front struct {
-	g        *Gateway
-	token    [sha256.Size]byte
+	g     *Gateway
+	token [sha256.Size]byte
+	// passed stands in the path for the token that was checked here. A replica that is primary, or that claims to be, learns the
+	// token of no copy by it, and whoever has not got the token cannot make it.
+	passed   string
 	refusals chan struct{}
 	lines    *logging.Quota
 	drops    *logging.Quota
 }
 
 func newFront(g *Gateway) *front {
+	passed := hmac.New(sha256.New, []byte(g.cfg.Token))
+	passed.Write([]byte("habot: a request of a copy that is passed on"))
 	return &front{
-		g: g, token: sha256.Sum256([]byte(g.cfg.Token)), refusals: make(chan struct{}, maxRefusals),
-		lines: logging.NewQuota(1, lineEvery), drops: logging.NewQuota(1, lineEvery),
+		g: g, token: sha256.Sum256([]byte(g.cfg.Token)), passed: "0:" + hex.EncodeToString(passed.Sum(nil)),
+		refusals: make(chan struct{}, maxRefusals),
+		lines:    logging.NewQuota(1, lineEvery), drops: logging.NewQuota(1, lineEvery),
 	}
 }
 
@@ -139,6 +148,8 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, r, origin)
 		return
 	}
+	r.URL.Path, r.URL.RawPath = strings.ReplaceAll(r.URL.Path, q.path.Token, f.passed), ""
+	q.path.Token = ""
 	q.client = origin.client(q.path.Copy)
 	if conn != nil {
 		conn.uses(q.client, r.Close)
@@ -324,7 +335,7 @@ func (g *Gateway) act(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	path, err := botapi.ParsePath(r.URL.Path)
-	if err != nil || path.File != "" || !g.front.accepts(path.Token) {
+	if err != nil || path.File != "" || !hmac.Equal([]byte(path.Token), []byte(g.front.passed)) {
 		write(w, botapi.Failure(http.StatusNotFound, textNotFound))
 		return nil //nolint:nilerr // it was answered
 	}

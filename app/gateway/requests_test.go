@@ -89,6 +89,39 @@ func TestPollsAreUnderstoodInEachEncoding(t *testing.T) {
 	})
 }
 
+// A member of the cluster that is no replica of ours may be who a request is passed on to.
+func TestWhatIsPassedOnToAnotherReplicaHasNoToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var passedOn []string
+		moved := make(chan struct{})
+		w := newWorld(t, func(cfg *Config) {
+			cfg.Pass.Primary = func() (string, string, <-chan struct{}) { return "process-2", "10.0.1.2", moved }
+			cfg.Pass.Forward = func(_ context.Context, _ string, r *http.Request, origin string) (*http.Response, error) {
+				body, _ := io.ReadAll(r.Body)
+				passedOn = append(passedOn, fmt.Sprint(r.URL.RequestURI(), " ", r.URL, " ", r.Header, " ", origin, " ", string(body)))
+				return jsonAnswer(200, `{"ok":true,"result":[]}`), nil
+			}
+		})
+		b := w.bot("10.0.0.1")
+		escaped := strings.Replace(copyToken, ":", "%3A", 1)
+		paths := []string{
+			"/bot" + copyToken + "/getChat?chat_id=1", "/bot" + copyToken + "/getUpdates", "//bot" + escaped + "/sendMessage?chat_id=1&text=a",
+			"/copy/one/bot" + copyToken + "/getChat", "/bot" + copyToken + "/test/getChat",
+			"/bot" + copyToken + "/?method=getChat",
+		}
+		for _, path := range paths {
+			if a, err := b.do(t.Context(), "POST", path, nil, strings.NewReader("")); err != nil || a.status != 200 {
+				t.Errorf("%s: %+v, %v", path, a, err)
+			}
+		}
+		if len(passedOn) != len(paths) {
+			t.Errorf("%d of %d were passed on", len(passedOn), len(paths))
+		}
+		w.expectNoToken(strings.ReplaceAll(strings.Join(passedOn, "\n"), "%3A", ":"))
+	})
+}
+
 // What is answered here never reaches Telegram, however it is spelled.
 func TestAnsweredHere(t *testing.T) {
 	t.Parallel()

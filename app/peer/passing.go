@@ -178,8 +178,8 @@ func (s *sent) anything() bool {
 }
 
 // Forward passes a request on to the replica at addr, streaming, and returns its answer, whose body MUST be closed. The
-// error is ErrNotSent, ErrNotTaken or ErrMayBeSent; it does not name the request, which has a token in its path. A body of
-// unknown or large size leaves only once the other side reads it. It takes as long as ctx lasts.
+// error is ErrNotSent, ErrNotTaken or ErrMayBeSent; it does not name the request. A body of unknown
+// or large size leaves only once the other side reads it. It takes as long as ctx lasts.
 func (p *Passer) Forward(ctx context.Context, addr string, r *http.Request, origin string) (*http.Response, error) {
 	var s sent
 	ctx = httptrace.WithClientTrace(ctx, s.trace())
