@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,7 @@ import (
 	"habot/app/config"
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/supervise"
 	"habot/app/web"
 )
 
@@ -288,6 +290,29 @@ func TestAStatusIsWatchedUntilItsEndAlsoWhileTheReplicaIsAway(t *testing.T) {
 		out := &ends{leave: leave}
 		if err := (process{stdout: out}).watchStatus(ctx, web.NewClient(addr, "")); err != nil || !strings.HasPrefix(out.String(), clearScreen+want) {
 			t.Errorf("%v, shown %q", err, out)
+		}
+	}
+}
+
+// The longest shutdown, and the last lines of the log, come before the container runtime kills a replica. The documents say how
+// long it takes.
+func TestTheGracePeriodHasRoomForTheLongestShutdown(t *testing.T) {
+	t.Parallel()
+	longest := supervise.ShutdownBound(true)
+	if config.MaxLeavePatience > supervise.TurnsBound {
+		t.Errorf("LEAVE_PATIENCE may be %v, of %v", config.MaxLeavePatience, supervise.TurnsBound)
+	}
+	// A fail-stop writes the last lines while those of an orderly end may be about to be written.
+	if least := longest + 2*flushBound; least >= config.GracePeriod {
+		t.Errorf("a shutdown takes up to %v of %v", least, config.GracePeriod)
+	}
+	for file, text := range map[string]string{"service/OPERATING.md": "It takes %.0f s at most", "../docker-compose.yml": "own shutdown (%.0f s)"} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf(text, longest.Seconds()); !strings.Contains(string(raw), want) {
+			t.Errorf("%s does not have %q", file, want)
 		}
 	}
 }

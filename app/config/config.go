@@ -32,7 +32,7 @@ const (
 	// healthy one (reach/tracker.go).
 	calmLease = 4500 * time.Millisecond
 
-	// MaxLeavePatience and what a replica needs to stop, 12 s, are below the GracePeriod.
+	// MaxLeavePatience and what a replica needs to stop, 12 s in all, are below the GracePeriod.
 	MaxLeavePatience = 16 * time.Second
 	// GracePeriod is stop_grace_period in docker-compose.yml: after that a replica is killed.
 	GracePeriod = 30 * time.Second

@@ -125,12 +125,3 @@ func TestADemoThatIsDeployedAsAStackIsAnError(t *testing.T) {
 		}
 	}
 }
-
-// The most that LEAVE_PATIENCE may be leaves a replica the time that it needs to stop, within the grace period.
-func TestTheGracePeriodHasRoomForTheLongestPatience(t *testing.T) {
-	t.Parallel()
-	if config.MaxLeavePatience > supervise.TurnsBound || supervise.ShutdownBound(true) >= config.GracePeriod {
-		t.Errorf("patience of up to %v of %v, and a shutdown takes up to %v of %v",
-			config.MaxLeavePatience, supervise.TurnsBound, supervise.ShutdownBound(true), config.GracePeriod)
-	}
-}

@@ -26,13 +26,13 @@ const (
 	// quorum: longer than that one takes, and so much less than shutdownBound that what it sent last, for
 	// which the election waits up to a second, does not make the shutdown a fail-stop.
 	StopWithin = shutdownBound - 1500*time.Millisecond
-	// stopBound bounds the wait for the components once the replica has left.
+	// stopBound bounds the wait for the components once the replica has left; the bound of the whole shutdown does, too.
 	stopBound = 2 * time.Second
 	// leastPatience keeps a busy machine from passing for a broken one, however short the lease.
 	leastPatience = 300 * time.Millisecond
 )
 
-// ShutdownBound bounds a shutdown of a replica that may wait for newcomers, if turns.
+// ShutdownBound bounds a shutdown, all of it, of a replica that may wait for newcomers, if turns.
 func ShutdownBound(turns bool) time.Duration {
 	if turns {
 		return shutdownBound + TurnsBound
@@ -132,12 +132,12 @@ func (s *Supervisor) Run(ctx context.Context, election func(context.Context) err
 	left := make(chan error, 1)
 	go func() { left <- election(electing) }()
 
-	failure := s.untilOver(ctx, left, failed, leave)
+	failure, by := s.untilOver(ctx, left, failed, leave)
 	if s.cfg.ErrHalted != nil && errors.Is(failure, s.cfg.ErrHalted) {
 		s.Halt(failure.Error()) // the work may still be at it
 	}
 	stop()
-	s.awaitComponents(&all, failure != nil)
+	s.awaitComponents(&all, failure != nil, by)
 	return failure
 }
 
@@ -161,18 +161,18 @@ func (s *Supervisor) run(ctx context.Context, c Component) (err error) {
 }
 
 // untilOver waits until the replica has left: because ctx ended, because it failed itself, or because a component
-// failed. Either way it has to be gone in time.
-func (s *Supervisor) untilOver(ctx context.Context, left, failed <-chan error, leave context.CancelCauseFunc) error {
-	var failure error
+// failed. Either way it has to be gone in time. by is when the process has to have ended; zero if it was not asked to stop.
+func (s *Supervisor) untilOver(ctx context.Context, left, failed <-chan error, leave context.CancelCauseFunc) (failure error, by time.Time) {
 	select {
 	case err := <-left:
-		return err
+		return err, by
 	case <-ctx.Done():
+		by = time.Now().Add(ShutdownBound(s.cfg.Turns))
 		late := time.AfterFunc(ShutdownBound(s.cfg.Turns), func() { s.Halt("the shutdown takes too long") })
 		defer late.Stop()
 		select {
 		case err := <-left:
-			return err
+			return err, by
 		case failure = <-failed: // a primary acts on while it leaves
 		}
 	case failure = <-failed:
@@ -181,14 +181,18 @@ func (s *Supervisor) untilOver(ctx context.Context, left, failed <-chan error, l
 	defer late.Stop()
 	leave(s.cfg.ErrFailed)
 	s.cfg.Logger.Error("stepping down and exiting", "error", failure)
-	return cmp.Or(failure, <-left)
+	return cmp.Or(failure, <-left), by
 }
 
-// awaitComponents waits until all components have ended, but not for long: the process exits either way.
-func (s *Supervisor) awaitComponents(all *sync.WaitGroup, failed bool) {
+// awaitComponents waits until all components have ended, but not for long, and not beyond by, if it is not zero: the process
+// exits either way.
+func (s *Supervisor) awaitComponents(all *sync.WaitGroup, failed bool, by time.Time) {
 	bound := stopBound
 	if failed {
-		bound = s.cfg.Lease / 10
+		bound = min(bound, s.cfg.Lease/10)
+	}
+	if !by.IsZero() {
+		bound = min(bound, time.Until(by))
 	}
 	ended := make(chan struct{})
 	go func() {

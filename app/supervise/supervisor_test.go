@@ -335,3 +335,37 @@ func TestAComponentThatDoesNotStopIsNotWaitedForLong(t *testing.T) {
 		}
 	})
 }
+
+// The container runtime kills a replica that takes longer.
+func TestWhateverHangsAShutdownEndsInTime(t *testing.T) {
+	for name, fails := range map[string]bool{"a component hangs": false, "a component hangs and another fails": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				left, release := make(chan struct{}), make(chan struct{})
+				defer close(release)
+				e, s := orderly(), newSupervisor(time.Minute, noExit(t))
+				e.stuck, s.cfg.Turns = left, true
+				ctx, cancel := context.WithCancel(t.Context())
+				start, late := time.Now(), ShutdownBound(true)-time.Second
+				cancel()
+				time.AfterFunc(late, func() { close(left) })
+				err := s.Run(ctx, e.run, []Component{
+					{"stuck", func(context.Context) error { <-release; return nil }},
+					{"bad", func(ctx context.Context) error {
+						if !fails {
+							return forever(ctx)
+						}
+						time.Sleep(late - time.Second)
+						return errors.New("broken")
+					}},
+				}, nil)
+				if (err != nil) != fails {
+					t.Errorf("Run returned %v", err)
+				}
+				if took := time.Since(start); took != ShutdownBound(true) {
+					t.Errorf("ended after %v, want %v", took, ShutdownBound(true))
+				}
+			})
+		})
+	}
+}
