@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -241,6 +242,14 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	err := listener.Serve(serving, g.http, func() error { return g.http.Serve(g.listener) })
 	if err != nil {
 		return fmt.Errorf("serve copies: %w", err)
+	}
+	return nil
+}
+
+// Answers returns nil if the server's handler has answered at all. It uses no connection.
+func (g *Gateway) Answers(ctx context.Context) error {
+	if err := listener.Ask(ctx, g.http.Handler, http.MethodHead, "/", nil); err != nil && !errors.Is(err, listener.ErrRefused) {
+		return fmt.Errorf("ask the own server: %w", err)
 	}
 	return nil
 }

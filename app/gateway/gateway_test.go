@@ -40,3 +40,16 @@ func TestTwoCopies(t *testing.T) {
 		}
 	})
 }
+
+// The watchdog asks so: whatever the answer is, it is a sign of life.
+func TestTheOwnServerIsAskedWithoutAConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		served := 0
+		w := newWorld(t, func(cfg *Config) { cfg.Served = func() { served++ } })
+		start := time.Now()
+		if err := w.gateway.Answers(t.Context()); err != nil || served != 1 || time.Since(start) != 0 {
+			t.Errorf("%v after %v, served %d times", err, time.Since(start), served)
+		}
+	})
+}

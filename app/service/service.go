@@ -298,7 +298,7 @@ func (s *service) buildGateway() error {
 	s.close = append(s.close, client.Close)
 	s.components = append(s.components, supervise.Component{Name: gatewayServer, Run: g.Serve}, supervise.Component{Name: "gateway", Run: g.Run},
 		supervise.Component{Name: "gateway's reports", Run: g.Passer().Run})
-	s.servers = append(s.servers, supervise.Server{Name: gatewayServer, Ask: client.Answers})
+	s.servers = append(s.servers, supervise.Server{Name: gatewayServer, Ask: listener.Asking(client.Answers, g.Answers)})
 	return nil
 }
 

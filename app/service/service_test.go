@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -123,5 +124,45 @@ func TestADemoThatIsDeployedAsAStackIsAnError(t *testing.T) {
 		if got := strings.Contains(logs.String(), "level=ERROR") && strings.Contains(logs.String(), "this stack runs the demo"); got != want {
 			t.Errorf("%s: an error %t, want %t:\n%s", environ, got, want, logs.String())
 		}
+	}
+}
+
+// Over its port each server is asked once in a while: that costs more than all else that an idle replica does.
+func TestServersAreAskedByTheirHandlersInBetween(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s := &service{log: slog.New(slog.DiscardHandler), cfg: load(t, "BACKEND=gateway", "INSTANCES=127.0.0.1:1", "LIFELINE_DIR=", "LEAVE_PATIENCE=0", "TELEGRAM_API_URL=http://127.0.0.1:1",
+		"PEER_ADDR="+freePort(t), "HTTP_ADDR="+freePort(t), "GATEWAY_ADDR="+freePort(t))}
+	s.opts = Options{Config: s.cfg, Name: "r1", Version: "test", Logger: s.log, Exit: func(int) { t.Error("the replica halted") }}
+	if err := s.build(); err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan error, 1)
+	go func() { left <- s.replica.Run(ctx) }()
+	if len(s.servers) != 3 {
+		t.Errorf("%d servers are asked", len(s.servers))
+	}
+	for _, server := range s.servers {
+		i := slices.IndexFunc(s.components, func(c supervise.Component) bool { return c.Name == server.Name })
+		serving, stop := context.WithCancel(ctx)
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.components[i].Run(serving) }()
+		if err := server.Ask(ctx); err != nil {
+			t.Errorf("%s, over its port: %v", server.Name, err)
+		}
+		stop()
+		if err := <-stopped; err != nil {
+			t.Errorf("%s: %v", server.Name, err)
+		}
+		if err := server.Ask(ctx); err != nil {
+			t.Errorf("%s is asked over its port each time: %v", server.Name, err)
+		}
+	}
+	cancel()
+	if err := <-left; err != nil {
+		t.Error(err)
+	}
+	for _, f := range s.close {
+		f()
 	}
 }
