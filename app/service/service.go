@@ -155,13 +155,7 @@ func (s *service) build() error {
 			Name: "habot_replica_info", Help: "Who this replica is; always 1.",
 			ConstLabels: prometheus.Labels{"replica": name, "id": string(id), "version": s.opts.Version, "mode": s.cfg.Mode},
 		}, func() float64 { return 1 }))
-	voter := election.Config{
-		Self: id, Name: name, Version: s.opts.Version, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas, Quorum: s.cfg.Quorum,
-		HealthSettles: bot.HealthSettles, LeavePatience: s.cfg.LeavePatience, StopWithin: supervise.StopWithin, LeaveWithin: supervise.StopWithin, Witness: s.cfg.Witness,
-	}
-	if s.cfg.LeavePatience > 0 {
-		voter.LeaveWithin += supervise.TurnsBound
-	}
+	voter := s.voter(id)
 	if s.cfg.Mode == config.ModeBotOnly {
 		s.replica = node.NewSolo(voter, node.BootClock{}, s.work, registry)
 	} else if err := s.buildElection(voter, registry); err != nil {
@@ -180,6 +174,18 @@ func (s *service) build() error {
 		"replicas", s.cfg.Replicas, "quorum", cmp.Or(s.cfg.Quorum, s.cfg.Replicas/2+1), "instances", s.cfg.Instances,
 		"telegram", s.cfg.APIURL, "proxy", shownProxy(s.cfg.Proxy), "demo", s.cfg.Demo)
 	return nil
+}
+
+// voter is this replica in the election.
+func (s *service) voter(id election.ReplicaID) election.Config {
+	voter := election.Config{
+		Self: id, Name: s.opts.Name, Version: s.opts.Version, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas, Quorum: s.cfg.Quorum,
+		HealthSettles: bot.HealthSettles, LeavePatience: s.cfg.LeavePatience, StopWithin: supervise.StopWithin, LeaveWithin: supervise.StopWithin, Witness: s.cfg.Witness,
+	}
+	if s.cfg.LeavePatience > 0 {
+		voter.LeaveWithin += supervise.TurnsBound
+	}
+	return voter
 }
 
 // shownProxy is a proxy as the log names it: without its user and password. Some proxies take a secret for the user.

@@ -127,6 +127,33 @@ func TestADemoThatIsDeployedAsAStackIsAnError(t *testing.T) {
 	}
 }
 
+// The settings that the election has to know reach it, and it has as long for leaving as the supervisor gives it.
+func TestTheElectionIsGivenTheSettings(t *testing.T) {
+	t.Parallel()
+	s := &service{cfg: load(t, "LEASE=700ms", "REPLICAS=5", "QUORUM=2"), opts: Options{Name: "r1", Version: "test"}}
+	want := election.Config{
+		Self: id(1), Name: "r1", Version: "test", Lease: 700 * time.Millisecond, Replicas: 5, Quorum: 2, HealthSettles: bot.HealthSettles,
+		LeavePatience: 5 * time.Second, StopWithin: supervise.StopWithin, LeaveWithin: supervise.StopWithin + supervise.TurnsBound,
+	}
+	if got := s.voter(id(1)); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	s.cfg = load(t, "LEASE=700ms", "REPLICAS=5", "QUORUM=2", "LEAVE_PATIENCE=0", "WITNESS=true", "CLUSTER_SECRET=UtCsjPNmx+wChid/KTCcAHs+J4ADYG7o83V7GE+/dfc=")
+	want.LeavePatience, want.LeaveWithin, want.Witness = 0, supervise.StopWithin, true
+	if got := s.voter(id(1)); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for _, turns := range []bool{false, true} {
+		within := supervise.StopWithin
+		if turns {
+			within += supervise.TurnsBound
+		}
+		if within >= supervise.ShutdownBound(turns) {
+			t.Errorf("leaving may take %v, of %v", within, supervise.ShutdownBound(turns))
+		}
+	}
+}
+
 // Over its port each server is asked once in a while: that costs more than all else that an idle replica does.
 func TestServersAreAskedByTheirHandlersInBetween(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
