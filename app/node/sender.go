@@ -51,7 +51,7 @@ type sender struct {
 	underway map[slot][]election.Instant   // since when, the oldest first
 	granted  map[string]election.Claim     // by address: what was granted there last
 	address  map[election.ReplicaID]string // where each replica answered last
-	caughtUp map[election.ReplicaID]bool   // replicas that were asked for their history, while this process was new
+	caughtUp map[election.ReplicaID]bool   // replicas that are asked for their history or have told it, while this process is new
 	left     map[string]bool               // addresses whose replica has left: none answers there
 	votes    map[string]bool               // addresses of witnesses
 	latest   election.Progress
@@ -235,8 +235,8 @@ func (s *sender) query(out election.SendQuery) {
 // newFor is how long a process is new, and asks each replica that it meets what was before its time.
 const newFor = 10 * time.Second
 
-// catchUp asks a replica, once, for the changes of primary that were before this process's time. Whether it answers is of no
-// consequence.
+// catchUp asks a replica for the changes of primary that were before this process's time, until it has answered or this process is
+// new no longer. Nothing but what people are shown depends on it.
 func (s *sender) catchUp(id election.ReplicaID, addr string) {
 	s.mu.Lock()
 	known := s.caughtUp[id] || s.n.cfg.Clock.Read().Now.Sub(s.n.born) > newFor
@@ -253,6 +253,9 @@ func (s *sender) catchUp(id election.ReplicaID, addr string) {
 		h, err := s.n.cfg.Transport.History(ctx, addr)
 		if err != nil {
 			s.n.cfg.Logger.Debug("a replica did not answer", "addr", addr, "error", err)
+			s.mu.Lock()
+			delete(s.caughtUp, id) // to be asked again when it next answers
+			s.mu.Unlock()
 			return
 		}
 		s.n.post(func(election.Reading) { s.n.step(election.HistoryReceived{History: h}) })
