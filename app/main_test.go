@@ -299,9 +299,6 @@ func TestAStatusIsWatchedUntilItsEndAlsoWhileTheReplicaIsAway(t *testing.T) {
 func TestTheGracePeriodHasRoomForTheLongestShutdown(t *testing.T) {
 	t.Parallel()
 	longest := supervise.ShutdownBound(true)
-	if config.MaxLeavePatience > supervise.TurnsBound {
-		t.Errorf("LEAVE_PATIENCE may be %v, of %v", config.MaxLeavePatience, supervise.TurnsBound)
-	}
 	// A fail-stop writes the last lines while those of an orderly end may be about to be written.
 	if least := longest + 2*flushBound; least >= config.GracePeriod {
 		t.Errorf("a shutdown takes up to %v of %v", least, config.GracePeriod)

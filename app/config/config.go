@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"habot/app/relay"
+	"habot/app/supervise"
 
 	"github.com/caarlos0/env/v10"
 )
@@ -32,8 +33,8 @@ const (
 	// healthy one (reach/tracker.go).
 	calmLease = 4500 * time.Millisecond
 
-	// MaxLeavePatience and what a replica needs to stop, 12 s in all, are below the GracePeriod.
-	MaxLeavePatience = 16 * time.Second
+	// MaxLeavePatience is as long as a replica that stops may wait for newcomers in all.
+	MaxLeavePatience = supervise.TurnsBound
 	// GracePeriod is stop_grace_period in docker-compose.yml: after that a replica is killed.
 	GracePeriod = 30 * time.Second
 

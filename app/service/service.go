@@ -178,14 +178,10 @@ func (s *service) build() error {
 
 // voter is this replica in the election.
 func (s *service) voter(id election.ReplicaID) election.Config {
-	voter := election.Config{
+	return election.Config{
 		Self: id, Name: s.opts.Name, Version: s.opts.Version, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas, Quorum: s.cfg.Quorum,
-		HealthSettles: bot.HealthSettles, LeavePatience: s.cfg.LeavePatience, StopWithin: supervise.StopWithin, LeaveWithin: supervise.StopWithin, Witness: s.cfg.Witness,
+		HealthSettles: bot.HealthSettles, LeavePatience: s.cfg.LeavePatience, StopWithin: supervise.StopWithin, LeaveWithin: supervise.LeaveWithin(s.cfg.LeavePatience > 0), Witness: s.cfg.Witness,
 	}
-	if s.cfg.LeavePatience > 0 {
-		voter.LeaveWithin += supervise.TurnsBound
-	}
-	return voter
 }
 
 // shownProxy is a proxy as the log names it: without its user and password. Some proxies take a secret for the user.

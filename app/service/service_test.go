@@ -143,15 +143,6 @@ func TestTheElectionIsGivenTheSettings(t *testing.T) {
 	if got := s.voter(id(1)); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	for _, turns := range []bool{false, true} {
-		within := supervise.StopWithin
-		if turns {
-			within += supervise.TurnsBound
-		}
-		if within >= supervise.ShutdownBound(turns) {
-			t.Errorf("leaving may take %v, of %v", within, supervise.ShutdownBound(turns))
-		}
-	}
 }
 
 // Over its port each server is asked once in a while: that costs more than all else that an idle replica does.

@@ -20,7 +20,7 @@ const (
 	// shutdownBound bounds a shutdown: what the bot has in flight, its confirmation, the release.
 	shutdownBound = 12 * time.Second
 	// TurnsBound bounds how much longer it may take where replicas that stop at once leave in turn. Both together are
-	// below Compose's stop_grace_period.
+	// below Compose's stop_grace_period, by more than writing the last lines of the log takes.
 	TurnsBound = 16 * time.Second
 	// StopWithin bounds how long a replica that stops goes on granting because a primary that stops with it needs it for a
 	// quorum: longer than that one takes, and so much less than shutdownBound that what it sent last, for
@@ -38,6 +38,14 @@ func ShutdownBound(turns bool) time.Duration {
 		return shutdownBound + TurnsBound
 	}
 	return shutdownBound
+}
+
+// LeaveWithin bounds how long a replica that stops goes on granting, one that may wait for newcomers if turns.
+func LeaveWithin(turns bool) time.Duration {
+	if turns {
+		return StopWithin + TurnsBound
+	}
+	return StopWithin
 }
 
 // Patience is how long a component that is asked for signs of life may give none: so much less than a lease that

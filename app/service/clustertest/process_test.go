@@ -113,7 +113,7 @@ func (w *world) begin(h *host) {
 
 	logger := slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{Level: w.level, ReplaceAttr: bare}))
 	p.node = node.New(node.Config{
-		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, Witness: h.witness, HealthSettles: bot.HealthSettles, LeavePatience: w.opt.patience, StopWithin: supervise.StopWithin, LeaveWithin: w.leaveWithin()},
+		Election:  election.Config{Self: p.id, Name: h.name, Version: "test", Lease: w.opt.lease, Replicas: w.opt.replicas, Witness: h.witness, HealthSettles: bot.HealthSettles, LeavePatience: w.opt.patience, StopWithin: supervise.StopWithin, LeaveWithin: supervise.LeaveWithin(w.opt.patience > 0)},
 		Clock:     clock{p},
 		Transport: link{p},
 		Work:      p.work,
@@ -184,14 +184,6 @@ func (p *process) run() {
 		p.excuse("election")
 		close(p.ended)
 	}()
-}
-
-// leaveWithin is the service's.
-func (w *world) leaveWithin() time.Duration {
-	if w.opt.patience > 0 {
-		return supervise.StopWithin + supervise.TurnsBound
-	}
-	return supervise.StopWithin
 }
 
 // stop tells the process to end in order, as SIGTERM does.
