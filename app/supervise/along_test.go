@@ -44,3 +44,29 @@ func TestWhatNeedNotBePunctualWaitsForALoop(t *testing.T) {
 		})
 	}
 }
+
+// A loop that comes round several times for one renewal wakes the others once; each time is a sign of life of its own.
+func TestALoopThatComesRoundSeveralTimesAtOnceWakesTheOthersOnce(t *testing.T) {
+	for name, tc := range map[string]struct{ before, want time.Duration }{
+		"at once": {lease/50 - 1, 8 * time.Second},
+		"later":   {lease / 50, 7 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSupervisor(lease, noExit(t))
+				start := time.Now()
+				ready := s.After(8 * time.Second)
+				for _, at := range []time.Duration{7*time.Second - tc.before, 7 * time.Second} {
+					time.AfterFunc(at, func() { s.Alive("loop", time.Minute) })
+				}
+				<-ready
+				if took := time.Since(start); took != tc.want {
+					t.Errorf("waited %v, want %v", took, tc.want)
+				}
+				if idle := s.idle("loop"); idle != time.Since(start)-7*time.Second {
+					t.Errorf("the last sign of life was %v ago", idle)
+				}
+			})
+		})
+	}
+}
