@@ -67,7 +67,7 @@ func TestAllStoppedAtOnceAnswerNothingTwice(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(10) {
 				synctest.Test(t, func(t *testing.T) {
-					w := calm(seed)
+					w := calm(seed, 0)
 					w.mu.Lock()
 					w.answersLate = c.late
 					w.mu.Unlock()

@@ -23,7 +23,7 @@ func TestNothingMovesWhileTelegramIsDown(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(20) {
 				synctest.Test(t, func(t *testing.T) {
-					w := calm(seed)
+					w := calm(seed, 0)
 					one := w.standby() // the other and the primary are a majority
 					const lasting = time.Minute
 					down := time.Now().Add(lasting)
@@ -52,7 +52,7 @@ func TestASwitchoverStaysWhateverProbesStillSay(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
-			w := calm(seed)
+			w := calm(seed, 0)
 			const lasting = time.Minute
 			w.sim.Apply(simulator.Control{Faults: []simulator.Fault{{Kind: simulator.FaultError500, Seconds: lasting.Seconds()}}})
 			time.Sleep(lasting + 3*time.Second)
@@ -66,10 +66,10 @@ func TestASwitchoverStaysWhateverProbesStillSay(t *testing.T) {
 }
 
 // calm is three replicas that run well, one of them as primary for some time.
-func calm(seed uint64) *world {
+func calm(seed uint64, patience time.Duration) *world {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	w := newWorld(seed, options{
-		replicas: 3, lease: 550 * time.Millisecond, restarts: true, noise: noise{delay: time.Millisecond, latency: 10 * time.Millisecond},
+		replicas: 3, lease: 550 * time.Millisecond, restarts: true, patience: patience, noise: noise{delay: time.Millisecond, latency: 10 * time.Millisecond},
 	}, rng, slog.LevelInfo)
 	for _, h := range w.hosts {
 		w.begin(h)
@@ -102,7 +102,7 @@ func (w *world) expectTerms(t *testing.T, want int) {
 }
 
 // One chat that Telegram limits delays no other, and nothing of it is lost, whatever becomes of the primary, or of all replicas one
-// by one, while its updates wait.
+// by one or in turn, while its updates wait.
 func TestAChatThatIsLimitedDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	const limited, other = simulator.FirstChat, simulator.FirstChat + 1
@@ -122,12 +122,20 @@ func TestAChatThatIsLimitedDelaysNoOther(t *testing.T) {
 		},
 		"each is stopped": func(w *world, _ *process) { w.eachInTurn(func(p *process) { p.stop() }) },
 		"each is killed":  func(w *world, _ *process) { w.eachInTurn(func(p *process) { p.die("crash", "kill -9") }) },
+		"all are restarted": func(w *world, _ *process) { // as by "docker compose restart"
+			for _, i := range w.rng.Perm(len(w.hosts)) {
+				p := w.at(w.hosts[i])
+				w.restart(p, time.Duration(w.rng.Int64N(int64(2*time.Second))))
+				p.stop()
+				time.Sleep(time.Duration(w.rng.Int64N(int64(30 * time.Millisecond))))
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(4) {
 				synctest.Test(t, func(t *testing.T) {
-					w := calm(seed)
+					w := calm(seed, 5*time.Second)
 					w.sim.Apply(simulator.Control{Faults: []simulator.Fault{{
 						Kind: simulator.FaultLimit, Methods: []string{"sendMessage"}, Chats: []int64{limited}, Seconds: 50, RetryAfterSeconds: 5,
 					}}})
