@@ -3,80 +3,38 @@
 package backends
 
 import (
-	"bytes"
 	"fmt"
 	"net"
-	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"habot/app/simulator"
 )
 
-// member is a process of the product.
-type member struct {
-	name string
-	env  []string
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-}
-
-func (r *member) start(t *testing.T) {
-	t.Helper()
-	path, err := buildHabot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.cmd = exec.Command(path)
-	r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = r.env, &r.log, &r.log
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// kill is kill -9.
-func (r *member) kill() {
-	if r.cmd != nil && r.cmd.ProcessState == nil {
-		_ = r.cmd.Process.Kill()
-		_ = r.cmd.Wait()
-	}
-}
-
 // newCluster starts three replicas that hand updates to backends, and has them killed when the test ends. They have no lifelines, as if
 // each were on a machine of its own.
-func newCluster(t *testing.T, telegram string, backends ...string) map[string]*member {
+func newCluster(t *testing.T, telegram string, backends ...string) map[string]*replica {
 	t.Helper()
 	const n = 3
 	var peers []string
 	for range n {
 		peers = append(peers, net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))))
 	}
-	all := map[string]*member{}
+	all := map[string]*replica{}
 	for i, peer := range peers {
-		r := &member{name: fmt.Sprintf("r%d", i+1)}
-		r.env = []string{
-			"REPLICA_NAME=" + r.name, "PEER_ADDR=" + peer, "HTTP_ADDR=127.0.0.1:" + strconv.Itoa(freePort(t)), "REPLICAS=" + strconv.Itoa(n),
-			"INSTANCES=" + strings.Join(peers, ","), "TELEGRAM_API_URL=" + telegram, "BOT_TOKEN=" + token, "LIFELINE_DIR=",
-			"BACKEND=" + strings.Join(backends, ","), "BACKEND_SECRET=" + secret, "GOMAXPROCS=1", "GOMEMLIMIT=20MiB",
-		}
-		all[r.name] = r
-		r.start(t)
-		t.Cleanup(func() {
-			r.kill()
-			if t.Failed() {
-				t.Logf("%s wrote:\n%s", r.name, &r.log)
-			}
-		})
+		name := fmt.Sprintf("r%d", i+1)
+		all[name] = newReplica(t, &host{name: name},
+			"REPLICA_NAME="+name, "PEER_ADDR="+peer, "HTTP_ADDR=127.0.0.1:"+strconv.Itoa(freePort(t)), "REPLICAS="+strconv.Itoa(n),
+			"INSTANCES="+strings.Join(peers, ","), "TELEGRAM_API_URL="+telegram, "BOT_TOKEN="+token, "LIFELINE_DIR=",
+			"BACKEND="+strings.Join(backends, ","), "BACKEND_SECRET="+secret, "GOMAXPROCS=1", "GOMEMLIMIT=20MiB")
 	}
 	return all
 }
 
 // primary waits until a replica polls other than some, and returns it.
-func primary(t *testing.T, sim *simulator.Simulator, cluster map[string]*member, former string) *member {
+func primary(t *testing.T, sim *simulator.Simulator, cluster map[string]*replica, former string) *replica {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if p := sim.Report().Poller; p != "" && p != former && cluster[p] != nil {

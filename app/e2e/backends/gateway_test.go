@@ -69,16 +69,6 @@ type site struct {
 // mostCutOff is how many updates may be left unanswered so: two replicas end in good order, and one is killed.
 const mostCutOff = 3
 
-// replica is one of habot's.
-type replica struct {
-	*host
-	env []string
-	cmd *exec.Cmd
-	log *journal
-	// ended is closed when its process has.
-	ended chan struct{}
-}
-
 // chats is how many users write: so many that no two updates of one are in hand at a time, for a sign of the one would be
 // taken for one of the other.
 const chats = 200
@@ -90,10 +80,6 @@ const termBound = 8 * time.Second
 // newSite starts Telegram and the replicas.
 func newSite(t *testing.T, replicas int, env ...string) *site {
 	t.Helper()
-	program, err := buildHabot()
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &site{t: t, network: newNetwork(t)}
 	s.sim = simulator.New(simulator.Config{Token: token, Chats: chats, Logger: slog.New(slog.DiscardHandler)})
 	l, err := net.Listen("tcp", s.network.net+".1:0")
@@ -110,61 +96,22 @@ func newSite(t *testing.T, replicas int, env ...string) *site {
 		instances = append(instances, fmt.Sprintf("%s.%d", s.network.net, 11+i))
 	}
 	for i := range replicas {
-		r := &replica{host: s.network.host(t, fmt.Sprintf("r%d", i+1), 11+i, ""), log: &journal{}}
-		r.env = append(append(os.Environ(),
+		h := s.network.host(t, fmt.Sprintf("r%d", i+1), 11+i, "")
+		all := append(append(os.Environ(),
 			"BOT_TOKEN="+token, "TELEGRAM_API_URL="+s.telegram, "BACKEND=gateway", fmt.Sprint("REPLICAS=", replicas),
-			"INSTANCES="+strings.Join(instances, ","), "REPLICA_NAME="+r.name, "LIFELINE_DIR="+lifelines, "GOMAXPROCS=1", "GOMEMLIMIT=20MiB",
+			"INSTANCES="+strings.Join(instances, ","), "REPLICA_NAME="+h.name, "LIFELINE_DIR="+lifelines, "GOMAXPROCS=1", "GOMEMLIMIT=20MiB",
 			"GATEWAY_PATIENCE=15s", "LEASE=2s", // what is tested are copies; leases have tests of their own, on a machine that is not busy
 		), env...)
 		if replicas == 1 {
-			r.env = append(r.env, "MODE=bot-only")
+			all = append(all, "MODE=bot-only")
 		}
-		s.replicas = append(s.replicas, r)
-		r.start(t, program)
-		t.Cleanup(func() {
-			r.kill()
-			if t.Failed() || *keepLogs {
-				t.Logf("%s wrote:\n%s", r.name, r.log)
-			}
-		})
+		s.replicas = append(s.replicas, newReplica(t, h, all...))
 	}
 	if replicas > 0 {
 		s.primary()
 	}
 	t.Cleanup(s.quiet)
 	return s
-}
-
-func (r *replica) start(t *testing.T, program string) {
-	t.Helper()
-	r.cmd = exec.Command("ip", "netns", "exec", r.name, program)
-	r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = r.env, r.log, r.log
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r.ended = waited(r.cmd)
-}
-
-// waited is closed when a process has ended.
-func waited(cmd *exec.Cmd) chan struct{} {
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }()
-	return ended
-}
-
-// again starts a replica that has ended.
-func (r *replica) again(t *testing.T) {
-	t.Helper()
-	program, err := buildHabot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.start(t, program)
-}
-
-func (r *replica) kill() {
-	_ = r.cmd.Process.Signal(syscall.SIGKILL)
-	<-r.ended
 }
 
 // ends waits for a process that was asked to end.
@@ -176,11 +123,6 @@ func ends(t *testing.T, name string, ended <-chan struct{}, kill func()) {
 		t.Errorf("%s does not end by SIGTERM", name)
 		kill()
 	}
-}
-
-func (r *replica) ends(t *testing.T) {
-	t.Helper()
-	ends(t, r.name, r.ended, r.kill)
 }
 
 func (c *copyOf) ends(t *testing.T) {
@@ -198,7 +140,7 @@ func (s *site) primary() *replica {
 			select {
 			case <-r.ended: // on a machine that is short of processor time it fails to stop in time, and ends; Docker starts it again
 				s.t.Logf("%s has ended by itself, and is started again", r.name)
-				r.again(s.t)
+				r.start(s.t)
 			default:
 			}
 			switch s.role(r) {
@@ -474,11 +416,11 @@ func TestGateway(t *testing.T) {
 			s.switchover(last)
 			t.Logf("switchover: %v", s.answeredBy(a, 30*time.Second))
 			s.hit("kill -9 of the primary", a, last.kill)
-			last.again(t)
+			last.start(t)
 			s.switchover(last)
 			s.hit("SIGTERM of the primary", a, func() { _ = last.cmd.Process.Signal(syscall.SIGTERM) })
 			last.ends(t)
-			last.again(t)
+			last.start(t)
 			s.switchover(last)
 			s.hit("cable of the primary", a, func() { last.cut(t) })
 			last.mend(t)
@@ -495,7 +437,7 @@ func TestGateway(t *testing.T) {
 				s.switchover(r)
 				s.hit("SIGTERM of a primary that a copy is connected to", a, func() { _ = r.cmd.Process.Signal(syscall.SIGTERM) })
 				r.ends(t)
-				r.again(t)
+				r.start(t)
 				s.primary()
 			}
 			a.forgive()
@@ -510,7 +452,7 @@ func TestGateway(t *testing.T) {
 				a.kill()
 			})
 			a.machine.mend(t)
-			p.again(t)
+			p.start(t)
 			s.primary()
 			s.starts(a)
 			b.forgive() // it may have been connected to that replica
