@@ -22,7 +22,10 @@ import (
 // realRelay is a relay on real sockets.
 func realRelay(t testing.TB, cfg Config) *Relay {
 	t.Helper()
-	cfg.Forwarder, cfg.Registerer, cfg.Logger = &recorder{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
+	cfg.Forwarder, cfg.Registerer = &recorder{}, prometheus.NewRegistry()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	cfg.Parallel = 40
 	r := New(cfg)
 	ctx, stop := context.WithCancel(context.Background())
@@ -36,6 +39,17 @@ func realRelay(t testing.TB, cfg Config) *Relay {
 		r.Close()
 	})
 	return r
+}
+
+// stirring is a log that signals each of its lines.
+type stirring chan struct{}
+
+func (s stirring) Write(line []byte) (int, error) {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
+	return len(line), nil
 }
 
 // deliver hands updates to a relay, and returns when all are handled or ctx ends.
@@ -93,14 +107,25 @@ func TestHTTPSIsVerified(t *testing.T) {
 		"unknown":    {"https://127.0.0.1:" + port + "/x", x509.NewCertPool(), false},
 		"other name": {"https://localhost:" + port + "/x", roots, false},
 	} {
-		r := realRelay(t, Config{Backends: backends(t, tt.url), TLS: &tls.Config{RootCAs: tt.roots, MinVersion: tls.VersionTLS12}})
+		logged := make(stirring, 1)
+		r := realRelay(t, Config{
+			Backends: backends(t, tt.url), TLS: &tls.Config{RootCAs: tt.roots, MinVersion: tls.VersionTLS12}, Logger: slog.New(slog.NewTextHandler(logged, nil)),
+		})
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // on a machine that is busy a handshake takes long
 		blamed := func() bool { return strings.Contains(fmt.Sprint(r.Snapshot().Addresses), "certificate") }
+		saysWhy := make(chan bool, 1) // a probe that connects takes the blame away again
 		if !tt.takes {
 			go func() {
 				defer cancel()
-				for ; ctx.Err() == nil && !blamed(); time.Sleep(10 * time.Millisecond) {
+				for !blamed() {
+					select {
+					case <-logged:
+					case <-ctx.Done():
+						saysWhy <- false
+						return
+					}
 				}
+				saysWhy <- true
 			}()
 		}
 		done := deliver(ctx, r, someUpdates(t, 1))
@@ -116,7 +141,7 @@ func TestHTTPSIsVerified(t *testing.T) {
 		if tt.takes {
 			continue
 		}
-		if !blamed() {
+		if !<-saysWhy {
 			t.Errorf("%s: the status does not say why: %+v", name, r.Snapshot())
 		}
 		if len(taken) > 0 {
