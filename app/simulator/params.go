@@ -25,6 +25,9 @@ var errBody = errors.New("the request's body cannot be read")
 // params are a request's parameters, whichever way they came: query string, form, multipart or JSON. As in
 // the real server the first of a name counts, and the query comes before the body. What is no string in
 // JSON stays as JSON writes it.
+//
+// The gateway reads requests by botapi, and the simulator does not use that: it judges the gateway, and with the same reader a
+// mistake in it would go unnoticed. It also needs all parameters and files, of which botapi keeps only a few short ones.
 type params map[string]string
 
 func readParams(req *http.Request) (params, uploads, error) {
