@@ -56,8 +56,9 @@ func (s *stack) activeCopy(t *testing.T) (active, other string) {
 
 // TestPollingCopies puts two copies of a polling bot behind habot, as the README has it, and takes away the active copy,
 // at fifty updates a second over two hundred chats: so many that no two updates of one are in hand at a time, for an answer to the
-// one would be taken for a sign of the other (TURNS.md). Nothing is lost. What becomes of a copy whose replica ends is
-// TestGateway's matter, with fourteen frameworks: telego's client loses what it sends on a connection that has ended. What the test measures is how long the update waits that waits longest:
+// one would be taken for a sign of the other (TURNS.md). Nothing is lost. What becomes of a copy whose replica ends TestGateway
+// tests with thirteen other frameworks. It leaves telego out, whose client loses what it sends on a connection that has ended. What this test
+// measures is how long the update waits that waits longest:
 //
 //	go test -tags e2e,nomsgpack,stdjson -count=1 -v ./app/e2e -run 'TestPollingCopies$' -repetitions 20
 func TestPollingCopies(t *testing.T) {
