@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -327,17 +328,48 @@ func TestACopyThatNeverConfirms(t *testing.T) {
 	})
 }
 
+// leftBehind is what a former copy had of n updates.
+func leftBehind(n int64) turns.State {
+	left := turns.State{Roster: turns.Roster{Former: "10.0.0.9", Reason: turns.ReasonEnded}}
+	for id := range n {
+		left.Kept = append(left.Kept, turns.Kept{
+			Update: turns.Update{ID: id + 1, Chat: 1, Raw: fmt.Appendf(nil, `{"update_id":%d}`, id+1)}, GivenAgo: time.Second,
+		})
+	}
+	return left
+}
+
+// Updates that Telegram need not keep any more are confirmed like any other.
+func TestACopyThatConfirmsWhatItIsGivenAgainConfirms(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(cfg *Config) { cfg.Replicas = &inherited{state: leftBehind(400)} })
+		w.start()
+		after(time.Second)
+		one := w.bot("10.0.0.1")
+		for offset := 0; offset < 400; offset += 100 {
+			a := one.call(fmt.Sprintf("getUpdates?timeout=10&offset=%d", offset+1))
+			if n := strings.Count(a.body, "update_id"); n != 100 {
+				t.Fatalf("%d updates from %d on: %+v", n, offset+1, a)
+			}
+			for range 4 { // it takes long for them
+				after(10 * time.Second)
+				if why := w.gateway.NoCopy(); why != "" {
+					t.Errorf("from %d on: %q", offset+1, why)
+				}
+			}
+			if age := w.metric("habot_gateway_unconfirmed_seconds"); math.Round(age) != 40 {
+				t.Errorf("from %d on nothing was confirmed for %v s, want 40", offset+1, age)
+			}
+		}
+	})
+}
+
 // What a former copy leaves behind, and its successor is given again, is no problem before that had a minute for it.
 func TestACopyThatIsGivenAHundredAgainHasTimeForThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		left := turns.State{Roster: turns.Roster{Former: "10.0.0.9", Reason: turns.ReasonEnded}}
-		for id := range int64(100) {
-			left.Kept = append(left.Kept, turns.Kept{
-				Update: turns.Update{ID: id + 1, Chat: 1, Raw: fmt.Appendf(nil, `{"update_id":%d}`, id+1)}, GivenAgo: time.Second,
-			})
-		}
-		w := newWorld(t, func(cfg *Config) { cfg.Replicas = &inherited{state: left} })
+		w := newWorld(t, func(cfg *Config) { cfg.Replicas = &inherited{state: leftBehind(100)} })
 		after(2 * stuckFor)
 		w.start()
 		after(time.Second)

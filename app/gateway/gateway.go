@@ -106,6 +106,9 @@ func New(cfg Config) *Gateway {
 // now is the instant now.
 func (g *Gateway) now() turns.Instant { return turns.Instant(time.Since(g.base)) }
 
+// at is when an instant was.
+func (g *Gateway) at(i turns.Instant) time.Time { return g.base.Add(time.Duration(i)) }
+
 // Passer brings requests to the primary, those of other replicas too.
 func (g *Gateway) Passer() *Passer { return g.passer }
 

@@ -122,10 +122,9 @@ func (s *session) snapshot() (Snapshot, bool) {
 	if !ok {
 		return Snapshot{}, false
 	}
-	at := func(i turns.Instant) time.Time { return s.g.base.Add(time.Duration(i)) }
 	out := Snapshot{
 		Primary: s.task.Change.Name, Changes: s.g.changed(),
-		Active: string(v.Active), Since: at(v.Since), Reason: string(v.Reason), Pending: v.Pending, InHand: v.InHand, Kept: v.Kept,
+		Active: string(v.Active), Since: s.g.at(v.Since), Reason: string(v.Reason), Pending: v.Pending, InHand: v.InHand, Kept: v.Kept,
 		Copies: make([]Copy, 0, len(v.Copies)),
 	}
 	if v.InHand > 0 {
@@ -133,10 +132,10 @@ func (s *session) snapshot() (Snapshot, bool) {
 	}
 	for _, c := range v.Copies {
 		one := Copy{
-			Name: string(c.ID), Address: c.Address, Role: c.Role, Framework: s.g.agents.of(c.ID), LastRequest: at(c.LastRequest), Polling: c.Polling,
+			Name: string(c.ID), Address: c.Address, Role: c.Role, Framework: s.g.agents.of(c.ID), LastRequest: s.g.at(c.LastRequest), Polling: c.Polling,
 		}
 		if c.Role == roleStandby {
-			one.Waiting = at(c.Waiting)
+			one.Waiting = s.g.at(c.Waiting)
 		}
 		out.Copies = append(out.Copies, one)
 	}

@@ -54,7 +54,7 @@ type session struct {
 	inHand  map[int64]held
 	seq     uint64    // of the last delta
 	known   uint64    // a majority has all up to it
-	moved   time.Time // when an update was confirmed last, nothing was in hand, or the turn or the term began
+	moved   time.Time // when an update was done last, nothing was in hand, or the turn or the term began
 }
 
 // event is an input for the loop, or something to be done by it.
@@ -340,7 +340,8 @@ func (s *session) view() (v turns.View, moved time.Time, ok bool) {
 	s.post(event{do: func() { seen <- sight{s.machine.View(), s.moved} }})
 	select {
 	case one := <-seen:
-		return one.view, one.moved, true
+		// What Telegram need not keep, such as what is given again, is done already when a copy confirms it.
+		return one.view, later(one.moved, s.g.at(one.view.LastConfirmed)), true
 	case <-s.ended:
 	case <-time.After(viewBound):
 	}

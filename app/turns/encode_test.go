@@ -159,6 +159,8 @@ var left = map[string]string{
 	"member.bare":     "no request of a scope comes late",
 	"member.seen":     "ends of connections are told at once",
 	"member.heard":    "ends of connections are told at once, and no address of a scope is gone",
+
+	"items.confirmedAt": "told to operators only",
 }
 
 // Each field of a machine is written down, or left out for a reason.

@@ -35,6 +35,8 @@ type items struct {
 	// tail is one above the newest update's id; 0 if there was none.
 	tail    int64
 	batched bool
+	// confirmedAt is when a copy confirmed one last; 0 if none did in this term.
+	confirmedAt Instant
 	// count and size are of those that are stored.
 	count, size int
 
@@ -137,7 +139,7 @@ func (m *Machine) confirm(offset int64) {
 		default:
 			return false
 		}
-		i.confirmed = true
+		i.confirmed, m.confirmedAt = true, m.now
 		if i.signed || m.cfg.Replay == 0 || len(i.Raw) > MaxReplayBytes {
 			m.discard(i, OutcomeConfirmed)
 			return true

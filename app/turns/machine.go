@@ -612,6 +612,8 @@ type View struct {
 	Copies []CopyView
 	// Pending is how many updates wait to be confirmed by a copy; InHand how many of them the active one was given.
 	Pending, InHand int
+	// LastConfirmed is when a copy confirmed an update last, also one that is done; 0 if none did in this term.
+	LastConfirmed Instant
 	// Kept and KeptBytes are what is kept to be given again.
 	Kept, KeptBytes int
 }
@@ -630,7 +632,7 @@ type CopyView struct {
 
 // View returns what operators see.
 func (m *Machine) View() View {
-	v := View{Since: m.since, Reason: m.why, Pending: len(m.pending), Kept: m.count, KeptBytes: m.size}
+	v := View{Since: m.since, Reason: m.why, Pending: len(m.pending), LastConfirmed: m.confirmedAt, Kept: m.count, KeptBytes: m.size}
 	holder := m.holder()
 	if holder != nil {
 		v.Active = holder.id
