@@ -26,42 +26,75 @@ var (
 	errNoCopies  = errors.New("a witness serves no copies")
 )
 
-// others is what the gateways of several replicas share: requests that are passed on, and what each knows of turns.
-type others struct {
-	node      *node.Node
-	addresses func() []string
-	peers     *peer.Passer
-	mirror    *mirror.Mirror
-	passer    *gateway.Passer // set before anything is served; nil for a witness, which serves no copies
+// Peers bring requests and messages to other replicas; *peer.Passer does. They MUST be safe for concurrent use.
+type Peers interface {
+	// Forward passes a request on. The error is one of peer's.
+	Forward(ctx context.Context, addr string, r *http.Request, origin string) (*http.Response, error)
+	Message(ctx context.Context, addr, kind string, body []byte) ([]byte, error)
 }
 
-func newOthers(self election.ReplicaID, n *node.Node, client *peer.Client, peers *peer.Passer, log *slog.Logger) *others {
-	o := &others{node: n, addresses: client.Addresses, peers: peers}
-	o.mirror = mirror.New(mirror.Config{
-		Self: string(self), Transport: o, Cluster: o.cluster, Logger: log,
-		Now: func() turns.Instant { return turns.Instant(node.BootClock{}.Read().Now) },
-	})
+// OthersConfig is what Others are made of.
+type OthersConfig struct {
+	Self election.ReplicaID
+	Node *node.Node
+	// Addresses are where other replicas may be now.
+	Addresses func() []string
+	Peers     Peers
+	// Now reads the local clock.
+	Now    func() turns.Instant
+	Logger *slog.Logger
+}
+
+// Others are what the gateways of several replicas share: requests that are passed on, and what each knows of turns.
+type Others struct {
+	cfg    OthersConfig
+	mirror *mirror.Mirror
+	passer *gateway.Passer // nil for a witness, which serves no copies
+}
+
+// NewOthers returns those of a replica that serves no copies yet.
+func NewOthers(cfg OthersConfig) *Others {
+	o := &Others{cfg: cfg}
+	o.mirror = mirror.New(mirror.Config{Self: string(cfg.Self), Transport: o, Cluster: o.cluster, Now: cfg.Now, Logger: cfg.Logger})
 	return o
 }
 
+// Join makes a gateway one of several.
+func (o *Others) Join(cfg *gateway.Config) {
+	cfg.Replicas, cfg.Pass, cfg.Elsewhere = o, o.pass(), o.copies
+}
+
+// Serve says that copies are served here. It MUST be called before anything is served.
+func (o *Others) Serve(p *gateway.Passer) { o.passer = p }
+
+// Gone reports that another replica's process has ended, or has left.
+func (o *Others) Gone(id election.ReplicaID) {
+	if o.passer != nil {
+		o.passer.Gone(string(id))
+	}
+}
+
+// Served is what other replicas ask of this one.
+func (o *Others) Served() peer.Gateway { return served{o} }
+
 // pass is how requests reach the primary.
-func (o *others) pass() gateway.PassConfig {
+func (o *Others) pass() gateway.PassConfig {
 	return gateway.PassConfig{
 		Primary: func() (string, string, <-chan struct{}) {
-			id, addr, changed := o.node.Followed()
+			id, addr, changed := o.cfg.Node.Followed()
 			return string(id), addr, changed
 		},
 		Reachable: func() []string { return o.cluster().Reachable },
-		Forward:   o.peers.Forward,
+		Forward:   o.cfg.Peers.Forward,
 		Message: func(ctx context.Context, addr string, body []byte) error {
-			_, err := o.peers.Message(ctx, addr, messageReports, body)
+			_, err := o.cfg.Peers.Message(ctx, addr, messageReports, body)
 			return err //nolint:wrapcheck // it names the act
 		},
 	}
 }
 
 // copies are the addresses of copies that are not known to be dead.
-func (o *others) copies() (addresses []string) {
+func (o *Others) copies() (addresses []string) {
 	for _, c := range o.mirror.State().Members {
 		if !c.Dead && c.Address != "" {
 			addresses = append(addresses, c.Address)
@@ -70,8 +103,8 @@ func (o *others) copies() (addresses []string) {
 	return addresses
 }
 
-func (o *others) cluster() mirror.Cluster {
-	v := o.node.View()
+func (o *Others) cluster() mirror.Cluster {
+	v := o.cfg.Node.View()
 	c := mirror.Cluster{Expected: v.Expected, Quorum: v.Quorum}
 	for _, p := range v.Peers {
 		if p.Reachable {
@@ -82,26 +115,26 @@ func (o *others) cluster() mirror.Cluster {
 }
 
 // Addresses implements mirror.Transport.
-func (o *others) Addresses() []string { return o.addresses() }
+func (o *Others) Addresses() []string { return o.cfg.Addresses() }
 
 // Message implements mirror.Transport.
-func (o *others) Message(ctx context.Context, addr string, body []byte) ([]byte, error) {
-	return o.peers.Message(ctx, addr, messageTurns, body) //nolint:wrapcheck // it names the act
+func (o *Others) Message(ctx context.Context, addr string, body []byte) ([]byte, error) {
+	return o.cfg.Peers.Message(ctx, addr, messageTurns, body) //nolint:wrapcheck // it names the act
 }
 
 // Begin implements gateway.Replicas.
-func (o *others) Begin(ctx context.Context, t gateway.Term) turns.State {
+func (o *Others) Begin(ctx context.Context, t gateway.Term) turns.State {
 	return o.mirror.Begin(ctx, mirror.Term(t))
 }
 
 // Replicate implements gateway.Replicas.
-func (o *others) Replicate(d turns.Delta) { o.mirror.Replicate(d) }
+func (o *Others) Replicate(d turns.Delta) { o.mirror.Replicate(d) }
 
 // End implements gateway.Replicas.
-func (o *others) End() { o.mirror.End() }
+func (o *Others) End() { o.mirror.End() }
 
-// served is what other replicas ask of these; it is peer.Gateway.
-type served struct{ *others }
+// served is Others as a peer.Gateway.
+type served struct{ *Others }
 
 // Forwarded implements peer.Gateway.
 func (s served) Forwarded(w http.ResponseWriter, r *http.Request, origin string) error {

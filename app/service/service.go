@@ -87,7 +87,7 @@ type service struct {
 	replica    replica
 	bot        *bot.Bot // nil for a witness
 	// others is what gateways share; nil without one, or without an election.
-	others *others
+	others *Others
 	// incompatible are instances met lately that cannot take part; nil if others are not asked.
 	incompatible func() []string
 	components   []supervise.Component
@@ -211,8 +211,8 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 		Expect: func(d time.Duration) { s.supervisor.Alive("election", d) },
 		Halt:   s.supervisor.Halt,
 		Gone: func(id election.ReplicaID) {
-			if s.others != nil && s.others.passer != nil {
-				s.others.passer.Gone(string(id))
+			if s.others != nil {
+				s.others.Gone(id)
 			}
 		},
 	})
@@ -223,8 +223,11 @@ func (s *service) buildElection(voter election.Config, registry *prometheus.Regi
 	if s.cfg.Gateway || s.cfg.Witness { // a majority knows of turns, and a witness is part of it
 		passer := peer.NewPasser(peer.ClientConfig{Identity: identity, Timeout: dialBound})
 		s.close = append(s.close, passer.Close)
-		s.others = newOthers(voter.Self, n, client, passer, s.log)
-		serving.Gateway = served{s.others}
+		s.others = NewOthers(OthersConfig{
+			Self: voter.Self, Node: n, Addresses: client.Addresses, Peers: passer, Logger: s.log,
+			Now: func() turns.Instant { return turns.Instant(node.BootClock{}.Read().Now) },
+		})
+		serving.Gateway = s.others.Served()
 	}
 	server := peer.NewServer(serving)
 	if err := server.Listen(); err != nil {
@@ -279,7 +282,7 @@ func (s *service) gateway(id election.ReplicaID) *gateway.Config {
 		Served: func() { s.supervisor.Served(gatewayServer) },
 	}
 	if s.others != nil {
-		cfg.Replicas, cfg.Pass, cfg.Elsewhere = s.others, s.others.pass(), s.others.copies
+		s.others.Join(&cfg)
 	}
 	return &cfg
 }
@@ -291,7 +294,7 @@ func (s *service) buildGateway() error {
 		return nil
 	}
 	if s.others != nil {
-		s.others.passer = g.Passer()
+		s.others.Serve(g.Passer())
 	}
 	if err := g.Listen(); err != nil {
 		return fmt.Errorf("open GATEWAY_ADDR: %w", err)

@@ -19,8 +19,8 @@ import (
 	"time"
 
 	"habot/app/gateway"
-	"habot/app/mirror"
 	"habot/app/peer"
+	"habot/app/service"
 	"habot/app/turns"
 )
 
@@ -29,8 +29,8 @@ import (
 // fleet is a process's side towards copies, and towards the other gateways.
 type fleet struct {
 	p       *process
-	mirror  *mirror.Mirror
-	passer  *gateway.Passer
+	others  *service.Others
+	serving bool // copies: a witness serves none
 	arrived chan net.Conn
 
 	mu     sync.Mutex
@@ -38,13 +38,13 @@ type fleet struct {
 	closed chan struct{}
 }
 
-// serves reports whether copies are served here; a witness serves none.
-func (f *fleet) serves() bool { return f != nil && f.passer != nil }
+// serves reports whether copies are served here.
+func (f *fleet) serves() bool { return f != nil && f.serving }
 
 func (p *process) newFleet() *fleet {
 	f := &fleet{p: p, arrived: make(chan net.Conn), closed: make(chan struct{})}
-	f.mirror = mirror.New(mirror.Config{
-		Self: string(p.id), Transport: f, Cluster: f.cluster, Now: func() turns.Instant { return turns.Instant(p.host.local()) },
+	f.others = service.NewOthers(service.OthersConfig{
+		Self: p.id, Node: p.node, Addresses: link{p}.Addresses, Peers: f, Now: func() turns.Instant { return turns.Instant(p.host.local()) },
 		Logger: slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{Level: p.w.level, ReplaceAttr: bare})),
 	})
 	return f
@@ -52,57 +52,29 @@ func (p *process) newFleet() *fleet {
 
 // config is the gateway's.
 func (f *fleet) config() *gateway.Config {
-	return &gateway.Config{
+	cfg := &gateway.Config{
 		Replica: string(f.p.id), Token: token, Turns: turns.Config{Patience: 90 * time.Second, Replay: 30 * time.Second},
-		Replicas: f,
-		Dial:     func(context.Context, string, string) (net.Conn, error) { return nil, errRefused },
-		Pass: gateway.PassConfig{
-			Primary: func() (string, string, <-chan struct{}) {
-				id, addr, changed := f.p.node.Followed()
-				return string(id), addr, changed
-			},
-			Reachable: func() []string { return f.cluster().Reachable },
-			Forward:   f.forward,
-			Message: func(ctx context.Context, addr string, body []byte) error {
-				_, err := exchange(ctx, link{f.p}, addr, "reports", func(_ context.Context, to *process) (struct{}, error) {
-					if !to.fleet.serves() {
-						return struct{}{}, errRefused
-					}
-					return struct{}{}, to.fleet.passer.Receive(body)
-				})
-				return err
-			},
-		},
+		Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errRefused },
 	}
+	f.others.Join(cfg)
+	return cfg
 }
 
-func (f *fleet) cluster() mirror.Cluster {
-	v := f.p.node.View()
-	c := mirror.Cluster{Expected: v.Expected, Quorum: v.Quorum}
-	for _, o := range v.Peers {
-		if o.Reachable {
-			c.Reachable = append(c.Reachable, string(o.Status.Replica))
-		}
-	}
-	return c
+// serve begins to serve copies.
+func (f *fleet) serve(p *gateway.Passer) {
+	f.others.Serve(p)
+	f.serving = true
 }
 
-func (f *fleet) Addresses() []string { return link{f.p}.Addresses() }
-
-func (f *fleet) Message(ctx context.Context, addr string, body []byte) ([]byte, error) {
-	return exchange(ctx, link{f.p}, addr, "turns", func(_ context.Context, to *process) ([]byte, error) { return to.fleet.mirror.Receive(body) })
+// Message implements service.Peers.
+func (f *fleet) Message(ctx context.Context, addr, kind string, body []byte) ([]byte, error) {
+	return exchange(ctx, link{f.p}, addr, kind, func(ctx context.Context, to *process) ([]byte, error) {
+		return to.fleet.others.Served().Message(ctx, kind, body)
+	})
 }
 
-func (f *fleet) Begin(ctx context.Context, t gateway.Term) turns.State {
-	return f.mirror.Begin(ctx, mirror.Term{Timestamp: t.Timestamp, Replicated: t.Replicated})
-}
-
-func (f *fleet) Replicate(d turns.Delta) { f.mirror.Replicate(d) }
-
-func (f *fleet) End() { f.mirror.End() }
-
-// forward passes a request on, over a connection that breaks with the other process.
-func (f *fleet) forward(ctx context.Context, addr string, r *http.Request, origin string) (*http.Response, error) {
+// Forward implements service.Peers, over a connection that breaks with the other process.
+func (f *fleet) Forward(ctx context.Context, addr string, r *http.Request, origin string) (*http.Response, error) {
 	p, w := f.p, f.p.w
 	if p.door() != nil {
 		return nil, peer.ErrNotSent
@@ -113,7 +85,7 @@ func (f *fleet) forward(ctx context.Context, addr string, r *http.Request, origi
 		wait(ctx, time.Second) // to connect
 		return nil, peer.ErrNotSent
 	}
-	if to == nil || !to.fleet.serves() {
+	if to == nil {
 		return nil, peer.ErrNotSent
 	}
 	type result struct {
@@ -133,7 +105,7 @@ func (f *fleet) forward(ctx context.Context, addr string, r *http.Request, origi
 			return
 		}
 		rec := httptest.NewRecorder()
-		if err := to.fleet.passer.Forwarded(rec, r.Clone(serving), origin); err != nil {
+		if err := to.fleet.others.Served().Forwarded(rec, r.Clone(serving), origin); err != nil {
 			answers <- result{nil, fmt.Errorf("%w: %w", peer.ErrNotTaken, err)}
 			return
 		}
@@ -228,7 +200,7 @@ func (g gated) Write(b []byte) (int, error) {
 func (f *fleet) run(ctx context.Context, parts *sync.WaitGroup) {
 	g := f.p.bot.Gateway()
 	g.ListenOn(f)
-	for _, part := range []func(context.Context) error{g.Serve, g.Run, f.passer.Run} {
+	for _, part := range []func(context.Context) error{g.Serve, g.Run, g.Passer().Run} {
 		parts.Go(func() {
 			if err := part(ctx); err != nil && !f.p.isDead() {
 				f.p.w.breaks("%s: a part of the gateway failed: %v", f.p.host.name, err)

@@ -35,5 +35,6 @@
 // What it cannot show: a loop or a goroutine that stands still alone, a scheduler that starves them, the
 // wire format, TLS, name servers, and quorums below a majority. Those have tests of their own.
 //
-// It may import node, bot, simulator, supervise and election: it puts them together as service does.
+// It may import node, bot, simulator, supervise, election and, for copies, service, gateway, peer and turns: it puts them together as
+// service does.
 package clustertest

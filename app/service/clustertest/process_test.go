@@ -121,8 +121,8 @@ func (w *world) begin(h *host) {
 		Expect: func(d time.Duration) { p.within("election", max(d, 300*time.Millisecond)) }, // as the service does
 		Halt:   func(reason string) { p.die("halt", reason) },
 		Gone: func(id election.ReplicaID) {
-			if p.fleet.serves() {
-				p.fleet.passer.Gone(string(id))
+			if p.fleet != nil {
+				p.fleet.others.Gone(id)
 			}
 		},
 	})
@@ -141,7 +141,7 @@ func (w *world) begin(h *host) {
 		}
 		p.bot = bot.New(cfg)
 		if p.fleet != nil {
-			p.fleet.passer = p.bot.Gateway().Passer()
+			p.fleet.serve(p.bot.Gateway().Passer())
 		}
 	}
 	w.count("start")
