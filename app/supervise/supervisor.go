@@ -140,7 +140,7 @@ func (s *Supervisor) Run(ctx context.Context, election func(context.Context) err
 	left := make(chan error, 1)
 	go func() { left <- election(electing) }()
 
-	failure, by := s.untilOver(ctx, left, failed, leave)
+	by, failure := s.untilOver(ctx, left, failed, leave)
 	if s.cfg.ErrHalted != nil && errors.Is(failure, s.cfg.ErrHalted) {
 		s.Halt(failure.Error()) // the work may still be at it
 	}
@@ -170,17 +170,17 @@ func (s *Supervisor) run(ctx context.Context, c Component) (err error) {
 
 // untilOver waits until the replica has left: because ctx ended, because it failed itself, or because a component
 // failed. Either way it has to be gone in time. by is when the process has to have ended; zero if it was not asked to stop.
-func (s *Supervisor) untilOver(ctx context.Context, left, failed <-chan error, leave context.CancelCauseFunc) (failure error, by time.Time) {
+func (s *Supervisor) untilOver(ctx context.Context, left, failed <-chan error, leave context.CancelCauseFunc) (by time.Time, failure error) {
 	select {
 	case err := <-left:
-		return err, by
+		return by, err
 	case <-ctx.Done():
 		by = time.Now().Add(ShutdownBound(s.cfg.Turns))
 		late := time.AfterFunc(ShutdownBound(s.cfg.Turns), func() { s.Halt("the shutdown takes too long") })
 		defer late.Stop()
 		select {
 		case err := <-left:
-			return err, by
+			return by, err
 		case failure = <-failed: // a primary acts on while it leaves
 		}
 	case failure = <-failed:
@@ -189,7 +189,7 @@ func (s *Supervisor) untilOver(ctx context.Context, left, failed <-chan error, l
 	defer late.Stop()
 	leave(s.cfg.ErrFailed)
 	s.cfg.Logger.Error("stepping down and exiting", "error", failure)
-	return cmp.Or(failure, <-left), by
+	return by, cmp.Or(failure, <-left)
 }
 
 // awaitComponents waits until all components have ended, but not for long, and not beyond by, if it is not zero: the process
