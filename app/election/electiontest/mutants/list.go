@@ -84,7 +84,7 @@ var mutants = []mutant{
 	grant("promise shorter than the lease", "m.promise.give(c, m.now.Add(m.cfg.Lease))", "m.promise.give(c, m.now.Add(m.cfg.Lease/2))"),
 	candidate("own promise ignored when claiming", "at := max(m.claimAt, m.promise.until)", "at := m.claimAt"),
 	grant("other lease granted", "case req.From.Lease != m.cfg.Lease:", "case false:"),
-	grant("other protocol granted", "case req.From.Protocol != Protocol:", "case false:"),
+	grant("other protocol granted", "case !Speaks(req.From.Protocol):", "case false:"),
 
 	// The floor.
 	{"floor ignored", []edit{
