@@ -11,7 +11,8 @@ import (
 // replicas use the newest that both have. Where they have none in common messages are refused and reported, never half
 // understood. Any change of a message needs a new version, because messages are decoded strictly.
 const (
-	// OldestProtocol is that of version 1.0.0. It MUST rise by one at most in each minor version of habot.
+	// OldestProtocol is that of version 1.0.0. It MUST NOT be above the Protocol of the minor version before, so that replicas
+	// one minor version apart work together.
 	OldestProtocol = 1
 	// Protocol is the newest: since 2 Progress has Notes and Settled, and its answer Unknown.
 	Protocol = 2

@@ -213,7 +213,7 @@ func (c *Client) History(ctx context.Context, addr string) (election.History, er
 	return h, nil
 }
 
-// Progress tells a replica what has been handled, and returns what it knows beyond that. One of version 1.0.0 is told
+// Progress tells a replica what has been handled, and returns what it knows beyond that. One of version 1.0.0 is sent
 // no notes.
 func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
 	for {

@@ -233,7 +233,7 @@ func more() election.Progress {
 	return p
 }
 
-// A replica of version 1.0.0 refuses messages with fields that it does not know. What is handled it is told all the same.
+// A replica of version 1.0.0 refuses messages with fields that it does not know. What was handled it learns all the same.
 func TestReplicaOfVersionOneTakesWhatIsSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

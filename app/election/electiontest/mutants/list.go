@@ -303,6 +303,9 @@ var mutants = []mutant{
 	in("node/progress.go", "a witness is told no notes", "return !s.votes[addr] || s.knows[addr] < s.noted }", "return !s.votes[addr] }"),
 	in("node/progress.go", "a witness is told again and again while notes are under way", "sent > 0 && !s.wants(addr) || s.ctx", "s.ctx"),
 
+	// Versions of messages.
+	in("node/progress.go", "a replica that takes no notes counts as one that knows them", "return s.without[s.address[id]] })", "return false })"),
+
 	// The evidence of a death.
 	in("lifeline/lifeline.go", "a process that has closed its connection counts as dead", "	if x.pid != nil {\n		return x.pid.wait()\n	}\n", ""),
 	in("lifeline/lifeline.go", "a connection that is refused counts as a death", "				l.failed(e.Name(), err)\n", "				l.failed(e.Name(), err)\n				l.cfg.Died(election.ReplicaID(id))\n"),
