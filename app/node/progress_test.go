@@ -450,6 +450,9 @@ func TestReplicaWithoutNotesKnowsNone(t *testing.T) {
 		if term.Noted() {
 			t.Error("a successor may be one that knows no notes")
 		}
+		c.mu.Lock()
+		c.bare[p.name()] = true // and so no other of the next term has any to hand in
+		c.mu.Unlock()
 		if err := p.node.Switchover(t.Context(), c.others(p)[1].name()); err != nil {
 			t.Fatal(err)
 		}

@@ -254,14 +254,15 @@ func call[A any](ctx context.Context, c *Client, request, method, addr, path str
 // exchange is call, with the answer's header.
 func exchange[A any](ctx context.Context, c *Client, request, method, addr, path string, body any, check func(A) error) (answer A, header http.Header, err error) {
 	version := c.version(addr)
-	resp, err := c.send(ctx, method, addr, path, body, version)
+	resp, err := c.send(ctx, method, addr, path, body, version) //nolint:bodyclose // drain closes it
 	if err != nil {
 		return answer, nil, err
 	}
 	if common := c.version(addr); resp.StatusCode == http.StatusConflict && versionOf(resp.Header) != version && common != version {
 		drain(resp.Body) // refused unread: a replica of another version is there than before, or it is met for the first time
 		version = common
-		if resp, err = c.send(ctx, method, addr, path, body, version); err != nil {
+		resp, err = c.send(ctx, method, addr, path, body, version) //nolint:bodyclose // drain closes it
+		if err != nil {
 			return answer, nil, err
 		}
 	}

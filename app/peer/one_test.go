@@ -180,7 +180,7 @@ func one(t *testing.T, requests *[]string) http.HandlerFunc {
 			refuse(http.StatusConflict, "the other replica speaks another version of the protocol: "+theirs)
 			return
 		}
-		kind, answer := "", ""
+		var kind, answer string
 		switch r.Method + " " + r.URL.Path {
 		case "GET /v1/primary":
 			kind, answer = requestStatus, recorded(t, "status")
