@@ -58,6 +58,7 @@ const (
 	textNoMe       = "Bad Gateway: habot has not been able to ask Telegram for the bot yet"
 	textNoPrimary  = "Bad Gateway: no replica of habot is primary at the moment; nothing was sent"
 	textOver       = "Bad Gateway: the primary has changed while the request was on its way; it may have been carried out"
+	textInternal   = "Internal Server Error: habot failed to handle the request; it may have been carried out"
 	textTestPoll   = "Bad Request: habot polls Telegram's own servers, not its test servers"
 )
 
@@ -91,7 +92,10 @@ func (g *Gateway) newServer() *http.Server {
 			panic(p) // net/http's way to break a connection
 		}
 		g.cfg.Logger.Error("a request of a copy panicked", "panic", p) // its path has a token in it
-		c.AbortWithStatus(http.StatusInternalServerError)
+		if c.Writer.Written() {
+			panic(http.ErrAbortHandler) // what is cut short must not look whole
+		}
+		write(c.Writer, botapi.Failure(http.StatusInternalServerError, textInternal))
 	}))
 	serve := func(c *gin.Context) {
 		if g.conns.ending.Load() {
