@@ -139,6 +139,9 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		origin = conn.began()
 		defer conn.done()
 	}
+	body := &moving{r: r.Body, control: http.NewResponseController(w)}
+	defer body.stop()
+	body.bound() // of what is answered before it is read net/http reads the body
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		write(w, botapi.Failure(http.StatusNotImplemented, textMethod))
 		return
@@ -159,17 +162,20 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		conn.uses(q.client, r.Close)
 	}
 	if q.path.File != "" {
+		_, err := io.CopyN(io.Discard, body, botapi.MaxParameters+1)
+		if err == nil {
+			err = botapi.ErrTooLarge
+		}
+		if !errors.Is(err, io.EOF) {
+			write(w, failureOf(err))
+			return
+		}
 		f.g.file(w, q)
 		return
 	}
-	body := &moving{r: r.Body, control: http.NewResponseController(w)}
-	defer body.stop()
 	if err := q.read(body); err != nil {
 		write(w, failureOf(err))
 		return
-	}
-	if q.rest == nil {
-		body.stop()
 	}
 	ask := Ask{Origin: origin, Name: q.path.Copy, Body: q.start}
 	switch botapi.ClassOf(q.path.Method) {
@@ -409,13 +415,20 @@ func write(w http.ResponseWriter, a botapi.Answer) {
 	_ = control.SetWriteDeadline(time.Time{})
 }
 
-// moving is a request's body of which the next bytes have to come within stallBound.
+// moving is a request's body of which the next bytes have to come within stallBound. Its end ends the bound: from then on net/http
+// looks whether the client is there, for as long as the answer takes.
 type moving struct {
 	r       io.Reader
 	control *http.ResponseController
 
 	mu               sync.Mutex
 	reading, stopped bool
+	ended            bool
+}
+
+// bound bounds the wait for the next bytes.
+func (m *moving) bound() {
+	_ = m.control.SetReadDeadline(time.Now().Add(stallBound)) // what cannot be bounded is not
 }
 
 // Read implements io.Reader.
@@ -426,28 +439,28 @@ func (m *moving) Read(p []byte) (int, error) {
 		return 0, errBody
 	}
 	m.reading = true
-	_ = m.control.SetReadDeadline(time.Now().Add(stallBound)) // what cannot be bounded is not
+	m.bound()
 	m.mu.Unlock()
 	n, err := m.r.Read(p)
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.reading = false
-	m.mu.Unlock()
+	if errors.Is(err, io.EOF) && !m.ended {
+		m.ended = true
+		_ = m.control.SetReadDeadline(time.Time{})
+	}
 	return n, err //nolint:wrapcheck // io.EOF must stay what it is
 }
 
-// stop ends the bound, for a poll waits longer, and the reading: who still reads, as a call was given up, does not any more.
+// stop ends the reading: who still reads, as a call was given up, does not any more. The bound stays for net/http, which reads what
+// is left of the body.
 func (m *moving) stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.stopped {
-		return
-	}
 	m.stopped = true
-	end := time.Time{}
 	if m.reading {
-		end = time.Now()
+		_ = m.control.SetReadDeadline(time.Now())
 	}
-	_ = m.control.SetReadDeadline(end)
 }
 
 // pending is how many updates wait to be confirmed by a copy, as far as is known here.

@@ -22,6 +22,8 @@ const (
 	tellBound = 300 * time.Millisecond
 	// viewBound is how long one who wants to see waits for the loop.
 	viewBound = time.Second
+	// answersBound is how long the end of a term waits for clients to read their answers, which Telegram has given.
+	answersBound = time.Second
 )
 
 // loopPart is what the watchdog knows the loop as.
@@ -247,17 +249,24 @@ func (s *session) Drain(ctx context.Context) (left int) {
 	s.closed = true
 	s.mu.Unlock()
 	close(s.over)
-	calls := make(chan struct{})
+	answered, read := make(chan struct{}), make(chan struct{})
 	go func() {
+		s.leaving.Wait()
+		close(answered)
 		s.calls.Wait()
-		close(calls)
+		close(read)
 	}()
 	select {
-	case <-calls:
+	case <-answered:
+	case <-ctx.Done():
+	}
+	select {
+	case <-read:
+	case <-time.After(answersBound): // for a client that does not read its answer
 	case <-ctx.Done():
 	}
 	s.cancel()
-	s.leaving.Wait() // a client that does not read its answer is not waited for
+	<-answered
 	close(s.stop)
 	<-s.ended
 	return len(s.inHand)
