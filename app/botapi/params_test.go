@@ -381,6 +381,8 @@ func TestAllowedKinds(t *testing.T) {
 	for raw, want := range map[string]string{
 		"": "", "null": "", "x": "", "{}": "", `"message"`: "", "[1]": "", `["message",null]`: "", `["message"`: "", "7": "",
 		"[]": "[]", ` [ "Message" , "poll" ] `: `["message","poll"]`,
+		`["` + strings.Repeat("x", MaxAllowed-4) + `"]`: `["` + strings.Repeat("x", MaxAllowed-4) + `"]`,
+		`["` + strings.Repeat("x", MaxAllowed-3) + `"]`: "", // a copy's kinds are kept, on each replica
 	} {
 		if got := UpdatesIn(Params{"allowed_updates": raw}).Allowed; got != want {
 			t.Errorf("%q: %q, want %q", raw, got, want)

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ type sending struct {
 
 	// Guarded by the mirror's mu.
 	log    []logged // the last deltas, in order; others get all there is
-	size   int      // of the log, in bytes, about
+	size   int      // of the log, in bytes of a message
 	seq    uint64   // of the last delta
 	others map[string]*other
 	looked uint64        // the last seq with which the others were looked at
@@ -51,13 +52,9 @@ type other struct {
 
 // add keeps a delta to be sent. It MUST be called with mu held.
 func (s *sending) add(e entry, now turns.Instant) {
-	size := 64
-	for _, k := range e.delta.Kept {
-		size += len(k.Raw) + 64
-	}
-	if e.delta.Roster != nil {
-		size += 128 * len(e.delta.Roster.Members)
-	}
+	var w writer
+	w.delta(e.delta)
+	size := len(w.b) + binary.MaxVarintLen64 // its age
 	s.log = append(s.log, logged{e, now, size})
 	s.size += size
 	s.seq = e.delta.Seq
