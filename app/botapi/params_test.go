@@ -368,10 +368,15 @@ func TestBoundsOfGetUpdates(t *testing.T) {
 		{Params{}, Updates{Limit: 100}},
 		{Params{"limit": "0", "timeout": "-5", "offset": "99999999999"}, Updates{Offset: math.MaxInt32, Limit: 1}},
 		{Params{"limit": "1000", "timeout": "50", "offset": "-99999999999"}, Updates{Offset: math.MinInt32, Limit: 100, Timeout: 50 * time.Second}},
+		{Params{"offset": "7", "allowed_updates": `["message"]`}, Updates{Offset: 7, Limit: 100, Allowed: `["message"]`}},
 		{Params{"limit": "x", "timeout": "99999999999999999999"}, Updates{Limit: 1, Timeout: 50 * time.Second}},
 	} {
 		if got := UpdatesIn(c.params); got != c.want {
 			t.Errorf("%v: %+v, want %+v", c.params, got, c.want)
+		}
+		again, err := ReadParams(c.want.Query(), "", "", strings.NewReader(""), append(Wanted("getupdates"), "method")...)
+		if got := UpdatesIn(again); err != nil || got != c.want || again["method"] != "getUpdates" {
+			t.Errorf("%q is %+v, %v, want %+v", c.want.Query(), got, err, c.want)
 		}
 	}
 }

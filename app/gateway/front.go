@@ -193,7 +193,12 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f.g.prober.polled(origin.Address)
-		ask.Poll, ask.Again, ask.Hold, ask.Body = true, true, botapi.UpdatesIn(p).Timeout, q.start
+		u := botapi.UpdatesIn(p)
+		if len(q.start)+len(r.URL.RawQuery) > maxBuffered {
+			r.URL.RawQuery, q.start = u.Query(), nil // a poll waits for long: what is kept of it is small
+			r.Header.Del("Content-Encoding")
+		}
+		ask.Poll, ask.Again, ask.Hold, ask.Body = true, true, u.Timeout, q.start
 		if conn != nil {
 			conn.polling(1)
 			defer conn.polling(-1)
