@@ -523,6 +523,52 @@ func TestAMachineThatIsGone(t *testing.T) {
 	})
 }
 
+// So it is among many copies, though the active one was the last to come.
+func TestTheActiveCopysMachineIsGoneAmongMany(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var gone atomic.Bool
+		w := newWorld(t, func(cfg *Config) {
+			cfg.Dial = func(_ context.Context, _, address string) (net.Conn, error) {
+				errno := syscall.ECONNREFUSED
+				if gone.Load() && strings.HasPrefix(address, "10.0.9.9:") {
+					time.Sleep(3 * time.Second)
+					errno = syscall.EHOSTUNREACH
+				}
+				return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
+			}
+		})
+		w.start()
+		last := w.bot("10.0.9.9")
+		for i := range 3 * maxProbed {
+			b := w.bot(fmt.Sprintf("10.0.0.%d", 1+i)).run()
+			after(time.Millisecond)
+			defer b.kill()
+		}
+		after(time.Minute)
+		last.takes, last.before = 70*time.Second, false // neither polls nor calls for a while
+		last.run()
+		after(time.Second)
+		for i := range 3 * maxProbed { // the turn goes round
+			if err := w.gateway.Next(t.Context()); err != nil {
+				t.Fatalf("%d: %v", i, err)
+			}
+			after(time.Millisecond)
+		}
+		if s := w.gateway.Snapshot(t.Context()); s.Active != "10.0.9.9" {
+			t.Fatalf("active is %s", s.Active)
+		}
+		w.tg.say(1, "a")
+		after(10 * time.Second)
+		gone.Store(true)
+		after(10 * time.Second)
+		if s := w.gateway.Snapshot(t.Context()); s.Active == "10.0.9.9" || s.Reason != "gone" {
+			t.Errorf("one whose host is gone is active: %s, %s", s.Active, s.Reason)
+		}
+		last.kill()
+	})
+}
+
 // A replica that leaves answers the polls that it holds: frameworks log a connection that breaks as an error.
 func TestAReplicaThatLeavesAnswersPolls(t *testing.T) {
 	t.Parallel()

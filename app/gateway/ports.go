@@ -47,6 +47,13 @@ func (a *Alone) Begin(_ context.Context, t Term) turns.State {
 	return a.mirror.State(turns.Instant(time.Since(a.began)))
 }
 
+// copies are the addresses of copies.
+func (a *Alone) copies() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mirror.State(turns.Instant(time.Since(a.began))).Addresses()
+}
+
 // Replicate implements Replicas.
 func (a *Alone) Replicate(d turns.Delta) {
 	a.mu.Lock()

@@ -60,15 +60,8 @@ func (o *others) pass() gateway.PassConfig {
 	}
 }
 
-// copies are the addresses of copies that are not known to be dead.
-func (o *others) copies() (addresses []string) {
-	for _, c := range o.mirror.State().Members {
-		if !c.Dead && c.Address != "" {
-			addresses = append(addresses, c.Address)
-		}
-	}
-	return addresses
-}
+// copies are the addresses of copies that are not known to be dead, the active one's first.
+func (o *others) copies() []string { return o.mirror.State().Addresses() }
 
 func (o *others) cluster() mirror.Cluster {
 	v := o.node.View()
