@@ -648,8 +648,8 @@ type inherited struct {
 }
 
 // Begin implements Replicas.
-func (i *inherited) Begin(ctx context.Context, t Term) turns.State {
-	i.Alone.Begin(ctx, t)
+func (i *inherited) Begin(ctx context.Context, term int64, replicated func(seq uint64)) turns.State {
+	i.Alone.Begin(ctx, term, replicated)
 	return i.state
 }
 

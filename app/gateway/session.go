@@ -103,10 +103,7 @@ func (s *session) run() {
 	defer close(s.ended)
 	defer s.task.Expect(loopPart, 0)
 	s.task.Expect(loopPart, loopBound)
-	state := s.g.cfg.Replicas.Begin(s.ctx, Term{
-		Timestamp:  s.task.Change.Claim.Timestamp,
-		Replicated: func(seq uint64) { s.tell(turns.Replicated{Seq: seq}) },
-	})
+	state := s.g.cfg.Replicas.Begin(s.ctx, s.task.Change.Claim.Timestamp, func(seq uint64) { s.tell(turns.Replicated{Seq: seq}) })
 	defer s.g.cfg.Replicas.End()
 	s.machine = turns.New(s.g.cfg.Turns, s.task.Change.Claim.Timestamp, s.g.now(), state)
 	s.step(event{in: turns.Tick{}})

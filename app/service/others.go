@@ -83,8 +83,8 @@ func (o *others) Message(ctx context.Context, addr string, body []byte) ([]byte,
 }
 
 // Begin implements gateway.Replicas.
-func (o *others) Begin(ctx context.Context, t gateway.Term) turns.State {
-	return o.mirror.Begin(ctx, mirror.Term(t))
+func (o *others) Begin(ctx context.Context, term int64, replicated func(seq uint64)) turns.State {
+	return o.mirror.Begin(ctx, term, replicated)
 }
 
 // Replicate implements gateway.Replicas.
