@@ -168,7 +168,7 @@ func (c *connection) Read(p []byte) (int, error) {
 	return n, err //nolint:wrapcheck // io.EOF must stay what it is
 }
 
-// Write implements io.Writer. It is bounded, whoever writes: net/http has no bound for what it writes beside a handler.
+// Write implements io.Writer. It has a bound, since net/http has none for what it writes beside a handler.
 func (c *connection) Write(p []byte) (int, error) {
 	_ = c.SetWriteDeadline(time.Now().Add(stallBound)) // what cannot be bounded is not
 	c.mu.Lock()
