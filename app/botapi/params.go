@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -93,18 +91,6 @@ func UpdatesIn(p Params) Updates {
 		Timeout: time.Duration(min(max(p.Int("timeout", 0), 0), int64(MaxPollTimeout/time.Second))) * time.Second,
 		Allowed: allowed(p["allowed_updates"]),
 	}
-}
-
-// Query is a query for getUpdates with these parameters. It names the method, too.
-func (u Updates) Query() string {
-	q := url.Values{
-		"method": {"getUpdates"}, "offset": {strconv.FormatInt(u.Offset, 10)}, "limit": {strconv.Itoa(u.Limit)},
-		"timeout": {strconv.Itoa(int(u.Timeout / time.Second))},
-	}
-	if u.Allowed != "" {
-		q.Set("allowed_updates", u.Allowed)
-	}
-	return q.Encode()
 }
 
 // allowed is a list of kinds in one form. Anything but a list of strings, and one that is too long, leaves the kinds as they are.

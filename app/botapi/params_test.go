@@ -374,10 +374,6 @@ func TestBoundsOfGetUpdates(t *testing.T) {
 		if got := UpdatesIn(c.params); got != c.want {
 			t.Errorf("%v: %+v, want %+v", c.params, got, c.want)
 		}
-		again, err := ReadParams(c.want.Query(), "", "", strings.NewReader(""), append(Wanted("getupdates"), "method")...)
-		if got := UpdatesIn(again); err != nil || got != c.want || again["method"] != "getUpdates" {
-			t.Errorf("%q is %+v, %v, want %+v", c.want.Query(), got, err, c.want)
-		}
 	}
 }
 

@@ -177,7 +177,7 @@ func (c *connection) Write(p []byte) (int, error) {
 	if !handled {
 		if refusal := refusalOf(p); refusal != nil {
 			_, err := c.Conn.Write(refusal)
-			return len(p), err //nolint:wrapcheck // net/http looks at it
+			return len(p), err
 		}
 	}
 	return c.Conn.Write(p) //nolint:wrapcheck // net/http looks at it

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -195,7 +196,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		f.g.prober.polled(origin.Address)
 		u := botapi.UpdatesIn(p)
 		if len(q.start)+len(r.URL.RawQuery) > maxBuffered {
-			r.URL.RawQuery, q.start = u.Query(), nil // a poll waits for long: what is kept of it is small
+			r.URL.RawQuery, q.start = pollQuery(u), nil // a poll waits for long: what is kept of it is small
 			r.Header.Del("Content-Encoding")
 		}
 		ask.Poll, ask.Again, ask.Hold, ask.Body = true, true, u.Timeout, q.start
@@ -217,6 +218,18 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		ask.Body = []byte{}
 	}
 	f.g.passer.Serve(w, r, ask)
+}
+
+// pollQuery is a query with all that a poll asks for. It names the method, too.
+func pollQuery(u botapi.Updates) string {
+	q := url.Values{
+		"method": {"getUpdates"}, "offset": {strconv.FormatInt(u.Offset, 10)}, "limit": {strconv.Itoa(u.Limit)},
+		"timeout": {strconv.Itoa(int(u.Timeout / time.Second))},
+	}
+	if u.Allowed != "" {
+		q.Set("allowed_updates", u.Allowed)
+	}
+	return q.Encode()
 }
 
 func (f *front) accepts(token string) bool {

@@ -85,7 +85,7 @@ func TestWhatIsAnsweredIsNotTakenForARefusal(t *testing.T) {
 				return nil, nil
 			}
 			return &http.Response{
-				StatusCode: 200, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, ContentLength: -1,
+				StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, ContentLength: -1,
 				Body: io.NopCloser(io.MultiReader(strings.NewReader(strings.Repeat("x", 5000)), strings.NewReader(page))),
 			}, nil
 		})
@@ -103,7 +103,7 @@ func TestAHandlerThatPanics(t *testing.T) {
 		w := newWorld(t)
 		w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(req.URL.Path, "/late") {
-				return &http.Response{StatusCode: 200, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(io.MultiReader(strings.NewReader("begun"), panics{}))}, nil
+				return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Header: http.Header{}, Body: io.NopCloser(io.MultiReader(strings.NewReader("begun"), panics{}))}, nil
 			}
 			if strings.HasSuffix(req.URL.Path, "/soon") {
 				panic("a bug")

@@ -328,6 +328,18 @@ func TestTooMuch(t *testing.T) {
 	})
 }
 
+func TestAPollsQueryIsWhatItAsksFor(t *testing.T) {
+	t.Parallel()
+	for _, u := range []botapi.Updates{
+		{Limit: 1}, {Offset: -1 << 31, Limit: 100, Timeout: 50 * time.Second}, {Offset: 7, Limit: 9, Timeout: time.Second, Allowed: `["message","poll"]`}, {Limit: 5, Allowed: "[]"},
+	} {
+		p, err := botapi.ReadParams(pollQuery(u), "", "", strings.NewReader(""), append(botapi.Wanted("getupdates"), "method")...)
+		if got := botapi.UpdatesIn(p); err != nil || got != u || p["method"] != "getUpdates" {
+			t.Errorf("%+v is %+v, %v", u, got, err)
+		}
+	}
+}
+
 // A poll with a large body is answered like any other, on the primary and through another replica, and what is kept of it while it
 // waits is small. More than the bound of parameters is refused.
 func TestPollsWithLargeBodies(t *testing.T) {

@@ -53,7 +53,7 @@ func TestEachWaitForAClientHasABound(t *testing.T) {
 				w := newWorld(t)
 				w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
 					if strings.HasPrefix(req.URL.Path, "/file/") {
-						return &http.Response{StatusCode: 200, Header: http.Header{}, ContentLength: -1, Body: io.NopCloser(endless{})}, nil
+						return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, ContentLength: -1, Body: io.NopCloser(endless{})}, nil
 					}
 					return nil, nil
 				})
