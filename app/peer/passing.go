@@ -65,6 +65,8 @@ const (
 	maxPassHeader = 320 << 10
 	// MaxMessage bounds a message, and the answer to one.
 	MaxMessage = 4 << 20
+	// messageBound is how long a message, and the answer to one, may take to arrive. Those who send them wait for less.
+	messageBound = 10 * time.Second
 	// maxHandshakes are under way at once: after a change of primary all polls need connections.
 	maxHandshakes = 4
 	// silence is how long a connection may have something unacknowledged, or a closed window: an upload waits as long as
@@ -389,6 +391,8 @@ func (ps *passServer) refuse(w http.ResponseWriter, code int, reason string) {
 }
 
 func (ps *passServer) message(w http.ResponseWriter, r *http.Request, kind string) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(messageBound)) // net/http ends it with the request
 	body, err := readMessage(r.Body)
 	if err != nil {
 		ps.refuse(w, http.StatusBadRequest, reasonRequest)
@@ -400,6 +404,7 @@ func (ps *passServer) message(w http.ResponseWriter, r *http.Request, kind strin
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
+	_ = control.SetWriteDeadline(time.Now().Add(messageBound))
 	w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = w.Write(answer) //nolint:gosec // no browser reads it; a connection that is lost is the other side's to notice
 }
