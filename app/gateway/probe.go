@@ -22,6 +22,12 @@ const (
 	// probeEvery is between two looks, probeBound bounds one: the kernel gives an address up after three seconds.
 	probeEvery = 5 * time.Second
 	probeBound = 4 * time.Second
+	// When a term begins the active copy may have ended together with the primary that had its connections: then its address alone
+	// shows that. For closeFor, as long as the kernel may take, a new primary looks again every closeEvery. An attempt that is not
+	// answered ends after closeBound, and the next one begins at once: one is under way when the kernel gives the address up.
+	closeFor   = time.Minute
+	closeEvery = 500 * time.Millisecond
+	closeBound = time.Second
 	// probePort is one that no bot listens on.
 	probePort = "9"
 	// maxProbed is how many addresses are looked at at a time, and maxFirst how many of them each time: those of the active copy, and of
@@ -87,20 +93,27 @@ func (p *prober) look() {
 
 // run looks until ctx ends.
 func (p *prober) run(ctx context.Context) {
-	next := time.NewTicker(probeEvery)
+	next := time.NewTimer(probeEvery)
 	defer next.Stop()
+	var closely time.Time // until then, as primary
 	for {
 		select {
 		case <-next.C:
 		case <-p.soon:
+			closely = time.Now().Add(closeFor)
 		case <-ctx.Done():
 			return
 		}
+		began, every, bound := time.Now(), probeEvery, probeBound
+		if began.Before(closely) && p.primary() {
+			every, bound = closeEvery, closeBound
+		}
 		var all sync.WaitGroup
 		for _, address := range p.due() {
-			all.Go(func() { p.probe(ctx, address) })
+			all.Go(func() { p.probe(ctx, address, bound) })
 		}
 		all.Wait()
+		next.Reset(every - time.Since(began))
 	}
 }
 
@@ -135,10 +148,10 @@ func (p *prober) due() []string {
 	return due
 }
 
-// probe looks at one address.
-func (p *prober) probe(ctx context.Context, address string) {
+// probe looks at one address, for as long as bound says.
+func (p *prober) probe(ctx context.Context, address string, bound time.Duration) {
 	asked := p.now()
-	dialing, cancel := context.WithTimeout(ctx, probeBound)
+	dialing, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	conn, err := p.dial(dialing, "tcp", net.JoinHostPort(address, probePort))
 	if err == nil {

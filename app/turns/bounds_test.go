@@ -73,6 +73,32 @@ func TestConnectionsOfACopyAreBounded(t *testing.T) {
 	}
 }
 
+// A copy that handles a hundred updates side by side has as many connections. They end together, and a call may come after the end of its
+// connection, which overtook it: it shows nothing of the copy, on whichever of them it came.
+func TestACopyWithManyConnectionsEnds(t *testing.T) {
+	t.Parallel()
+	const many = 200
+	m := aMachine()
+	client := func(n int) Client {
+		return Client{Copy: "a", Address: "a", Connection: Connection{"r", uint64(n)}}
+	}
+	stepKnown(m, 0, aPoll(1, "a", 0))
+	for n := range many {
+		stepKnown(m, Instant(time.Second), Called{client(n + 2), KindWrite})
+	}
+	stepKnown(m, Instant(time.Second), ConnectionEnded{Client: client(1), Closed: true, Poll: true})
+	for n := range many {
+		stepKnown(m, Instant(time.Second), ConnectionEnded{Client: client(n + 2), Closed: true})
+	}
+	for n := range many {
+		stepKnown(m, Instant(time.Second), Called{client(n + 2), KindWrite})
+	}
+	stepKnown(m, Instant(2*time.Second), Tick{})
+	if c := m.find("a"); !c.dead || len(c.connections) > 0 {
+		t.Errorf("a second after the end of all its connections it is dead: %v, with %d open", c.dead, len(c.connections))
+	}
+}
+
 func TestUpdatesThatAreKeptAreBounded(t *testing.T) {
 	t.Parallel()
 	m := aMachine()
