@@ -2,15 +2,64 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"habot/app/turns"
 )
+
+// Of many addresses those are looked at each time that matter most, however late they came, and the others one after the other.
+func TestOfManyAddressesThoseThatMatterAreAlwaysLookedAt(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		address := func(i int) string { return fmt.Sprintf("10.0.%d.%d", i/200, 1+i%200) }
+		var elsewhere []string
+		p := &prober{known: map[string]*probed{}, elsewhere: func() []string { return elsewhere }}
+		for i := range 2 * maxKnown {
+			p.polled(address(i))
+		}
+		if len(p.known) != maxKnown {
+			t.Errorf("%d are remembered", len(p.known))
+		}
+		for i := range maxProbed { // of which this replica knew nothing
+			elsewhere = append(elsewhere, address(5000+i))
+		}
+		seen := map[string]int{}
+		rounds := (maxKnown+maxProbed)/(maxProbed-maxFirst) + 1
+		for range rounds {
+			due := p.due()
+			if len(due) != maxProbed {
+				t.Fatalf("%d are looked at", len(due))
+			}
+			for i, a := range due {
+				if seen[a]++; slices.Contains(due[:i], a) {
+					t.Errorf("%s twice", a)
+				}
+			}
+			time.Sleep(probeEvery)
+		}
+		for i := range maxFirst {
+			if n := seen[elsewhere[i]]; n != rounds {
+				t.Errorf("that of the active copy, or of one that is soon, is looked at %d times of %d", n, rounds)
+			}
+		}
+		for a := range p.known {
+			if seen[a] == 0 {
+				t.Errorf("%s never was", a)
+			}
+		}
+		time.Sleep(probedFor + time.Second)
+		p.due()
+		if len(p.known) != len(elsewhere) {
+			t.Errorf("%d are remembered for ever", len(p.known))
+		}
+	})
+}
 
 // A machine is gone that was there and that a router or the kernel does not find any more. A network of this replica's own that is down
 // shows nothing of it, nor does an attempt that takes too long.
@@ -30,7 +79,7 @@ func TestAnAddressIsGoneOnceItWasThere(t *testing.T) {
 			attempt = &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
 			before := len(g.sawAt("a"))
 			for _, address := range p.due() {
-				p.probe(t.Context(), address)
+				p.probe(t.Context(), address, probeBound)
 			}
 			for _, in := range g.sawAt("a")[before:] {
 				one, _ := in.(turns.AddressGone)
@@ -58,5 +107,53 @@ func TestAnAddressIsGoneOnceItWasThere(t *testing.T) {
 		time.Sleep(probedFor + time.Second)
 		others = nil
 		expect("not polled for long", look(syscall.EHOSTUNREACH))
+	})
+}
+
+// A copy that has ended together with the primary is noticed as soon as the kernel gives its address up: an attempt is under way at that
+// instant, for the next one would wait for another three seconds.
+func TestANewPrimaryNoticesAtOnceThatAnAddressIsGone(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const resolves = 3 * time.Second
+		g := newRing(t, "a")
+		g.acts("a", says("a"))
+		var began time.Time // of the term
+		p := &prober{
+			passer: g.nodes["a"].Passer, replica: "a", now: g.nodes["a"].cfg.Now, soon: make(chan struct{}, 1),
+			known:     map[string]*probed{"10.0.0.9": {polled: time.Now(), reached: true}},
+			elsewhere: func() []string { return nil }, primary: func() bool { return true },
+			dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				given := began.Add(4500 * time.Millisecond) // until then what is sent gets lost
+				for !given.After(time.Now()) {
+					given = given.Add(resolves)
+				}
+				select {
+				case <-time.After(time.Until(given)):
+					return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var runs sync.WaitGroup
+		defer runs.Wait()
+		defer cancel()
+		time.Sleep(time.Second)
+		began = time.Now()
+		p.look()
+		runs.Go(func() { p.run(ctx) })
+		for !slices.ContainsFunc(g.sawAt("a"), func(in turns.Input) bool { _, gone := in.(turns.AddressGone); return gone }) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took > 4600*time.Millisecond {
+			t.Errorf("noticed after %v", took)
+		}
+		time.Sleep(closeFor) // from then on as seldom as ever
+		before := len(g.sawAt("a"))
+		time.Sleep(4 * probeEvery)
+		if n := len(g.sawAt("a")) - before; n < 3 || n > 4 {
+			t.Errorf("looked %d times in %v", n, 4*probeEvery)
+		}
 	})
 }

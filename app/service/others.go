@@ -93,15 +93,8 @@ func (o *Others) pass() gateway.PassConfig {
 	}
 }
 
-// copies are the addresses of copies that are not known to be dead.
-func (o *Others) copies() (addresses []string) {
-	for _, c := range o.mirror.State().Members {
-		if !c.Dead && c.Address != "" {
-			addresses = append(addresses, c.Address)
-		}
-	}
-	return addresses
-}
+// copies are the addresses of copies that are not known to be dead, the active one's first.
+func (o *Others) copies() []string { return o.mirror.State().Addresses() }
 
 func (o *Others) cluster() mirror.Cluster {
 	v := o.cfg.Node.View()
@@ -123,8 +116,8 @@ func (o *Others) Message(ctx context.Context, addr string, body []byte) ([]byte,
 }
 
 // Begin implements gateway.Replicas.
-func (o *Others) Begin(ctx context.Context, t gateway.Term) turns.State {
-	return o.mirror.Begin(ctx, mirror.Term(t))
+func (o *Others) Begin(ctx context.Context, term int64, replicated func(seq uint64)) turns.State {
+	return o.mirror.Begin(ctx, term, replicated)
 }
 
 // Replicate implements gateway.Replicas.

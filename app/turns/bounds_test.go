@@ -73,6 +73,32 @@ func TestConnectionsOfACopyAreBounded(t *testing.T) {
 	}
 }
 
+// A copy that handles a hundred updates side by side has as many connections. They end together, and a call may come after the end of its
+// connection, which overtook it: it shows nothing of the copy, on whichever of them it came.
+func TestACopyWithManyConnectionsEnds(t *testing.T) {
+	t.Parallel()
+	const many = 200
+	m := aMachine()
+	client := func(n int) Client {
+		return Client{Copy: "a", Address: "a", Connection: Connection{"r", uint64(n)}}
+	}
+	stepKnown(m, 0, aPoll(1, "a", 0))
+	for n := range many {
+		stepKnown(m, Instant(time.Second), Called{client(n + 2), KindWrite})
+	}
+	stepKnown(m, Instant(time.Second), ConnectionEnded{Client: client(1), Closed: true, Poll: true})
+	for n := range many {
+		stepKnown(m, Instant(time.Second), ConnectionEnded{Client: client(n + 2), Closed: true})
+	}
+	for n := range many {
+		stepKnown(m, Instant(time.Second), Called{client(n + 2), KindWrite})
+	}
+	stepKnown(m, Instant(2*time.Second), Tick{})
+	if c := m.find("a"); !c.dead || len(c.connections) > 0 {
+		t.Errorf("a second after the end of all its connections it is dead: %v, with %d open", c.dead, len(c.connections))
+	}
+}
+
 func TestUpdatesThatAreKeptAreBounded(t *testing.T) {
 	t.Parallel()
 	m := aMachine()
@@ -147,4 +173,16 @@ func TestAMirrorKnowsWhatTheDeltasSay(t *testing.T) {
 	next.Removed = []int64{1, 2}
 	apply(next, true)
 	says(Version{3, 2}, append(many[2:MaxReplay:MaxReplay], MaxReplay+1, MaxReplay+2)...)
+}
+
+// Where copies are: the active one first, which matters most, and then as they would be the next.
+func TestAddressesAreInTheOrderOfTurns(t *testing.T) {
+	t.Parallel()
+	r := Roster{Active: "d", Members: []Member{
+		{ID: "a", Address: "1"}, {ID: "b", Address: "2", Waiting: true, WaitingAgo: time.Second}, {ID: "c", Address: "3", Waiting: true, WaitingAgo: time.Minute},
+		{ID: "dead", Address: "4", Dead: true}, {ID: "d", Address: "5"}, {ID: "e", Address: "3"}, {ID: "f"},
+	}}
+	if got := r.Addresses(); !slices.Equal(got, []string{"5", "3", "2", "1"}) {
+		t.Errorf("%v", got)
+	}
 }

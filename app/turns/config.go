@@ -25,9 +25,10 @@ const (
 	MaxAgain = 3
 	// MaxAnswer bounds the updates in an answer, in bytes; one update may be larger. It is the real server's.
 	MaxAnswer = 4 << 20
-	// maxPolls and maxConnections bound what one copy may have open here.
+	// maxPolls and maxConnections bound what one copy may have open here. A framework that handles updates side by side has a
+	// connection for each of them; telego's client opens 512 at most.
 	maxPolls       = 8
-	maxConnections = 64
+	maxConnections = 512
 )
 
 // never is after all that happens.

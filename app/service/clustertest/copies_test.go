@@ -221,6 +221,8 @@ type copyBot struct {
 	since time.Time
 	conns []net.Conn
 	at    string // the host that it connected to last
+	next  int    // of the hosts that a name stands for which stands for all
+	broke bool   // a poll of its process has failed
 	ended chan struct{}
 }
 
@@ -239,7 +241,7 @@ func (c *copyBot) start() {
 		<-c.ended
 	}
 	c.life, c.kill = context.WithCancel(c.w.over)
-	c.since, c.ended, c.conns = time.Now(), make(chan struct{}), nil
+	c.since, c.ended, c.conns, c.broke = time.Now(), make(chan struct{}), nil, false
 	c.w.count("copy starts")
 	c.w.tell("copy %s starts", c.name)
 	life, ended := c.life, c.ended
@@ -272,10 +274,24 @@ func (c *copyBot) lives() (since time.Time, alive bool) {
 	return c.since, c.life != nil && c.life.Err() == nil
 }
 
+// anyReplica stands for the addresses of all replicas, which a client tries in turn.
+const anyReplica = "replicas:8082"
+
 // dial connects to the replica on a host.
 func (c *copyBot) dial(_ context.Context, _, addr string) (net.Conn, error) {
 	name, _, _ := strings.Cut(addr, ":")
-	p := c.w.at(c.w.byName(name))
+	var p *process
+	for range c.w.hosts {
+		if addr == anyReplica {
+			c.mu.Lock()
+			c.next++
+			name = c.w.hosts[c.next%len(c.w.hosts)].name
+			c.mu.Unlock()
+		}
+		if p = c.w.at(c.w.byName(name)); p != nil && p.fleet.serves() {
+			break
+		}
+	}
 	if p == nil || !p.fleet.serves() {
 		return nil, errRefused
 	}
@@ -307,7 +323,7 @@ type botUpdate struct {
 }
 
 func (c *copyBot) run(life context.Context) {
-	transport := &http.Transport{DialContext: c.dial}
+	transport := &http.Transport{DialContext: c.dial, MaxIdleConnsPerHost: 100, IdleConnTimeout: 10 * time.Second}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
 	at, offset := c.index%len(c.w.hosts), 0
@@ -317,14 +333,20 @@ func (c *copyBot) run(life context.Context) {
 		if err != nil {
 			return 0, err
 		}
-		req, err := http.NewRequestWithContext(life, http.MethodPost, "http://"+c.w.hosts[at].name+":8082/bot"+token+"/"+method, strings.NewReader(string(body)))
+		to := c.w.hosts[at].name + ":8082"
+		if c.w.opt.early {
+			to = anyReplica
+		}
+		req, err := http.NewRequestWithContext(life, http.MethodPost, "http://"+to+"/bot"+token+"/"+method, strings.NewReader(string(body)))
 		if err != nil {
 			return 0, err
 		}
 		req.Header.Set("Content-Type", "application/json")
 		resp, err := client.Do(req)
 		if err != nil {
-			at = (at + 1) % len(c.w.hosts)
+			if !c.w.opt.early { // those of one that has calls under way side by side go to all of them anyway
+				at = (at + 1) % len(c.w.hosts)
+			}
 			return 0, err
 		}
 		defer func() { _, _ = io.Copy(io.Discard, resp.Body); _ = resp.Body.Close() }()
@@ -361,6 +383,10 @@ func (c *copyBot) run(life context.Context) {
 			wait(life, 500*time.Millisecond)
 		}
 	}
+	if c.w.opt.early {
+		c.handleLater(life, call)
+		return
+	}
 	for life.Err() == nil {
 		var updates []botUpdate
 		if code, err := call("getUpdates", map[string]any{"offset": offset, "timeout": 10}, &updates); err != nil {
@@ -382,6 +408,35 @@ func (c *copyBot) run(life context.Context) {
 				break // it stands by now: another copy has it
 			}
 			offset = u.ID + 1
+		}
+	}
+}
+
+const retryOfTelego = 8 * time.Second
+
+// handleLater polls as telego does: what it is given it handles side by side, and polls again at once. After an error it waits for
+// eight seconds; what it fails to send it does not send again.
+func (c *copyBot) handleLater(life context.Context, call func(method string, params any, result any) (code int, err error)) {
+	var handling sync.WaitGroup
+	defer handling.Wait()
+	for offset := 0; life.Err() == nil; {
+		var updates []botUpdate
+		if code, err := call("getUpdates", map[string]any{"offset": offset, "timeout": 8}, &updates); err != nil {
+			c.w.tell("copy %s: getUpdates: %d %.200v", c.name, code, err)
+			c.mu.Lock()
+			c.broke = c.broke || life.Err() == nil
+			c.mu.Unlock()
+			wait(life, retryOfTelego)
+			continue
+		}
+		for _, u := range updates {
+			offset = u.ID + 1
+			handling.Go(func() {
+				var done json.RawMessage
+				if code, err := call("sendMessage", map[string]any{"chat_id": u.Message.Chat.ID, "text": c.name + ": " + u.Message.Text}, &done); err != nil {
+					c.w.tell("copy %s: sendMessage: %d %.200v", c.name, code, err)
+				}
+			})
 		}
 	}
 }
@@ -599,16 +654,106 @@ func TestTwoCopiesBehindThreeReplicas(t *testing.T) {
 	}
 }
 
+// TestNoUpdateWaitsForLongAfterACopyEnds ends the process of the active one of two copies that confirm before they handle, alone and
+// together with the primary: the update that waits longest waits for the second of silence, and hardly longer. Such a copy has connections
+// to all replicas, so that one that goes on running sees an end.
+func TestNoUpdateWaitsForLongAfterACopyEnds(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		primary bool
+		within  time.Duration
+	}{
+		{"copy", false, 1300 * time.Millisecond},
+		{"both", true, 2 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var longest time.Duration
+			for seed := range uint64(2) {
+				synctest.Test(t, func(t *testing.T) {
+					w := twoCopies(seed, func(o *options) { o.early, o.chats = true, 200 })
+					primary, before := w.acting(), w.activeCopy()
+					if primary == nil || before == nil {
+						t.Fatalf("seed %d: primary %v, copy %v", seed, primary, before)
+					}
+					from := time.Now()
+					if c.primary {
+						primary.die("crash", "kill -9")
+					}
+					before.die()
+					time.Sleep(written + time.Second - time.Since(w.start))
+					w.endWithCopies()
+					if err := w.verdict(); err != nil {
+						t.Errorf("seed %d: %v", seed, err)
+					}
+					waits, within := w.longestWait(t, from), c.within
+					if w.other(before).brokeOff() { // its poll was through the primary: it polls again when its framework does
+						within += retryOfTelego
+					} else {
+						longest = max(longest, waits)
+					}
+					if waits > within {
+						t.Errorf("seed %d: an update waits for %v\n%s", seed, waits, strings.Join(w.story[max(0, len(w.story)-storyLines):], "\n"))
+					}
+				})
+			}
+			if longest == 0 {
+				t.Error("in no world the other copy's poll went on")
+			}
+			t.Logf("the longest time that an update waits: %v", longest)
+		})
+	}
+}
+
+// other is the other one of two copies.
+func (w *world) other(c *copyBot) *copyBot {
+	if w.copies[0] == c {
+		return w.copies[1]
+	}
+	return w.copies[0]
+}
+
+func (c *copyBot) brokeOff() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broke
+}
+
+// longestWait is how long the update waits for its answer that waits longest, of those that wait at an instant or come within two seconds.
+func (w *world) longestWait(t *testing.T, from time.Time) (longest time.Duration) {
+	t.Helper()
+	records, err := w.records()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range records {
+		if len(u.Answered) == 0 || u.Answered[0].At.Before(from) || u.Sent.After(from.Add(2*time.Second)) {
+			continue
+		}
+		began := u.Sent
+		if began.Before(from) {
+			began = from
+		}
+		longest = max(longest, u.Answered[0].At.Sub(began))
+	}
+	return longest
+}
+
 // written is how long users write to two copies.
 const written = 20 * time.Second
 
 // twoCopies is a world of three replicas and two copies that answer.
-func twoCopies(seed uint64) *world {
+func twoCopies(seed uint64, change ...func(*options)) *world {
 	rng := rand.New(rand.NewPCG(seed, 2))
-	w := newWorld(seed, options{
-		replicas: 3, lease: 550 * time.Millisecond, copies: 2, lifelines: seed%2 == 0, restarts: true, rate: 50,
+	opt := options{
+		replicas: 3, lease: 550 * time.Millisecond, copies: 2, lifelines: seed%2 == 0, restarts: true, rate: 50, chats: chats,
 		noise: noise{delay: time.Millisecond, latency: 5 * time.Millisecond},
-	}, rng, slog.LevelInfo)
+	}
+	for _, f := range change {
+		f(&opt)
+	}
+	w := newWorld(seed, opt, rng, slog.LevelInfo)
 	for i := range 2 {
 		w.copies = append(w.copies, newCopyBot(w, i+int(seed/2)%3))
 	}
@@ -621,7 +766,7 @@ func twoCopies(seed uint64) *world {
 	w.aside.Go(func() {
 		r := w.draw("users")
 		for n := 1; w.pause(time.Duration(r.ExpFloat64()/w.opt.rate*float64(time.Second))) && time.Since(w.start) < written; n++ {
-			w.writes(1001+int64(r.IntN(chats)), fmt.Sprintf("message %d", n))
+			w.writes(1001+int64(r.IntN(opt.chats)), fmt.Sprintf("message %d", n))
 		}
 	})
 	time.Sleep(10*time.Second + time.Duration(rng.Int64N(int64(time.Second))))

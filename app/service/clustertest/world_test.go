@@ -1,6 +1,7 @@
 package clustertest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
@@ -38,6 +39,9 @@ type options struct {
 	// witness is the host whose replica votes and never is primary, by its number from 1 on; 0: none.
 	witness int
 	copies  int // of a bot that polls; 0: the bot that comes along answers
+	// early: copies confirm what they are given before they handle it, and handle it side by side, as telego does.
+	early bool
+	chats int // that users write in; 0: chats
 }
 
 // noise is what the network does all the time.
@@ -85,7 +89,7 @@ type world struct {
 func newWorld(seed uint64, opt options, rng *rand.Rand, level slog.Level) *world {
 	w := &world{
 		seed: seed, opt: opt, level: level, rng: rng, start: time.Now(), noise: opt.noise,
-		sim: simulator.New(simulator.Config{Token: token, Chats: chats, Logger: slog.New(slog.DiscardHandler)}),
+		sim: simulator.New(simulator.Config{Token: token, Chats: cmp.Or(opt.chats, chats), Logger: slog.New(slog.DiscardHandler)}),
 		cut: map[[2]string]bool{}, numbers: map[string]uint64{}, counts: map[string]int{},
 	}
 	w.judge.init()
