@@ -258,6 +258,39 @@ func TestACallInABackendsAnswerLeavesWithTheLeaseAlone(t *testing.T) {
 	})
 }
 
+// Telegram answers a method that it does not know with 404, as it does a token. That is no matter of the token, and not tried again: the chat's
+// next update is handled at once.
+func TestACallOfAMethodThatTelegramDoesNotKnowIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, b := newRelayed(t)
+		f.tg.script = func(c call) (*http.Response, error) {
+			if c.method == "sendTelepathy" {
+				return bad(404, "Not Found: method not found"), nil
+			}
+			return nil, nil
+		}
+		b.answer = func(w http.ResponseWriter, raw string) {
+			w.Header().Set("Content-Type", "application/json")
+			if strings.Contains(raw, "odd") {
+				_, _ = fmt.Fprint(w, `{"method":"sendTelepathy","chat_id":1,"text":"x"}`)
+			}
+		}
+		f.start(election.Change{})
+		f.tg.send(1, "odd")
+		f.tg.send(1, "next")
+		after(3 * time.Second)
+		f.expectConfirmed(1000, 1001)
+		if n := len(f.tg.all("sendTelepathy")); n != 1 {
+			t.Errorf("called %d times", n)
+		}
+		f.expectLogged("a webhook reply was not carried out", 1)
+		if h := f.healthChanges(); len(h) != 0 {
+			t.Errorf("health changed: %+v", h)
+		}
+	})
+}
+
 // Without any backend updates wait at Telegram, and the role may move to a replica that reaches one. All is answered in order
 // once a backend is back.
 func TestWithoutABackendUpdatesWait(t *testing.T) {

@@ -319,6 +319,11 @@ func (a attempt) read(ctx context.Context, cancel context.CancelCauseFunc, g *ga
 		drain(resp.Body, cancel)
 		return o
 	}
+	if resp.ContentLength > maxReply {
+		closeBody()
+		o.replyErr = errTooLarge
+		return o
+	}
 	o.reply, o.replyErr = readReply(contentType, resp.Body)
 	if errors.Is(o.replyErr, errIncomplete) {
 		closeBody()
