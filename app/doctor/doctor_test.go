@@ -51,6 +51,7 @@ type fake struct {
 	names     map[string][]string // what resolves to other than names to nothing, addresses to themselves
 	nameErr   map[string]error
 	dialErr   map[string]error // by address
+	tlsErr    map[string]error // by the name that the certificate is for
 	replicas  map[string]Replica
 	askErr    map[string]error
 	me        error
@@ -92,8 +93,11 @@ func (f *fake) Resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	return all, nil
 }
 
-func (f *fake) Dial(ctx context.Context, addr netip.AddrPort, _ string) (time.Duration, error) {
+func (f *fake) Dial(ctx context.Context, addr netip.AddrPort, serverName string) (time.Duration, error) {
 	if err := f.wait(ctx); err != nil {
+		return 0, err
+	}
+	if err := f.tlsErr[serverName]; err != nil {
 		return 0, err
 	}
 	return 35 * time.Millisecond, f.dialErr[addr.String()]
@@ -415,6 +419,12 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 				f.dialErr["10.0.1.2:8000"] = errRefused
 			}, want: []string{"WARN  backend http://mybot:8000: 1 of 2 addresses connect (connection refused): start the others"},
 		},
+		"a backend whose certificate is not trusted": {
+			set: []string{"BACKEND=https://10.0.1.9/hook"}, edit: func(f *fake) {
+				f.tlsErr = map[string]error{"10.0.1.9": fmt.Errorf("TLS: %w", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}})}
+			}, code: 2, want: []string{"ERROR backend https://10.0.1.9:443: no connection to 1 address (its certificate is not trusted (x509: certificate signed by unknown authority)): start it, or correct BACKEND"},
+		},
+		"a backend with TLS": {set: []string{"BACKEND=https://10.0.1.9/hook"}},
 		"one of two backends": {
 			set: []string{"BACKEND=http://mybot/hook,http://10.0.1.9:1/hook"}, code: 1, want: []string{"WARN  backend http://mybot:80: its name is not resolved (there is no such name): start it, or correct BACKEND"},
 		},

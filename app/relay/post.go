@@ -66,7 +66,7 @@ func newTransport(b Backend, cfg Config) *http.Transport {
 	if secured == nil {
 		secured = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	secured.ServerName = b.host
+	secured.ServerName = b.TLSName()
 	return &http.Transport{
 		DialContext:            cfg.Dial,
 		TLSClientConfig:        secured,
