@@ -202,6 +202,28 @@ func TestABackendGetsUpdatesByteForByte(t *testing.T) {
 	})
 }
 
+// Without BACKEND_UPDATES Telegram is asked for its default set by an empty list. Without any list it would go on as it was asked last: for messages
+// alone, if that was the built-in bot.
+func TestTheDefaultSetOfUpdatesIsAskedForInSoManyWords(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tg, b := newTelegram(t), newBackend(t)
+		urls, err := relay.ParseBackends("http://mybot:8000/hook")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := newFixtureConfigured(t, func(cfg *Config) {
+			cfg.Transport = tg
+			cfg.Backend = &Backend{Relay: relay.Config{Backends: urls, Timeout: time.Minute, Parallel: 40, Resolver: b, Dial: b.Dial}}
+		})
+		f.start(election.Change{})
+		after(time.Second)
+		if polls := tg.all("getUpdates"); len(polls) == 0 || !strings.Contains(string(polls[0].body), `"allowed_updates":[]`) {
+			t.Errorf("polls: %+v", polls)
+		}
+	})
+}
+
 // An update is confirmed once a backend has answered 2xx, not before; the standbys receive its id; a stop waits and confirms.
 func TestABackendsUpdateIsConfirmedOnceItIsHandled(t *testing.T) {
 	t.Parallel()
