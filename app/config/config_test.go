@@ -575,6 +575,13 @@ func TestARehearsalIsGivenNoToken(t *testing.T) {
 			t.Errorf("%t, %+v", ok, cfg)
 		}
 	}
+	// Of a whole .env it is given no secret: what it has not got is nothing that it could not read, or show.
+	environ, _ := config.Rehearsal([]string{"SIMULATOR_REHEARSAL=true", "BOT_TOKEN=" + token, "GATEWAY_TOKEN=" + otherToken, "CLUSTER_SECRET=" + secret, "ADMIN_TOKEN_FILE=/not/there",
+		"BACKEND=http://mybot", "BACKEND_SECRET_FILE=/not/there", "CLUSTER_SECRET_FILE=/not/there", "WITNESS=true", "SIMULATOR_RATE=7"})
+	if cfg := mustLoad(t, nil, environ...); cfg.SimulatorRate != 7 || cfg.GatewayToken != config.DemoToken || cfg.BackendSecret != "" || cfg.AdminToken != "" ||
+		!reflect.DeepEqual(cfg.ClusterSecrets, mustLoad(t, nil).ClusterSecrets) {
+		t.Errorf("%+v", cfg)
+	}
 	// A replica that was given the variable and no other server is no rehearsal.
 	for _, c := range []struct {
 		set      string
