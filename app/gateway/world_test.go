@@ -75,13 +75,25 @@ func (tg *fakeTelegram) say(chat int64, text string) int64 {
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	id := tg.next
-	tg.next++
-	tg.queue = append(tg.queue, fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":%d,"chat":{"id":%d,"type":"private"},"text":%q}}`,
+	tg.put(fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":%d,"chat":{"id":%d,"type":"private"},"text":%q}}`,
 		id, id, time.Now().Unix(), chat, text))
-	tg.ids = append(tg.ids, id)
+	return id
+}
+
+// bring has an update arrive as it is; its update_id has to be the next one.
+func (tg *fakeTelegram) bring(raw string) {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	tg.put(raw)
+}
+
+// put has an update arrive. tg.mu MUST be held.
+func (tg *fakeTelegram) put(raw string) {
+	tg.queue = append(tg.queue, raw)
+	tg.ids = append(tg.ids, tg.next)
+	tg.next++
 	close(tg.arrived)
 	tg.arrived = make(chan struct{})
-	return id
 }
 
 func jsonAnswer(status int, body string) *http.Response {
