@@ -186,7 +186,9 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		ask.Poll, ask.Again, ask.Hold, ask.Body = true, true, botapi.UpdatesIn(p).Timeout, q.start
 		if conn != nil {
 			conn.polling(1)
-			defer conn.polling(-1)
+			over := sync.OnceFunc(func() { conn.polling(-1) })
+			defer over()
+			w = &announced{w, over}
 		}
 	case botapi.Read:
 		ask.Again = true
@@ -445,6 +447,21 @@ func (m *moving) stop() {
 	}
 	_ = m.control.SetReadDeadline(end)
 }
+
+// announced is told when an answer begins: a client may end its connection as soon as it has it, before the handler has returned.
+type announced struct {
+	http.ResponseWriter
+	begins func()
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *announced) WriteHeader(status int) {
+	a.begins()
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (a *announced) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // pending is how many updates wait to be confirmed by a copy, as far as is known here.
 func (g *Gateway) pending() int {
