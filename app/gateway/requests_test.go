@@ -193,7 +193,7 @@ func TestWrongTokens(t *testing.T) {
 		w := newWorld(t)
 		w.start()
 		b := w.bot("10.0.0.9")
-		for _, token := range []string{realToken, copyToken + "x", copyToken[:len(copyToken)-1], "1:x", ":"} {
+		for _, token := range []string{realToken, copyToken + "x", copyToken[:len(copyToken)-1], "1:x", ":", "None", "", strings.Repeat("1", 90) + ":x"} {
 			for _, path := range []string{"/bot" + token + "/sendMessage", "/file/bot" + token + "/a", "/copy/a/bot" + token + "/getUpdates", "/bot" + token + "/logOut"} {
 				began := time.Now()
 				a, err := b.do(t.Context(), "POST", path, nil, nil)
@@ -215,7 +215,7 @@ func TestWrongTokens(t *testing.T) {
 			t.Errorf("beside them: %+v", a)
 		}
 		after(5 * time.Second)
-		if n := w.metric("habot_gateway_refused_tokens_total"); n != 20+3*maxRefusals {
+		if n := w.metric("habot_gateway_refused_tokens_total"); n != 32+3*maxRefusals {
 			t.Errorf("%v are counted", n)
 		}
 		if got := w.tg.got(); len(got) > 0 {
