@@ -135,6 +135,7 @@ func TestPollsWithBodiesThatAreMalformed(t *testing.T) {
 	multi, parts := form(t, "offset", "1001", "timeout", "0")
 	for name, r := range map[string]sent{
 		"JSON that breaks off":        posted(asJSON, "getUpdates", `{"offset":1001,"timeout":5`),
+		"JSON with more after it":     posted(asJSON, "getUpdates", `{"offset":1001,"timeout":5}x`),
 		"JSON, a list":                posted(asJSON, "getUpdates", `[{"offset":1001}]`),
 		"JSON, null":                  posted(asJSON, "getUpdates", "null"),
 		"JSON as a form":              posted(urlencoded, "getUpdates", `{"offset":1001,"timeout":5}`),
@@ -596,6 +597,19 @@ func TestSlowUploadsAreBounded(t *testing.T) {
 		after(time.Hour)
 		if n := taken.Load(); n != maxTransfers {
 			t.Errorf("%d are under way", n)
+		}
+		hungUp, left := make(chan struct{}), make(chan func(), 1)
+		go func() { left <- slots.take(hungUp, nil) }()
+		after(time.Second)
+		close(hungUp)
+		synctest.Wait()
+		select {
+		case release := <-left:
+			if release != nil {
+				t.Error("one too many is under way")
+			}
+		default:
+			t.Error("one whose client is gone waits on")
 		}
 		close(over)
 		after(time.Second)
