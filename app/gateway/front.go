@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -315,7 +316,7 @@ func (f *front) local(w http.ResponseWriter, q request) {
 		}
 		write(w, botapi.True("Webhook is already deleted"))
 	case "getwebhookinfo":
-		write(w, botapi.WebhookInfo(f.g.pending()))
+		write(w, botapi.WebhookInfo(f.g.pending(q.http.Context())))
 	case "setwebhook":
 		p, err := q.params("url")
 		if err == nil && p["url"] == "" {
@@ -464,12 +465,10 @@ func (a *announced) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (a *announced) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// pending is how many updates wait to be confirmed by a copy, as far as is known here.
-func (g *Gateway) pending() int {
-	if s := g.session(); s != nil {
-		if v, _, ok := s.view(); ok {
-			return v.Pending
-		}
+// pending is how many updates wait to be confirmed by a copy; 0 if the primary could not be asked.
+func (g *Gateway) pending(ctx context.Context) int {
+	if s := g.Snapshot(ctx); s != nil {
+		return s.Pending
 	}
 	return 0
 }
