@@ -493,6 +493,108 @@ func TestHTTP2HasTheSameBounds(t *testing.T) {
 	})
 }
 
+// Over HTTP/2 as over HTTP/1.1 an upload streams, one that stalls is given up, and so is an answer that is not read.
+func TestTransfersOverHTTP2(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		after(time.Second)
+		b := w.bot("10.0.0.1")
+		transport, ok := b.http.Transport.(*http.Transport)
+		if !ok {
+			t.Fatal("another transport")
+		}
+		transport.Protocols = unencrypted()
+		kind, body := uploading(5<<20, nil)
+		a, err := b.do(t.Context(), http.MethodPost, b.path("sendDocument"), map[string]string{"Content-Type": kind}, body)
+		if err != nil || a.status != 200 || w.tg.largest < 5<<20 {
+			t.Errorf("%+v, %v, %d bytes", a, err, w.tg.largest)
+		}
+		var failed, closed atomic.Int64
+		w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
+			switch {
+			case strings.HasSuffix(req.URL.Path, "/senddocument"):
+				if _, err := io.Copy(io.Discard, req.Body); err != nil {
+					failed.Add(1)
+					return nil, err
+				}
+				t.Error("an upload reached Telegram whole")
+			case strings.HasPrefix(req.URL.Path, "/file/"):
+				return &http.Response{
+					StatusCode: 200, Header: http.Header{}, ContentLength: 64 << 20,
+					Body: &counted{Reader: io.LimitReader(zeros{}, 64<<20), closed: func() { closed.Add(1) }},
+				}, nil
+			}
+			return nil, nil
+		})
+		kind, body = uploading(10<<20, func(sent int) {
+			if sent > 1<<20 {
+				time.Sleep(stallBound + time.Second)
+			}
+		})
+		began := time.Now()
+		a, err = b.do(t.Context(), http.MethodPost, b.path("sendDocument"), map[string]string{"Content-Type": kind}, body)
+		if err == nil && a.status != 400 || time.Since(began) > stallBound+2*time.Second {
+			t.Errorf("one that stalls: %+v, %v after %v", a, err, time.Since(began))
+		}
+		after(time.Minute)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://bot:8082/file/bot"+copyToken+"/a", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := b.http.Do(req)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%+v, %v", resp, err)
+		}
+		after(stallBound + 2*time.Second) // and does not read
+		if failed.Load() != 1 || closed.Load() != 1 {
+			t.Errorf("%d uploads broke off, %d downloads have ended", failed.Load(), closed.Load())
+		}
+		if a := b.call("sendMessage", "chat_id", "1"); a.status != 200 {
+			t.Errorf("on the same connection: %+v", a)
+		}
+		_ = resp.Body.Close()
+		after(time.Minute)
+	})
+}
+
+type zeros struct{}
+
+// Read implements io.Reader.
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// A replica that stops answers polls over HTTP/2, too.
+func TestAReplicaThatStopsAnswersPollsOverHTTP2(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		after(time.Second)
+		b := w.bot("10.0.0.1")
+		if transport, ok := b.http.Transport.(*http.Transport); ok {
+			transport.Protocols = unencrypted()
+		}
+		go func() {
+			time.Sleep(2 * time.Second)
+			w.term.end()
+			w.leave()
+		}()
+		began := time.Now()
+		a := b.call("getUpdates", "timeout", "30")
+		if a.status != 200 || a.body != none || time.Since(began) > 2100*time.Millisecond {
+			t.Errorf("%+v after %v", a, time.Since(began))
+		}
+		w.left()
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("it stops after %v", took)
+		}
+	})
+}
+
 // Downloads take turns as uploads do; a client that does not read what it asked for is cut off, and lets others begin before.
 func TestDownloadsTakeTurns(t *testing.T) {
 	t.Parallel()

@@ -248,6 +248,7 @@ func TestWhatTelegramAnswersToHabotsPollsReachesNoCopy(t *testing.T) {
 				w.start()
 				after(time.Second)
 				w.tg.refuseAll(refusal)
+				after(meEvery + time.Minute) // it has asked for the bot again, in vain
 				for i, address := range []string{"10.0.0.1", "10.0.0.2"} {
 					b := w.bot(address)
 					if a := b.call("getMe"); a.status != 200 || !strings.Contains(a.body, "test_bot") {
