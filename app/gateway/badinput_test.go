@@ -220,8 +220,8 @@ func TestCompressedPolls(t *testing.T) {
 	})
 }
 
-// No spelling of what would log the bot out, end polling or throw updates away reaches Telegram, whoever calls it: the active copy,
-// one that stands by, or a client. What is no spelling of it is no method.
+// No spelling of what would log the bot out, end polling or throw updates away reaches Telegram: from the active copy,
+// from one that stands by, or from a client.
 func TestNoSpellingOfLogOutReachesTelegram(t *testing.T) {
 	t.Parallel()
 	var calls []sent
