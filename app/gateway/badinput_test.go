@@ -522,7 +522,7 @@ func TestTransfersOverHTTP2(t *testing.T) {
 				t.Error("an upload reached Telegram whole")
 			case strings.HasPrefix(req.URL.Path, "/file/"):
 				return &http.Response{
-					StatusCode: 200, Header: http.Header{}, ContentLength: 64 << 20,
+					StatusCode: http.StatusOK, Header: http.Header{}, ContentLength: 64 << 20,
 					Body: &counted{Reader: io.LimitReader(zeros{}, 64<<20), closed: func() { closed.Add(1) }},
 				}, nil
 			}
@@ -544,7 +544,7 @@ func TestTransfersOverHTTP2(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp, err := b.http.Do(req)
-		if err != nil || resp.StatusCode != 200 {
+		if err != nil || resp.StatusCode != http.StatusOK {
 			t.Fatalf("%+v, %v", resp, err)
 		}
 		after(stallBound + 2*time.Second) // and does not read
@@ -608,7 +608,7 @@ func TestDownloadsTakeTurns(t *testing.T) {
 			}
 			most.Store(max(most.Load(), under.Add(1)))
 			return &http.Response{
-				StatusCode: 200, Header: http.Header{}, ContentLength: int64(len(file)),
+				StatusCode: http.StatusOK, Header: http.Header{}, ContentLength: int64(len(file)),
 				Body: &counted{Reader: &slowly{bytes.NewReader(file)}, closed: func() { under.Add(-1) }},
 			}, nil
 		})

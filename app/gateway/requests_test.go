@@ -237,7 +237,7 @@ func TestWhatTelegramAnswersToHabotsPollsReachesNoCopy(t *testing.T) {
 			return jsonAnswer(429, `{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":3}}`), nil
 		},
 		"a page": func() (*http.Response, error) {
-			return &http.Response{StatusCode: 502, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, nil
+			return &http.Response{StatusCode: http.StatusBadGateway, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, nil
 		},
 		"nothing": func() (*http.Response, error) { return nil, errGone },
 	} {
