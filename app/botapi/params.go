@@ -66,6 +66,8 @@ func (p Params) Bool(name string) bool {
 const (
 	MaxUpdates     = 100
 	MaxPollTimeout = 50 * time.Second
+	// MaxAllowed bounds a list of kinds, in bytes. All kinds that there are take a quarter of it.
+	MaxAllowed = 2 << 10
 )
 
 // Updates are the parameters of getUpdates.
@@ -76,7 +78,8 @@ type Updates struct {
 	Limit int
 	// Timeout is from 0 to MaxPollTimeout.
 	Timeout time.Duration
-	// Allowed is a JSON array of kinds, in lower case, "[]" for the default ones; empty if the kinds are to stay as they are.
+	// Allowed is a JSON array of kinds, in lower case, of MaxAllowed bytes at most, "[]" for the default ones; empty if the kinds
+	// are to stay as they are.
 	Allowed string
 }
 
@@ -90,7 +93,7 @@ func UpdatesIn(p Params) Updates {
 	}
 }
 
-// allowed is a list of kinds in one form. Anything but a list of strings leaves the kinds as they are.
+// allowed is a list of kinds in one form. Anything but a list of strings, and one that is too long, leaves the kinds as they are.
 func allowed(value string) string {
 	var kinds []*string
 	if json.Unmarshal([]byte(value), &kinds) != nil || kinds == nil || slices.Contains(kinds, nil) {
@@ -101,7 +104,7 @@ func allowed(value string) string {
 		list = append(list, strings.ToLower(*kind))
 	}
 	text, err := json.Marshal(list)
-	if err != nil {
+	if err != nil || len(text) > MaxAllowed {
 		return ""
 	}
 	return string(text)

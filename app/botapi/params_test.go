@@ -368,6 +368,7 @@ func TestBoundsOfGetUpdates(t *testing.T) {
 		{Params{}, Updates{Limit: 100}},
 		{Params{"limit": "0", "timeout": "-5", "offset": "99999999999"}, Updates{Offset: math.MaxInt32, Limit: 1}},
 		{Params{"limit": "1000", "timeout": "50", "offset": "-99999999999"}, Updates{Offset: math.MinInt32, Limit: 100, Timeout: 50 * time.Second}},
+		{Params{"offset": "7", "allowed_updates": `["message"]`}, Updates{Offset: 7, Limit: 100, Allowed: `["message"]`}},
 		{Params{"limit": "x", "timeout": "99999999999999999999"}, Updates{Limit: 1, Timeout: 50 * time.Second}},
 	} {
 		if got := UpdatesIn(c.params); got != c.want {
@@ -381,6 +382,8 @@ func TestAllowedKinds(t *testing.T) {
 	for raw, want := range map[string]string{
 		"": "", "null": "", "x": "", "{}": "", `"message"`: "", "[1]": "", `["message",null]`: "", `["message"`: "", "7": "",
 		"[]": "[]", ` [ "Message" , "poll" ] `: `["message","poll"]`,
+		`["` + strings.Repeat("x", MaxAllowed-4) + `"]`: `["` + strings.Repeat("x", MaxAllowed-4) + `"]`,
+		`["` + strings.Repeat("x", MaxAllowed-3) + `"]`: "", // a copy's kinds are kept, on each replica
 	} {
 		if got := UpdatesIn(Params{"allowed_updates": raw}).Allowed; got != want {
 			t.Errorf("%q: %q, want %q", raw, got, want)

@@ -64,6 +64,13 @@ func TestUpBuildsOnceAndAsksNoRegistry(t *testing.T) {
 	if found := regexp.MustCompile(`(?i).*(pull|warn|denied|error|not found).*`).FindAllString(out, -1); found != nil {
 		t.Errorf("a newcomer reads:\n%s", strings.Join(found, "\n"))
 	}
+	// Keys that only a stack reads would be warned of at each command.
+	for _, args := range [][]string{{"config", "--quiet"}, {"ps"}, {"restart", "telegram"}, {"down", "--volumes"}} {
+		out, err := s.compose(t.Context(), args...)
+		if found := regexp.MustCompile(`(?i).*warn.*`).FindAllString(out, -1); err != nil || found != nil {
+			t.Errorf("docker compose %s: %v\n%s", strings.Join(args, " "), err, strings.Join(found, "\n"))
+		}
+	}
 }
 
 // A misspelt BOT_TOKEN must not run the demo: Compose hands replicas all of .env.

@@ -193,6 +193,35 @@ func (s *stack) roll(t *testing.T, n int) {
 	s.carryOut(t, "up", "--detach", "--no-deps", "bot")
 }
 
+// longestChange is the longest time without a poll at a change of poller since a moment. Under load one poller has such times too, while
+// it handles what a poll brought: a command costs what is at the changes.
+func longestChange(r simulator.Report, since time.Time) (longest time.Duration) {
+	for _, h := range r.Handovers {
+		if h.At.After(since) {
+			longest = max(longest, time.Duration(h.GapSeconds*float64(time.Second)))
+		}
+	}
+	return longest
+}
+
+// explain logs the changes of poller since a moment, and what replicas logged about the longest of them.
+func (s *stack) explain(t *testing.T, r simulator.Report, since time.Time) {
+	t.Helper()
+	var worst simulator.Handover
+	for _, h := range r.Handovers {
+		if h.At.After(since) {
+			t.Logf("%s: from %s to %s, %.0f ms", h.At.Format(time.RFC3339Nano), h.From, h.To, 1000*h.GapSeconds)
+			if h.GapSeconds >= worst.GapSeconds {
+				worst = h
+			}
+		}
+	}
+	from := worst.At.Add(-time.Duration(worst.GapSeconds*float64(time.Second)) - 2*time.Second)
+	out, err := s.compose(t.Context(), "logs", "--timestamps", "--no-color", "--since", from.Format(time.RFC3339Nano),
+		"--until", worst.At.Add(time.Second).Format(time.RFC3339Nano), "bot")
+	t.Logf("about the longest, %v\n%s", err, out)
+}
+
 // TestLeavingInTurn has all replicas stop and start under load, as operators do: where the new ones start before the last of the
 // old ones has gone, Telegram is polled throughout. Nothing is lost, and nothing answered twice, in any case.
 func TestLeavingInTurn(t *testing.T) {
@@ -230,11 +259,14 @@ func TestLeavingInTurn(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newStack(t, "habote2e-turn", "SIMULATOR_CHATS=50")
-			var took, gaps figures
+			var took, gaps, calm, atChanges figures
 			for range *repetitions {
 				s.settled(t, size)
 				s.setRate(t, load)
 				before := s.answered(t, 30*time.Second, load)
+				time.Sleep(5 * time.Second) // as long as the command takes, for comparison
+				calm = append(calm, s.unpolled(t, before.Polls))
+				before = s.answered(t, 30*time.Second, load)
 				began := time.Now()
 				c.do(t, s)
 				took = append(took, time.Since(began))
@@ -245,8 +277,14 @@ func TestLeavingInTurn(t *testing.T) {
 					t.Errorf("%d updates were answered twice", n)
 				}
 				gaps = append(gaps, s.unpolled(t, before.Polls))
+				atChanges = append(atChanges, longestChange(after, began))
+				if atChanges[len(atChanges)-1] > c.most {
+					s.explain(t, after, began)
+				}
 			}
 			took.tell(t, c.name+", the command", whatever, whatever)
+			calm.tell(t, c.name+", Telegram unpolled in 5 s before it", whatever, whatever)
+			atChanges.tell(t, c.name+", Telegram unpolled at changes of primary", c.most, c.most)
 			gaps.tell(t, c.name+", Telegram unpolled", c.most, c.most)
 		})
 	}

@@ -71,6 +71,7 @@ type pack struct {
 // packed is one replica of a pack.
 type packed struct {
 	name, peer, http string
+	own              []string // of its environment
 	mu               sync.Mutex
 	cmd              *exec.Cmd
 }
@@ -136,7 +137,7 @@ func (p *pack) start() {
 		p.keep(m, p.replica, nil, append([]string{
 			"REPLICA_NAME=" + m.name, "PEER_ADDR=" + m.peer, "HTTP_ADDR=" + m.http, "REPLICAS=" + strconv.Itoa(len(p.members)),
 			"INSTANCES=" + strings.Join(peers, ","), "TELEGRAM_API_URL=" + p.telegram, "ADMIN_CHAT_IDS=1001", "LIFELINE_DIR=" + p.lifeline,
-		}, p.env...))
+		}, slices.Concat(p.env, m.own)...))
 	}
 }
 

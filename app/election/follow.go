@@ -95,7 +95,7 @@ func (m *Machine) meetPrimary(c Claim, in heardIn) {
 // deferTo leaves a primary alone that runs under another lease: it cannot take part, but it is there, by
 // a promise that a shorter silence than its own may not have outlasted.
 func (m *Machine) deferTo(s Status) {
-	if s.Protocol == Protocol && s.Role == Primary && s.Primary.Replica == s.Replica && s.Remaining > 0 {
+	if Speaks(s.Protocol) && s.Role == Primary && s.Primary.Replica == s.Replica && s.Remaining > 0 {
 		m.claimAt = max(m.claimAt, m.now.Add(min(s.Remaining, sparing)))
 	}
 }
@@ -131,7 +131,7 @@ func (m *Machine) mismatched(s Status) bool {
 	var why Refusal
 	var theirs string
 	switch {
-	case s.Protocol != Protocol:
+	case !Speaks(s.Protocol):
 		why, theirs = RefusedProtocol, "another version of the protocol"
 	case s.Lease != m.cfg.Lease:
 		why, theirs = RefusedLease, s.Lease.String()

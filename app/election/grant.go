@@ -4,7 +4,7 @@ package election
 func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 	c := req.Claim
 	a := ClaimAnswer{Claim: c}
-	if held := m.promise.held; held.Replica == c.Replica && held.Timestamp < c.Timestamp && req.From.Lease == m.cfg.Lease && req.From.Protocol == Protocol {
+	if held := m.promise.held; held.Replica == c.Replica && held.Timestamp < c.Timestamp && req.From.Lease == m.cfg.Lease && Speaks(req.From.Protocol) {
 		// A replica that claims again has withdrawn or released its earlier claim: that message was lost.
 		m.promise.end(held, true)
 	}
@@ -14,7 +14,7 @@ func (m *Machine) answer(req ClaimRequest) ClaimAnswer {
 	promised := c == m.promise.held && m.now < m.promise.until && req.From.Role == Primary && req.From.Primary == c
 	renews := promised || (c == m.last.claim && m.following())
 	switch {
-	case req.From.Protocol != Protocol:
+	case !Speaks(req.From.Protocol):
 		a.Refusal = RefusedProtocol
 	case req.From.Lease != m.cfg.Lease:
 		a.Refusal = RefusedLease

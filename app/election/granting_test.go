@@ -1,6 +1,11 @@
 package election_test
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+
+	"habot/app/election"
+)
 
 func TestReplicaThatHasJustStartedGrantsAndClaimsNothing(t *testing.T) {
 	t.Parallel()
@@ -357,15 +362,29 @@ func TestProtocolMismatchIsRefusedAndReportedOnce(t *testing.T) {
 	t.Parallel()
 	story(t, replica{}, `
 		0 health bad
-		1010 claim b/900 protocol=2
+		1010 claim b/900 protocol=3
 		  > mismatch b protocol_mismatch: another version of the protocol
 		  > refuse b/900 protocol_mismatch floor=-
-		1020 claim b/901 protocol=2
+		1020 claim b/901 protocol=3
 		  > refuse b/901 protocol_mismatch floor=-
-		1030 status b protocol=2 floor=b/9000
+		1030 status b protocol=3 floor=b/9000
 		1510 tick
 		  > claim m/1000 as candidate, round 1
 	`)
+}
+
+// Of the range of versions the oldest is as good as the newest, and what is below or above it is refused.
+func TestProtocolsOfTheRangeAreGranted(t *testing.T) {
+	t.Parallel()
+	for protocol, granted := range map[int]bool{
+		election.OldestProtocol - 1: false, election.OldestProtocol: true, election.Protocol: true, election.Protocol + 1: false,
+	} {
+		answer := "grant b/900"
+		if !granted {
+			answer = "mismatch b protocol_mismatch: another version of the protocol\n  > refuse b/900 protocol_mismatch floor=-"
+		}
+		story(t, replica{}, fmt.Sprintf("0 health bad\n1010 claim b/900 protocol=%d\n  > %s", protocol, answer))
+	}
 }
 
 func TestGrantOfAReplicaThatDoesNotMatchIsNotCounted(t *testing.T) {
@@ -375,7 +394,7 @@ func TestGrantOfAReplicaThatDoesNotMatchIsNotCounted(t *testing.T) {
 		  > claim m/1000 as candidate, round 1
 		1010 granted b m/1000 lease=2000
 		  > mismatch b lease_mismatch: 2s
-		1010 granted c m/1000 protocol=2
+		1010 granted c m/1000 protocol=3
 		  > mismatch c protocol_mismatch: another version of the protocol
 		1020 granted d m/1000
 		  > election m/1000 won after 10

@@ -656,7 +656,7 @@ func TestLeavingOfAMismatchedReplicaChangesNothing(t *testing.T) {
 		1100 leaving b lease=2000
 		  > mismatch b lease_mismatch: 2s
 		  > needed for m/1000
-		1110 departed b protocol=2
+		1110 departed b protocol=3
 		  > mismatch b protocol_mismatch: another version of the protocol
 		  > needed for m/1000
 		1120 leaving m

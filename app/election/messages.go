@@ -7,9 +7,19 @@ import (
 	"time"
 )
 
-// Protocol is the version of the messages replicas exchange. A message of another version is
-// refused and reported, never half understood.
-const Protocol = 1
+// The versions of the messages that replicas exchange. A replica reads and writes those from OldestProtocol to Protocol, and two
+// replicas use the newest that both have. Where they have none in common messages are refused and reported, never half
+// understood. Any change of a message needs a new version, because messages are decoded strictly.
+const (
+	// OldestProtocol is that of version 1.0.0. It MUST NOT be above the Protocol of the minor version before, so that replicas
+	// one minor version apart work together.
+	OldestProtocol = 1
+	// Protocol is the newest: since 2 Progress has Notes and Settled, and its answer Unknown.
+	Protocol = 2
+)
+
+// Speaks reports whether messages of a version are read here.
+func Speaks(protocol int) bool { return OldestProtocol <= protocol && protocol <= Protocol }
 
 // MaxText bounds each text in a message, in bytes.
 const MaxText = 256
@@ -184,6 +194,7 @@ func (h Health) bounded() Health {
 
 // Status is what a replica says of itself in every message: the ancestor's timestamp broadcast.
 type Status struct {
+	// Protocol is the version in which the message is written, in a replica's own View its newest.
 	Protocol int       `json:"protocol"`
 	Replica  ReplicaID `json:"replica"`
 	// Name is what people read: habot-bot-2.
@@ -285,6 +296,9 @@ type Progress struct {
 
 // ProgressAnswer is a standby's to Progress.
 type ProgressAnswer struct {
+	// WithoutNotes: the standby speaks a version of the protocol that has no notes, and knows none. It is set where the
+	// answer is received.
+	WithoutNotes bool `json:"-"`
 	// Unknown is what an earlier term told, if it has notes that the one who tells has not taken over.
 	Unknown *Progress `json:"unknown,omitempty"`
 }

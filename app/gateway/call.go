@@ -129,6 +129,7 @@ type passing struct {
 
 	mu      sync.Mutex
 	scanner *botapi.Scanner // nil if nothing is to be read of the body
+	params  botapi.Params   // of a compressed body
 	err     error
 }
 
@@ -202,8 +203,13 @@ func (c *passing) read() {
 	}
 	r := c.q.http
 	kind := r.Header.Get("Content-Type")
-	if r.Header.Get("Content-Encoding") != "" {
-		kind = "" // signs in compressed bodies are not looked for
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" {
+		p, err := botapi.ReadParams(r.URL.RawQuery, kind, encoding, bytes.NewReader(c.q.start), c.wanted...)
+		if err == nil {
+			c.params = p
+			return
+		}
+		kind = "" // Telegram judges it
 	}
 	c.scanner = botapi.NewScanner(r.URL.RawQuery, kind, c.wanted...)
 	_, c.err = c.scanner.Write(c.q.start)
@@ -213,12 +219,9 @@ func (c *passing) read() {
 func (c *passing) names() botapi.Names {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.scanner == nil {
-		return botapi.Names{}
-	}
-	p, err := c.scanner.Params()
-	if err != nil {
-		return botapi.Names{}
+	p := c.params
+	if c.scanner != nil {
+		p, _ = c.scanner.Params() // without any, no chat is named
 	}
 	return botapi.NamesIn(c.q.path.Method, p)
 }

@@ -1,17 +1,22 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"habot/app/botapi"
 	"habot/app/turns"
 )
 
@@ -161,6 +166,43 @@ func (c *connection) Read(p []byte) (int, error) {
 		c.end(errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET), true)
 	}
 	return n, err //nolint:wrapcheck // io.EOF must stay what it is
+}
+
+// Write implements io.Writer. It has a bound, since net/http has none for what it writes beside a handler.
+func (c *connection) Write(p []byte) (int, error) {
+	_ = c.SetWriteDeadline(time.Now().Add(stallBound)) // what cannot be bounded is not
+	c.mu.Lock()
+	handled := c.busy > 0
+	c.mu.Unlock()
+	if !handled {
+		if refusal := refusalOf(p); refusal != nil {
+			_, err := c.Conn.Write(refusal)
+			return len(p), err
+		}
+	}
+	return c.Conn.Write(p) //nolint:wrapcheck // net/http looks at it
+}
+
+// refusalOf is an answer in the form of the Bot API for one with which net/http refuses by itself what is no request for a handler: it
+// writes an error's status and headers in one piece, as text, and closes the connection. nil: it is none.
+func refusalOf(p []byte) []byte {
+	rest, http1 := bytes.CutPrefix(p, []byte("HTTP/1.1 "))
+	if !http1 {
+		return nil
+	}
+	head, _, _ := bytes.Cut(rest, []byte("\r\n\r\n"))
+	line, headers, _ := strings.Cut(string(head), "\r\n")
+	code, reason, _ := strings.Cut(line, " ")
+	status, err := strconv.Atoi(code)
+	if err != nil || status < http.StatusBadRequest || !slices.Contains(strings.Split(headers, "\r\n"), "Connection: close") {
+		return nil
+	}
+	if status == http.StatusRequestHeaderFieldsTooLarge {
+		reason += ": the headers exceed " + strconv.Itoa(maxHeaders>>10) + " KiB"
+	}
+	body := botapi.Failure(status, reason).Body
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		status, http.StatusText(status), botapi.ContentType, len(body), body)
 }
 
 // isTimeout tells whether a deadline has passed, which this replica has set.

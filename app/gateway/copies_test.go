@@ -1,9 +1,13 @@
 package gateway
 
 import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"habot/app/botapi"
 	"habot/app/turns"
 )
 
@@ -86,6 +91,58 @@ func TestWhatShowedNoSignIsGivenAgain(t *testing.T) {
 		if n := w.metric("habot_gateway_turns_total", "reason", "ended"); n != 1 {
 			t.Errorf("%v turns ended", n)
 		}
+	})
+}
+
+// A call is a sign though its body is compressed, and it reaches Telegram as it is. What does not expand to parameters within their
+// bound is none, and is passed on all the same: Telegram judges it.
+func TestSignsInCompressedBodies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		one := w.bot("10.0.0.1")
+		one.answers = false
+		one.run()
+		after(time.Second)
+		two := w.bot("10.0.0.2").run()
+		after(time.Second)
+		packed := func(encoding, text string) string {
+			var b bytes.Buffer
+			var zip io.WriteCloser = gzip.NewWriter(&b)
+			if encoding == "deflate" {
+				zip = zlib.NewWriter(&b)
+			}
+			_, _ = io.WriteString(zip, text)
+			_ = zip.Close()
+			return b.String()
+		}
+		var want []int64
+		for i, c := range []struct {
+			encoding, body string
+			sign           bool
+		}{
+			{"gzip", packed("gzip", `{"chat_id":1}`), true},
+			{"deflate", packed("deflate", `{"chat_id":2}`), true},
+			{"GZIP", packed("gzip", `{"text":"`+strings.Repeat("x", 900<<10)+`","chat_id":3}`), true},
+			{"gzip", packed("gzip", `{"chat_id":4,"text":"`+strings.Repeat("x", 2*botapi.MaxParameters)+`"}`), false},
+			{"gzip", packed("gzip", `{"chat_id":5}`)[:20], false},
+			{"gzip", `{"chat_id":6}`, false},
+			{"br", `{"chat_id":7}`, false},
+		} {
+			id := w.tg.say(int64(i+1), "a")
+			after(time.Second)
+			a, err := one.do(t.Context(), "POST", one.path("sendMessage"), map[string]string{"Content-Type": asJSON, "Content-Encoding": c.encoding}, strings.NewReader(c.body))
+			if got := w.tg.got("sendMessage"); err != nil || a.status != 200 || len(got) != i+1 || got[i].size != int64(len(c.body)) || len(c.body) > maxBuffered {
+				t.Errorf("%d, of %d bytes: %+v, %v, %d calls", i, len(c.body), a, err, len(got))
+			}
+			if !c.sign {
+				want = append(want, id)
+			}
+		}
+		one.kill()
+		after(1500 * time.Millisecond)
+		two.expectGot(want...)
 	})
 }
 
@@ -523,6 +580,52 @@ func TestAMachineThatIsGone(t *testing.T) {
 	})
 }
 
+// So it is among many copies, though the active one was the last to come.
+func TestTheActiveCopysMachineIsGoneAmongMany(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var gone atomic.Bool
+		w := newWorld(t, func(cfg *Config) {
+			cfg.Dial = func(_ context.Context, _, address string) (net.Conn, error) {
+				errno := syscall.ECONNREFUSED
+				if gone.Load() && strings.HasPrefix(address, "10.0.9.9:") {
+					time.Sleep(3 * time.Second)
+					errno = syscall.EHOSTUNREACH
+				}
+				return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
+			}
+		})
+		w.start()
+		last := w.bot("10.0.9.9")
+		for i := range 3 * maxProbed {
+			b := w.bot(fmt.Sprintf("10.0.0.%d", 1+i)).run()
+			after(time.Millisecond)
+			defer b.kill()
+		}
+		after(time.Minute)
+		last.takes, last.before = 70*time.Second, false // neither polls nor calls for a while
+		last.run()
+		after(time.Second)
+		for i := range 3 * maxProbed { // the turn goes round
+			if err := w.gateway.Next(t.Context()); err != nil {
+				t.Fatalf("%d: %v", i, err)
+			}
+			after(time.Millisecond)
+		}
+		if s := w.gateway.Snapshot(t.Context()); s.Active != "10.0.9.9" {
+			t.Fatalf("active is %s", s.Active)
+		}
+		w.tg.say(1, "a")
+		after(10 * time.Second)
+		gone.Store(true)
+		after(10 * time.Second)
+		if s := w.gateway.Snapshot(t.Context()); s.Active == "10.0.9.9" || s.Reason != "gone" {
+			t.Errorf("one whose host is gone is active: %s, %s", s.Active, s.Reason)
+		}
+		last.kill()
+	})
+}
+
 // A replica that leaves answers the polls that it holds: frameworks log a connection that breaks as an error.
 func TestAReplicaThatLeavesAnswersPolls(t *testing.T) {
 	t.Parallel()
@@ -602,8 +705,8 @@ type inherited struct {
 }
 
 // Begin implements Replicas.
-func (i *inherited) Begin(ctx context.Context, t Term) turns.State {
-	i.Alone.Begin(ctx, t)
+func (i *inherited) Begin(ctx context.Context, term int64, replicated func(seq uint64)) turns.State {
+	i.Alone.Begin(ctx, term, replicated)
 	return i.state
 }
 

@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,6 +60,7 @@ const (
 	textNoMe       = "Bad Gateway: habot has not been able to ask Telegram for the bot yet"
 	textNoPrimary  = "Bad Gateway: no replica of habot is primary at the moment; nothing was sent"
 	textOver       = "Bad Gateway: the primary has changed while the request was on its way; it may have been carried out"
+	textInternal   = "Internal Server Error: habot failed to handle the request; it may have been carried out"
 	textTestPoll   = "Bad Request: habot polls Telegram's own servers, not its test servers"
 )
 
@@ -93,7 +95,10 @@ func (g *Gateway) newServer() *http.Server {
 			panic(p) // net/http's way to break a connection
 		}
 		g.cfg.Logger.Error("a request of a copy panicked", "panic", p) // its path has a token in it
-		c.AbortWithStatus(http.StatusInternalServerError)
+		if c.Writer.Written() {
+			panic(http.ErrAbortHandler) // what is cut short must not look whole
+		}
+		write(c.Writer, botapi.Failure(http.StatusInternalServerError, textInternal))
 	}))
 	serve := func(c *gin.Context) {
 		if g.conns.ending.Load() {
@@ -137,6 +142,9 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		origin = conn.began()
 		defer conn.done()
 	}
+	body := &moving{r: r.Body, control: http.NewResponseController(w)}
+	defer body.stop()
+	body.bound() // of what is answered before it is read net/http reads the body
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		write(w, botapi.Failure(http.StatusNotImplemented, textMethod))
 		return
@@ -157,17 +165,20 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		conn.uses(q.client, r.Close)
 	}
 	if q.path.File != "" {
+		_, err := io.CopyN(io.Discard, body, botapi.MaxParameters+1)
+		if err == nil {
+			err = botapi.ErrTooLarge
+		}
+		if !errors.Is(err, io.EOF) {
+			write(w, failureOf(err))
+			return
+		}
 		f.g.file(w, q)
 		return
 	}
-	body := &moving{r: r.Body, control: http.NewResponseController(w)}
-	defer body.stop()
 	if err := q.read(body); err != nil {
 		write(w, failureOf(err))
 		return
-	}
-	if q.rest == nil {
-		body.stop()
 	}
 	ask := Ask{Origin: origin, Name: q.path.Copy, Body: q.start}
 	switch botapi.ClassOf(q.path.Method) {
@@ -185,7 +196,12 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f.g.prober.polled(origin.Address)
-		ask.Poll, ask.Again, ask.Hold, ask.Body = true, true, botapi.UpdatesIn(p).Timeout, q.start
+		u := botapi.UpdatesIn(p)
+		if len(q.start)+len(r.URL.RawQuery) > maxBuffered {
+			r.URL.RawQuery, q.start = pollQuery(u), nil // a poll waits for long: what is kept of it is small
+			r.Header.Del("Content-Encoding")
+		}
+		ask.Poll, ask.Again, ask.Hold, ask.Body = true, true, u.Timeout, q.start
 		if conn != nil {
 			conn.polling(1)
 			over := sync.OnceFunc(func() { conn.polling(-1) })
@@ -206,6 +222,18 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		ask.Body = []byte{}
 	}
 	f.g.passer.Serve(w, r, ask)
+}
+
+// pollQuery is a query with all that a poll asks for. It names the method, too.
+func pollQuery(u botapi.Updates) string {
+	q := url.Values{
+		"method": {"getUpdates"}, "offset": {strconv.FormatInt(u.Offset, 10)}, "limit": {strconv.Itoa(u.Limit)},
+		"timeout": {strconv.Itoa(int(u.Timeout / time.Second))},
+	}
+	if u.Allowed != "" {
+		q.Set("allowed_updates", u.Allowed)
+	}
+	return q.Encode()
 }
 
 func (f *front) accepts(token string) bool {
@@ -409,13 +437,20 @@ func write(w http.ResponseWriter, a botapi.Answer) {
 	_ = control.SetWriteDeadline(time.Time{})
 }
 
-// moving is a request's body of which the next bytes have to come within stallBound.
+// moving is a request's body of which the next bytes have to come within stallBound. Its end ends the bound: from then on net/http
+// looks whether the client is there, for as long as the answer takes.
 type moving struct {
 	r       io.Reader
 	control *http.ResponseController
 
 	mu               sync.Mutex
 	reading, stopped bool
+	ended            bool
+}
+
+// bound bounds the wait for the next bytes.
+func (m *moving) bound() {
+	_ = m.control.SetReadDeadline(time.Now().Add(stallBound)) // what cannot be bounded is not
 }
 
 // Read implements io.Reader.
@@ -426,28 +461,28 @@ func (m *moving) Read(p []byte) (int, error) {
 		return 0, errBody
 	}
 	m.reading = true
-	_ = m.control.SetReadDeadline(time.Now().Add(stallBound)) // what cannot be bounded is not
+	m.bound()
 	m.mu.Unlock()
 	n, err := m.r.Read(p)
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.reading = false
-	m.mu.Unlock()
+	if errors.Is(err, io.EOF) && !m.ended {
+		m.ended = true
+		_ = m.control.SetReadDeadline(time.Time{})
+	}
 	return n, err //nolint:wrapcheck // io.EOF must stay what it is
 }
 
-// stop ends the bound, for a poll waits longer, and the reading: who still reads, as a call was given up, does not any more.
+// stop ends the reading: who still reads, as a call was given up, does not any more. The bound stays for net/http, which reads what
+// is left of the body.
 func (m *moving) stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.stopped {
-		return
-	}
 	m.stopped = true
-	end := time.Time{}
 	if m.reading {
-		end = time.Now()
+		_ = m.control.SetReadDeadline(time.Now())
 	}
-	_ = m.control.SetReadDeadline(end)
 }
 
 // announced calls begins as an answer begins: a client may end its connection as soon as it has it, before the handler has returned.

@@ -46,7 +46,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Dial looks whether copies' machines are there; nil stands for the system's.
 	Dial Dial
-	// Elsewhere are the addresses of copies that any replica has seen, as this one knows them; nil: there are no others.
+	// Elsewhere are the addresses of copies that any replica has seen, as this one knows them, in the order of turns.Roster's
+	// Addresses. Without Replicas it is not used.
 	Elsewhere func() []string
 	// OnChange, if not nil, is called when the active copy changes, on the primary: from is empty for the first one, to if none
 	// is active now; why continues a sentence about from; again is how many updates are given again. It MUST NOT block.
@@ -80,7 +81,8 @@ type Gateway struct {
 // New returns a gateway that does not listen yet.
 func New(cfg Config) *Gateway {
 	if cfg.Replicas == nil {
-		cfg.Replicas = &Alone{}
+		alone := &Alone{}
+		cfg.Replicas, cfg.Elsewhere = alone, alone.copies
 	}
 	g := &Gateway{cfg: cfg, base: time.Now(), uploads: newTransfers(), downloads: newTransfers(),
 		refusals: logging.NewQuota(1, lineEvery)}

@@ -12,46 +12,47 @@ import (
 // use.
 type Replicas interface {
 	// Begin returns what a term begins from: the state of the freshest Mirror of all replicas that can be reached, this one
-	// included, as of its return. It waits no longer than a bound of its own, or until ctx ends.
-	Begin(ctx context.Context, t Term) turns.State
+	// included, as of its return. It waits no longer than a bound of its own, or until ctx ends. term is the claim's timestamp; terms
+	// rise. replicated is to be called once a majority, this replica included, has all deltas up to seq. It never blocks, and is safe
+	// for concurrent use.
+	Begin(ctx context.Context, term int64, replicated func(seq uint64)) turns.State
 	// Replicate hands a delta of the term that began last to the others, in order. It never blocks.
 	Replicate(d turns.Delta)
 	// End says that no delta of the term follows.
 	End()
 }
 
-// Term is what Replicas know of a term. Replicated never blocks, and is safe for concurrent use.
-type Term struct {
-	// Timestamp is the claim's; terms rise.
-	Timestamp int64
-	// Replicated is to be called once a majority, this replica included, has all deltas up to seq.
-	Replicated func(seq uint64)
-}
-
 // Alone is Replicas of a replica without others: what it has, a majority has. Its zero value is ready.
 type Alone struct {
-	mu     sync.Mutex
-	term   Term
-	mirror turns.Mirror
-	began  time.Time
+	mu         sync.Mutex
+	replicated func(seq uint64)
+	mirror     turns.Mirror
+	began      time.Time
 }
 
 // Begin implements Replicas.
-func (a *Alone) Begin(_ context.Context, t Term) turns.State {
+func (a *Alone) Begin(_ context.Context, _ int64, replicated func(seq uint64)) turns.State {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.began.IsZero() {
 		a.began = time.Now()
 	}
-	a.term = t
+	a.replicated = replicated
 	return a.mirror.State(turns.Instant(time.Since(a.began)))
+}
+
+// copies are the addresses of copies.
+func (a *Alone) copies() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mirror.State(turns.Instant(time.Since(a.began))).Addresses()
 }
 
 // Replicate implements Replicas.
 func (a *Alone) Replicate(d turns.Delta) {
 	a.mu.Lock()
 	a.mirror.Apply(turns.Instant(time.Since(a.began)), d)
-	replicated := a.term.Replicated
+	replicated := a.replicated
 	a.mu.Unlock()
 	replicated(d.Seq)
 }

@@ -1,11 +1,14 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -21,8 +24,11 @@ const (
 	probeBound = 4 * time.Second
 	// probePort is one that no bot listens on.
 	probePort = "9"
-	// maxProbed is how many addresses are looked at.
+	// maxProbed is how many addresses are looked at at a time, and maxFirst how many of them each time: those of the active copy, and of
+	// those that are next. The others take turns: of 500 each is looked at within two minutes. maxKnown are remembered.
 	maxProbed = 32
+	maxFirst  = 8
+	maxKnown  = 2 * turns.MaxCopies
 	// probedFor is how long after its last poll an address is looked at.
 	probedFor = 10 * time.Minute
 )
@@ -37,7 +43,7 @@ type prober struct {
 	// replica is this one's process.
 	replica string
 	now     func() turns.Instant
-	// elsewhere are addresses that have polled other replicas. A replica that takes over together with the end of the one that such
+	// elsewhere are addresses that have polled any replica, those that matter most first. A replica that takes over together with the end of the one that such
 	// a copy polled is the only one that can notice its end.
 	elsewhere func() []string
 	// primary tells whether this replica is.
@@ -51,6 +57,7 @@ type prober struct {
 // probed is an address that has polled.
 type probed struct {
 	polled time.Time // this replica
+	looked time.Time // at it, last
 	// reached: an attempt has shown that the host is there. Otherwise none shows that it is gone.
 	reached bool
 }
@@ -61,7 +68,7 @@ func (p *prober) polled(address string) {
 	defer p.mu.Unlock()
 	a, ok := p.known[address]
 	if !ok {
-		if _, err := netip.ParseAddr(address); err != nil || len(p.known) >= maxProbed {
+		if _, err := netip.ParseAddr(address); err != nil || len(p.known) >= maxKnown {
 			return // a name is not looked up
 		}
 		a = &probed{}
@@ -97,22 +104,32 @@ func (p *prober) run(ctx context.Context) {
 	}
 }
 
+// due are the addresses to be looked at now, maxProbed at most.
 func (p *prober) due() []string {
 	elsewhere := p.elsewhere()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, address := range elsewhere {
-		if p.known[address] == nil && len(p.known) < maxProbed {
-			p.known[address] = &probed{}
-		}
-	}
-	var due []string
 	for address, a := range p.known {
 		if time.Since(a.polled) > probedFor && !slices.Contains(elsewhere, address) {
 			delete(p.known, address)
-			continue
 		}
-		due = append(due, address)
+	}
+	for i, address := range elsewhere {
+		if p.known[address] == nil && (i < maxFirst || len(p.known) < maxKnown) {
+			p.known[address] = &probed{}
+		}
+	}
+	due := slices.Clone(elsewhere[:min(len(elsewhere), maxFirst)])
+	others := slices.SortedFunc(maps.Keys(p.known), func(a, b string) int {
+		return cmp.Or(p.known[a].looked.Compare(p.known[b].looked), strings.Compare(a, b))
+	})
+	for _, address := range others {
+		if len(due) < maxProbed && !slices.Contains(due, address) {
+			due = append(due, address)
+		}
+	}
+	for _, address := range due {
+		p.known[address].looked = time.Now()
 	}
 	slices.Sort(due)
 	return due

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -11,6 +12,53 @@ import (
 
 	"habot/app/turns"
 )
+
+// Of many addresses those are looked at each time that matter most, however late they came, and the others one after the other.
+func TestOfManyAddressesThoseThatMatterAreAlwaysLookedAt(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		address := func(i int) string { return fmt.Sprintf("10.0.%d.%d", i/200, 1+i%200) }
+		var elsewhere []string
+		p := &prober{known: map[string]*probed{}, elsewhere: func() []string { return elsewhere }}
+		for i := range 2 * maxKnown {
+			p.polled(address(i))
+		}
+		if len(p.known) != maxKnown {
+			t.Errorf("%d are remembered", len(p.known))
+		}
+		for i := range maxProbed { // of which this replica knew nothing
+			elsewhere = append(elsewhere, address(5000+i))
+		}
+		seen := map[string]int{}
+		rounds := (maxKnown+maxProbed)/(maxProbed-maxFirst) + 1
+		for range rounds {
+			due := p.due()
+			if len(due) != maxProbed {
+				t.Fatalf("%d are looked at", len(due))
+			}
+			for i, a := range due {
+				if seen[a]++; slices.Contains(due[:i], a) {
+					t.Errorf("%s twice", a)
+				}
+			}
+			time.Sleep(probeEvery)
+		}
+		for i := range maxFirst {
+			if n := seen[elsewhere[i]]; n != rounds {
+				t.Errorf("that of the active copy, or of one that is soon, is looked at %d times of %d", n, rounds)
+			}
+		}
+		for a := range p.known {
+			if seen[a] == 0 {
+				t.Errorf("%s never was", a)
+			}
+		}
+		time.Sleep(probedFor + time.Second)
+		p.due()
+		if len(p.known) != len(elsewhere) {
+			t.Errorf("%d are remembered for ever", len(p.known))
+		}
+	})
+}
 
 // A machine is gone that was there and that a router or the kernel does not find any more. A network of this replica's own that is down
 // shows nothing of it, nor does an attempt that takes too long.

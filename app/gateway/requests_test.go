@@ -2,12 +2,16 @@ package gateway
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"mime/multipart"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -407,6 +411,85 @@ func TestTooMuch(t *testing.T) {
 		}
 		if a := b.call("sendMessage", "chat_id", "1", "text", strings.Repeat("x", 900<<10)); a.status != 200 {
 			t.Errorf("one within the bounds: %v", a)
+		}
+	})
+}
+
+func TestAPollsQueryIsWhatItAsksFor(t *testing.T) {
+	t.Parallel()
+	for _, u := range []botapi.Updates{
+		{Limit: 1}, {Offset: -1 << 31, Limit: 100, Timeout: 50 * time.Second}, {Offset: 7, Limit: 9, Timeout: time.Second, Allowed: `["message","poll"]`}, {Limit: 5, Allowed: "[]"},
+	} {
+		p, err := botapi.ReadParams(pollQuery(u), "", "", strings.NewReader(""), append(botapi.Wanted("getupdates"), "method")...)
+		if got := botapi.UpdatesIn(p); err != nil || got != u || p["method"] != "getUpdates" {
+			t.Errorf("%+v is %+v, %v", u, got, err)
+		}
+	}
+}
+
+// A poll with a large body is answered like any other, on the primary and through another replica, and what is kept of it while it
+// waits is small. More than the bound of parameters is refused.
+func TestPollsWithLargeBodies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		primary := w.gateway.Passer()
+		away := newWorld(t, func(cfg *Config) {
+			cfg.Replica = "process-2"
+			cfg.Pass.Primary = func() (string, string, <-chan struct{}) { return "process-1", "10.0.1.1", nil }
+			cfg.Pass.Forward = func(ctx context.Context, _ string, r *http.Request, origin string) (*http.Response, error) {
+				if size := r.ContentLength + int64(len(r.URL.RawQuery)); size < 0 || size > 1024 {
+					t.Errorf("%d bytes of a poll are passed on", size)
+				}
+				rec := httptest.NewRecorder()
+				if err := primary.Forwarded(rec, r.WithContext(ctx), origin); err != nil {
+					return nil, err
+				}
+				return rec.Result(), nil
+			}
+		})
+		id := w.tg.say(1, "a")
+		after(time.Second)
+		filler := strings.Repeat("x", 200<<10)
+		var packed bytes.Buffer
+		zip := gzip.NewWriter(&packed)
+		random := rand.NewChaCha8([32]byte{})
+		noise := make([]byte, 100<<10)
+		_, _ = random.Read(noise)
+		_, _ = fmt.Fprintf(zip, `{"timeout":9,"offset":%d,"limit":"7","x":"%x"}`, id, noise)
+		_ = zip.Close()
+		multi, parts := form(t, "timeout", "9", "offset", strconv.FormatInt(id, 10), "x", filler)
+		for name, world := range map[string]*world{"primary": w, "standby": away} {
+			b := world.bot("10.0.0.1")
+			for _, r := range []struct{ query, kind, encoding, body string }{
+				{"", urlencoded, "", fmt.Sprintf("x=%s&timeout=9&offset=%d", filler, id)},
+				{"", asJSON, "", fmt.Sprintf(`{"x":"%s","timeout":9,"offset":%d,"allowed_updates":["message","poll"]}`, filler, id)},
+				{"", multi, "", parts},
+				{"", asJSON, "gzip", packed.String()},
+				{fmt.Sprintf("?timeout=9&offset=%d&x=%s", id, filler[:100<<10]), urlencoded, "", "timeout=1&offset=1&x=" + filler},
+				{"?method=getUpdates", urlencoded, "", fmt.Sprintf("x=%s&timeout=9&offset=%d", filler, id)},
+			} {
+				if len(r.body) <= maxBuffered {
+					t.Errorf("%d bytes are no large body", len(r.body))
+				}
+				path := b.path("getUpdates") + r.query
+				if strings.HasPrefix(r.query, "?method") {
+					path = b.path("") + r.query
+				}
+				a, err := b.do(t.Context(), "POST", path, map[string]string{"Content-Type": r.kind, "Content-Encoding": r.encoding}, strings.NewReader(r.body))
+				if err != nil || a.status != 200 || !strings.Contains(a.body, fmt.Sprintf(`"update_id":%d`, id)) {
+					t.Errorf("%s, %.30s %.30s: %+v, %v", name, r.query, r.body, a, err)
+				}
+			}
+			a, err := b.do(t.Context(), "POST", b.path("getUpdates"), map[string]string{"Content-Type": urlencoded}, strings.NewReader("x="+strings.Repeat(filler, 6)))
+			if err != nil || a.status != 413 || !strings.HasPrefix(a.body, `{"ok":false,"error_code":413,"description":"Request Entity Too Large`) {
+				t.Errorf("%s, too large: %+v, %v", name, a, err)
+			}
+			after(6 * time.Second)
+		}
+		if w.tg.asked() != `["message","poll"]` {
+			t.Errorf("asked for %q", w.tg.asked())
 		}
 	})
 }

@@ -22,6 +22,8 @@ const (
 	tellBound = 300 * time.Millisecond
 	// viewBound is how long one who wants to see waits for the loop.
 	viewBound = time.Second
+	// answersBound is how long the end of a term waits for clients to read their answers, which Telegram has given.
+	answersBound = time.Second
 )
 
 // loopPart is what the watchdog knows the loop as.
@@ -101,10 +103,7 @@ func (s *session) run() {
 	defer close(s.ended)
 	defer s.task.Expect(loopPart, 0)
 	s.task.Expect(loopPart, loopBound)
-	state := s.g.cfg.Replicas.Begin(s.ctx, Term{
-		Timestamp:  s.task.Change.Claim.Timestamp,
-		Replicated: func(seq uint64) { s.tell(turns.Replicated{Seq: seq}) },
-	})
+	state := s.g.cfg.Replicas.Begin(s.ctx, s.task.Change.Claim.Timestamp, func(seq uint64) { s.tell(turns.Replicated{Seq: seq}) })
 	defer s.g.cfg.Replicas.End()
 	s.machine = turns.New(s.g.cfg.Turns, s.task.Change.Claim.Timestamp, s.g.now(), state)
 	s.step(event{in: turns.Tick{}})
@@ -247,17 +246,24 @@ func (s *session) Drain(ctx context.Context) (left int) {
 	s.closed = true
 	s.mu.Unlock()
 	close(s.over)
-	calls := make(chan struct{})
+	answered, read := make(chan struct{}), make(chan struct{})
 	go func() {
+		s.leaving.Wait()
+		close(answered)
 		s.calls.Wait()
-		close(calls)
+		close(read)
 	}()
 	select {
-	case <-calls:
+	case <-answered:
+	case <-ctx.Done():
+	}
+	select {
+	case <-read:
+	case <-time.After(answersBound): // for a client that does not read its answer
 	case <-ctx.Done():
 	}
 	s.cancel()
-	s.leaving.Wait() // a client that does not read its answer is not waited for
+	<-answered
 	close(s.stop)
 	<-s.ended
 	return len(s.inHand)

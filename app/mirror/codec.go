@@ -15,7 +15,7 @@ const (
 	// its kinds again with each poll, and no real query has such an id.
 	maxID      = 256
 	maxAllowed = 2 << 10
-	// maxEntries bounds the deltas in a message, maxEntry their bytes, about: more than that is sent as a whole.
+	// maxEntries bounds the deltas in a message, maxEntry their bytes: more than that is sent as a whole.
 	maxEntries = 256
 	maxEntry   = 1 << 20
 	maxRemoved = 4 * turns.MaxReplay

@@ -164,3 +164,34 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// What is sent at once has the bound of a message, however long names and kinds of copies are, and however much goes at a time.
+func TestDeltasThatAreSentAtOnceAreBounded(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("n", maxID)
+	roster := turns.Delta{Roster: &turns.Roster{}}
+	for range turns.MaxCopies {
+		roster.Roster.Members = append(roster.Roster.Members, turns.Member{ID: turns.CopyID(long), Address: long, Allowed: strings.Repeat("x", maxAllowed)})
+	}
+	var kept, removed turns.Delta
+	for i := range turns.MaxReplay {
+		kept.Kept = append(kept.Kept, turns.Kept{Update: turns.Update{ID: 1, Query: long}})
+		removed.Removed = append(removed.Removed, 1<<60+int64(i))
+	}
+	for name, c := range map[string]struct {
+		delta turns.Delta
+		times int
+	}{"rosters": {roster, 10}, "what is kept": {kept, 20}, "what is removed": {removed, maxEntries + 1}} {
+		var s sending
+		for range c.times {
+			s.add(entry{delta: c.delta}, 0)
+		}
+		r := request{from: long}
+		for _, l := range s.log {
+			r.entries = append(r.entries, l.entry)
+		}
+		if n := len(r.encode()); n > 2<<20 || len(r.entries) == 0 {
+			t.Errorf("%s: %d bytes in %d entries", name, n, len(r.entries))
+		}
+	}
+}

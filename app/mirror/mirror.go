@@ -133,24 +133,17 @@ func (m *Mirror) seen() Cluster {
 	return c
 }
 
-// Term is what a mirror has to know of a term. Replicated never blocks for long.
-type Term struct {
-	// Timestamp is the claim's; terms rise.
-	Timestamp int64
-	// Replicated is called once a majority, this replica included, has all deltas up to seq; seq may repeat.
-	Replicated func(seq uint64)
-}
-
 // Begin begins a term on this replica, and returns what it begins from: the state of the freshest mirror of all replicas that
 // are reached within two seconds, as of now. It MUST be called only after the lease of the term before has ended. ctx is the
-// term's: when it ends, so does all sending.
-func (m *Mirror) Begin(ctx context.Context, t Term) turns.State {
+// term's: when it ends, so does all sending. term is its claim's timestamp; terms rise. replicated is called once a majority, this
+// replica included, has all deltas up to seq; it never blocks for long, and seq may repeat.
+func (m *Mirror) Begin(ctx context.Context, term int64, replicated func(seq uint64)) turns.State {
 	m.End()
 	m.mu.Lock()
-	m.floor = max(m.floor, t.Timestamp)
+	m.floor = max(m.floor, term)
 	m.mu.Unlock()
-	m.collect(ctx, t.Timestamp)
-	s := &sending{m: m, term: t, stirred: make(chan struct{}, 1), done: make(chan struct{}), others: map[string]*other{}}
+	m.collect(ctx, term)
+	s := &sending{m: m, term: term, replicated: replicated, stirred: make(chan struct{}, 1), done: make(chan struct{}), others: map[string]*other{}}
 	s.ctx, s.stop = context.WithCancel(ctx)
 	m.mu.Lock()
 	m.sending, s.from = s, m.known.Version()
@@ -165,7 +158,7 @@ func (m *Mirror) Replicate(d turns.Delta) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.sending
-	if s == nil || d.Term != s.term.Timestamp || m.floor > d.Term {
+	if s == nil || d.Term != s.term || m.floor > d.Term {
 		return
 	}
 	now := m.cfg.Now()

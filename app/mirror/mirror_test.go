@@ -185,7 +185,7 @@ func (r *replica) version() turns.Version {
 // begin begins a term on a replica.
 func (r *replica) begin(timestamp int64) turns.State {
 	r.replicated.Store(0)
-	return r.Begin(r.ctx, Term{Timestamp: timestamp, Replicated: func(seq uint64) { r.replicated.Store(seq) }})
+	return r.Begin(r.ctx, timestamp, func(seq uint64) { r.replicated.Store(seq) })
 }
 
 // delta is the n-th of a term: the first one is full.

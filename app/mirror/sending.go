@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 	"sync"
 	"time"
@@ -11,18 +12,19 @@ import (
 
 // sending hands one term's deltas to the other replicas.
 type sending struct {
-	m       *Mirror
-	term    Term
-	from    turns.Version   // what the term began from
-	ctx     context.Context //nolint:containedctx // the term's
-	stop    context.CancelFunc
-	stirred chan struct{} // there is something to send, or to look at
-	done    chan struct{}
-	flying  sync.WaitGroup
+	m          *Mirror
+	term       int64
+	replicated func(seq uint64)
+	from       turns.Version   // what the term began from
+	ctx        context.Context //nolint:containedctx // the term's
+	stop       context.CancelFunc
+	stirred    chan struct{} // there is something to send, or to look at
+	done       chan struct{}
+	flying     sync.WaitGroup
 
 	// Guarded by the mirror's mu.
 	log    []logged // the last deltas, in order; others get all there is
-	size   int      // of the log, in bytes, about
+	size   int      // of the log, in bytes of a message
 	seq    uint64   // of the last delta
 	others map[string]*other
 	looked uint64        // the last seq with which the others were looked at
@@ -51,13 +53,9 @@ type other struct {
 
 // add keeps a delta to be sent. It MUST be called with mu held.
 func (s *sending) add(e entry, now turns.Instant) {
-	size := 64
-	for _, k := range e.delta.Kept {
-		size += len(k.Raw) + 64
-	}
-	if e.delta.Roster != nil {
-		size += 128 * len(e.delta.Roster.Members)
-	}
+	var w writer
+	w.delta(e.delta)
+	size := len(w.b) + binary.MaxVarintLen64 // its age
 	s.log = append(s.log, logged{e, now, size})
 	s.size += size
 	s.seq = e.delta.Seq
@@ -148,10 +146,10 @@ func (s *sending) keepSending(addr string, o *other) {
 func (s *sending) next(o *other) []byte {
 	now := s.m.cfg.Now()
 	o.tried = now
-	if s.m.known.Version().Term != s.term.Timestamp || s.ctx.Err() != nil {
+	if s.m.known.Version().Term != s.term || s.ctx.Err() != nil {
 		return nil // another term's came in meanwhile
 	}
-	r := request{from: s.m.cfg.Self, term: s.term.Timestamp}
+	r := request{from: s.m.cfg.Self, term: s.term}
 	first := slices.IndexFunc(s.log, func(l logged) bool { return l.delta.Seq > o.seq })
 	o.sentWhole = o.whole || first == 0 && s.log[0].delta.Seq != o.seq+1
 	switch {
@@ -182,17 +180,17 @@ func (s *sending) took(addr string, o *other, a answer, err error) (more bool) {
 	case a.replica == s.m.cfg.Self:
 		o.replica = a.replica
 		return false
-	case a.floor > s.term.Timestamp:
-		log.Debug("a replica knows a later term", "addr", addr, "term", s.term.Timestamp, "later", a.floor)
+	case a.floor > s.term:
+		log.Debug("a replica knows a later term", "addr", addr, "term", s.term, "later", a.floor)
 		o.failing = true
 		return false
 	}
-	if a.before.Term < s.term.Timestamp && a.before.Compare(s.from) > 0 {
+	if a.before.Term < s.term && a.before.Compare(s.from) > 0 {
 		log.Warn("a replica knew more of copies than the term began from", "addr", addr, "knew_term", a.before.Term, "knew_seq", a.before.Seq)
 	}
 	hadWhole := o.sentWhole
 	o.replica, o.seq, o.whole = a.replica, 0, true
-	if a.version.Term == s.term.Timestamp {
+	if a.version.Term == s.term {
 		o.seq, o.whole = a.version.Seq, a.missed
 	}
 	o.failing = hadWhole && o.whole // it is of another mind: not at once again
@@ -240,7 +238,7 @@ func (s *sending) count() {
 	s.told = max(s.told, all)
 	s.m.mu.Unlock()
 	if more {
-		s.term.Replicated(all)
+		s.replicated(all)
 	}
 }
 

@@ -47,6 +47,7 @@ type cluster struct {
 	cut     map[string]bool
 	telling map[string]bool // progress is under way from one to another
 	told    map[string]int  // how often progress came to an address
+	bare    map[string]bool // replicas of a version that takes no notes
 	acting  []*member
 	begun   []begun
 }
@@ -348,7 +349,7 @@ func (l link) Progress(ctx context.Context, addr string, p election.Progress) (e
 	}
 	l.c.telling[to] = true
 	l.c.told[addr]++
-	lag := l.c.lag
+	lag, bare := l.c.lag, l.c.bare[addr]
 	l.c.mu.Unlock()
 	if addr == l.from { // no way at all
 		lag = 0
@@ -363,7 +364,16 @@ func (l link) Progress(ctx context.Context, addr string, p election.Progress) (e
 	case <-ctx.Done():
 		return election.ProgressAnswer{}, ctx.Err()
 	}
-	return reach(ctx, l, addr, func(m *member) (election.ProgressAnswer, error) { return m.node.Progress(ctx, p) })
+	if bare { // as the client of package peer does it
+		p.Notes, p.Settled = nil, nil
+	}
+	return reach(ctx, l, addr, func(m *member) (election.ProgressAnswer, error) {
+		a, err := m.node.Progress(ctx, p)
+		if bare {
+			a = election.ProgressAnswer{WithoutNotes: true}
+		}
+		return a, err
+	})
 }
 
 func (l link) Switchover(ctx context.Context, addr, successor string) error {

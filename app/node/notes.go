@@ -210,7 +210,7 @@ func (r *reporter) gather(ctx context.Context) {
 	defer cancel()
 	again := time.NewTicker(r.n.cfg.Election.Lease / 4)
 	defer again.Stop()
-	for ctx.Err() == nil && len(r.n.sender.knowing()) < r.n.View().Quorum-1 {
+	for ctx.Err() == nil && len(r.n.sender.answered()) < r.n.View().Quorum-1 {
 		select {
 		case <-r.n.sender.acked:
 		case <-again.C:

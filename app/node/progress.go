@@ -27,6 +27,7 @@ func (s *sender) progress(p election.Progress, notes bool) election.Progress {
 	s.latest = p
 	addrs := s.n.cfg.Transport.Addresses()
 	maps.DeleteFunc(s.knows, func(addr string, _ uint64) bool { return !slices.Contains(addrs, addr) })
+	maps.DeleteFunc(s.without, func(addr string, _ bool) bool { return !slices.Contains(addrs, addr) })
 	for _, addr := range addrs {
 		if _, busy := s.sending[addr]; busy || s.ctx.Err() != nil || !s.wants(addr) {
 			continue
@@ -95,6 +96,11 @@ func (s *sender) keepSending(addr string) {
 			}
 			s.mu.Lock()
 			s.knows[addr] = sent
+			if a.WithoutNotes {
+				s.without[addr] = true
+			} else {
+				delete(s.without, addr)
+			}
 			s.mu.Unlock()
 		}
 		cancel()
@@ -133,8 +139,8 @@ func (s *sender) sendingSince(from election.Instant) bool {
 	return false
 }
 
-// knowing are the other replicas that know the latest notes.
-func (s *sender) knowing() map[election.ReplicaID]bool {
+// answered are the other replicas that have taken the latest notes and handed in theirs, as far as they take and have any.
+func (s *sender) answered() map[election.ReplicaID]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := map[election.ReplicaID]bool{}
@@ -143,5 +149,14 @@ func (s *sender) knowing() map[election.ReplicaID]bool {
 			all[id] = true
 		}
 	}
+	return all
+}
+
+// knowing are the other replicas that know the latest notes.
+func (s *sender) knowing() map[election.ReplicaID]bool {
+	all := s.answered()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(all, func(id election.ReplicaID, _ bool) bool { return s.without[s.address[id]] })
 	return all
 }

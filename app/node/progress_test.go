@@ -430,3 +430,51 @@ func TestGatheringEnds(t *testing.T) {
 		next.term.Gather(ended)
 	})
 }
+
+// A replica of version 1.0.0 takes no notes. Nothing is confirmed before it is handled while it may be the successor, and no term
+// waits for what it cannot know.
+func TestReplicaWithoutNotesKnowsNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, p := three(t)
+		time.Sleep(3 * lease)
+		old := c.others(p)[0]
+		c.mu.Lock()
+		c.bare = map[string]bool{old.name(): true}
+		c.mu.Unlock()
+		term := c.last().term
+		term.Report([]int64{7})
+		time.Sleep(lease)
+		term.Note(note("one"))
+		time.Sleep(lease)
+		if term.Noted() {
+			t.Error("a successor may be one that knows no notes")
+		}
+		c.mu.Lock()
+		c.bare[p.name()] = true // and so no other of the next term has any to hand in
+		c.mu.Unlock()
+		if err := p.node.Switchover(t.Context(), c.others(p)[1].name()); err != nil {
+			t.Fatal(err)
+		}
+		next, _ := c.successor(p, lease)
+		from := time.Now()
+		next.term.Gather(t.Context())
+		if took := time.Since(from); took > 6*hop {
+			t.Errorf("it gathered for %s", took)
+		}
+		c.mu.Lock()
+		c.bare = nil // it is replaced, at the same address
+		c.mu.Unlock()
+		next.term.Note(note("two"))
+		time.Sleep(6 * hop)
+		if !next.term.Noted() {
+			t.Error("all know")
+		}
+		if err := next.who.node.Switchover(t.Context(), old.name()); err != nil {
+			t.Fatal(err)
+		}
+		if last, _ := c.successor(next.who, lease); texts(last.term.Notes) != `"two"` || !slices.Equal(last.term.Handled, []int64{7}) {
+			t.Errorf("it was handed %s and %v", texts(last.term.Notes), last.term.Handled)
+		}
+	})
+}

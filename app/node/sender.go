@@ -58,6 +58,7 @@ type sender struct {
 	version  uint64
 	noted    uint64                      // the version with which the notes came that are the latest
 	knows    map[string]uint64           // by address, the version that was taken last
+	without  map[string]bool             // addresses of replicas that take no notes, and have none to hand in
 	sending  map[string]election.Instant // addresses to which progress is under way, and since when
 }
 
@@ -81,6 +82,7 @@ func newSender(n *Node) *sender {
 		votes:    map[string]bool{},
 		sending:  map[string]election.Instant{},
 		knows:    map[string]uint64{},
+		without:  map[string]bool{},
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -55,6 +56,7 @@ const (
 // Client asks other replicas. It is safe for concurrent use.
 type Client struct {
 	cfg       ClientConfig
+	speaks    versions
 	http      *http.Client
 	discovery *discovery
 
@@ -63,6 +65,7 @@ type Client struct {
 	mu           sync.Mutex
 	reports      *logging.Quotas             // of addresses that do not fit: one a minute
 	incompatible map[string]incompatiblePeer // by address
+	common       map[string]int              // by address, the version of the protocol to write in
 }
 
 // incompatiblePeer is an instance that cannot take part with this replica.
@@ -85,6 +88,8 @@ func NewClient(cfg ClientConfig) *Client {
 	}
 	c := &Client{
 		cfg:          cfg,
+		speaks:       ownVersions(),
+		common:       map[string]int{},
 		reports:      logging.NewQuotas(1, time.Minute),
 		incompatible: map[string]incompatiblePeer{},
 		http: &http.Client{
@@ -208,13 +213,19 @@ func (c *Client) History(ctx context.Context, addr string) (election.History, er
 	return h, nil
 }
 
-// Progress tells a replica what has been handled, and returns what it knows beyond that.
+// Progress tells a replica what has been handled, and returns what it knows beyond that. One of version 1.0.0 is sent
+// no notes.
 func (c *Client) Progress(ctx context.Context, addr string, p election.Progress) (election.ProgressAnswer, error) {
-	a, err := call(ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, checkProgressAnswer)
-	if err != nil {
-		return a, fmt.Errorf("tell %s the progress: %w", addr, err)
+	for {
+		a, header, err := exchange(ctx, c, requestProgress, http.MethodPost, addr, pathProgress, p, checkProgressAnswer)
+		if err != nil {
+			return a, fmt.Errorf("tell %s the progress: %w", addr, err)
+		}
+		a.WithoutNotes = versionOf(header) < notesSince
+		if !a.WithoutNotes || c.version(addr) < notesSince {
+			return a, nil
+		} // it takes notes, as its answer shows: this was the first request to it
 	}
-	return a, nil
 }
 
 // Switchover asks the primary at addr to hand over.
@@ -242,31 +253,23 @@ func call[A any](ctx context.Context, c *Client, request, method, addr, path str
 
 // exchange is call, with the answer's header.
 func exchange[A any](ctx context.Context, c *Client, request, method, addr, path string, body any, check func(A) error) (answer A, header http.Header, err error) {
-	var payload io.Reader
-	if body != nil {
-		raw, err := json.Marshal(body)
+	version := c.version(addr)
+	resp, err := c.send(ctx, method, addr, path, body, version) //nolint:bodyclose // drain closes it
+	if err != nil {
+		return answer, nil, err
+	}
+	if common := c.version(addr); resp.StatusCode == http.StatusConflict && versionOf(resp.Header) != version && common != version {
+		drain(resp.Body) // refused unread: a replica of another version is there than before, or it is met for the first time
+		version = common
+		resp, err = c.send(ctx, method, addr, path, body, version) //nolint:bodyclose // drain closes it
 		if err != nil {
-			return answer, nil, fmt.Errorf("encode: %w", err)
+			return answer, nil, err
 		}
-		payload = bytes.NewReader(raw)
-	}
-	at := url.URL{Scheme: "https", Host: addr, Path: path} // it escapes the zone of an IPv6 address
-	req, err := http.NewRequestWithContext(ctx, method, at.String(), payload)
-	if err != nil {
-		return answer, nil, fmt.Errorf("make a request: %w", err)
-	}
-	req.Header.Set(protocolHeader, protocolText())
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := c.http.Do(req) //nolint:bodyclose // drain closes it
-	if err != nil {
-		return answer, nil, c.failed(addr, err)
 	}
 	defer drain(resp.Body)
-	if theirs := resp.Header.Get(protocolHeader); theirs != protocolText() {
+	if versionOf(resp.Header) != version {
 		c.report(addr, "a replica speaks another version of the protocol")
-		return answer, nil, fmt.Errorf("%w: %.16q", ErrProtocol, theirs)
+		return answer, nil, fmt.Errorf("%w: %.16q, and this one %s", ErrProtocol, resp.Header.Get(protocolHeader), c.speaks)
 	}
 	if resp.StatusCode/100 != 2 {
 		return answer, nil, c.refusal(addr, request, resp)
@@ -276,6 +279,60 @@ func exchange[A any](ctx context.Context, c *Client, request, method, addr, path
 	}
 	answer, err = decode(resp.Body, check)
 	return answer, resp.Header, err
+}
+
+// send makes one request in a version of the protocol, and learns from the answer in which to make the next. The body of
+// the answer MUST be closed.
+func (c *Client) send(ctx context.Context, method, addr, path string, body any, version int) (*http.Response, error) {
+	var payload io.Reader
+	if body != nil {
+		raw, err := json.Marshal(written(body, version))
+		if err != nil {
+			return nil, fmt.Errorf("encode: %w", err)
+		}
+		payload = bytes.NewReader(raw)
+	}
+	at := url.URL{Scheme: "https", Host: addr, Path: path} // it escapes the zone of an IPv6 address
+	req, err := http.NewRequestWithContext(ctx, method, at.String(), payload)
+	if err != nil {
+		return nil, fmt.Errorf("make a request: %w", err)
+	}
+	req.Header.Set(protocolHeader, strconv.Itoa(version))
+	req.Header.Set(versionsHeader, c.speaks.String())
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.failed(addr, err)
+	}
+	c.learn(addr, versionsOf(resp.Header))
+	return resp, nil
+}
+
+// version is the version of the protocol in which the replica at an address is written to: the oldest until it has answered.
+func (c *Client) version(addr string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, known := c.common[addr]; known {
+		return v
+	}
+	return c.speaks.oldest
+}
+
+// learn keeps what the replica at an address speaks. Of one that speaks nothing known nothing is kept.
+func (c *Client) learn(addr string, theirs versions) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	common := c.speaks.common(theirs)
+	if common == 0 {
+		delete(c.common, addr)
+		return
+	}
+	if len(c.common) >= maxRemembered {
+		clear(c.common)
+	}
+	c.common[addr] = common
 }
 
 // drain reads what little is left, so that the connection can be used again, and closes.

@@ -49,6 +49,12 @@ func status(id election.ReplicaID) election.Status {
 	}
 }
 
+// inVersion is a status as it is in a message of a version of the protocol.
+func inVersion(version int, s election.Status) election.Status {
+	s.Protocol = version
+	return s
+}
+
 func claimRequest(id election.ReplicaID) election.ClaimRequest {
 	return election.ClaimRequest{From: status(id), Claim: election.Claim{Timestamp: 1_700_000_000_000_000_001, Replica: id}}
 }

@@ -42,6 +42,7 @@ var (
 // on (ALPN, RFC 7301) shows which ones are for it: a replica of a version that has no gateway refuses them.
 const (
 	passProtocol = "habot-gateway/1"
+	passVersion  = "1" // in the header of each message
 	pathPass     = "/v1/gateway/pass"
 	pathMessages = "/v1/gateway/messages/"
 
@@ -64,6 +65,8 @@ const (
 	maxPassHeader = 320 << 10
 	// MaxMessage bounds a message, and the answer to one.
 	MaxMessage = 4 << 20
+	// messageBound is how long a message, and the answer to one, may take to arrive. Those who send them wait for less.
+	messageBound = 10 * time.Second
 	// maxHandshakes are under way at once: after a change of primary all polls need connections.
 	maxHandshakes = 4
 	// silence is how long a connection may have something unacknowledged, or a closed window: an upload waits as long as
@@ -190,7 +193,7 @@ func (p *Passer) Forward(ctx context.Context, addr string, r *http.Request, orig
 		return nil, fmt.Errorf("make a request: %w", errors.Join(ErrNotSent, err))
 	}
 	out.Header = passed(r.Header)
-	out.Header.Set(protocolHeader, protocolText())
+	out.Header.Set(protocolHeader, passVersion)
 	out.Header.Set(methodHeader, r.Method)
 	out.Header.Set(targetHeader, r.URL.RequestURI())
 	out.Header.Set(originHeader, origin)
@@ -207,7 +210,7 @@ func (p *Passer) Forward(ctx context.Context, addr string, r *http.Request, orig
 		}
 		return nil, fmt.Errorf("pass a request on to %s: %w", addr, errors.Join(ErrNotSent, err))
 	}
-	if resp.Header.Get(refusalHeader) != "" || resp.Header.Get(protocolHeader) != protocolText() {
+	if resp.Header.Get(refusalHeader) != "" || resp.Header.Get(protocolHeader) != passVersion {
 		drain(resp.Body)
 		return nil, fmt.Errorf("pass a request on to %s: %w", addr, ErrNotTaken)
 	}
@@ -254,13 +257,13 @@ func (p *Passer) Message(ctx context.Context, addr, kind string, body []byte) ([
 	if err != nil {
 		return nil, fmt.Errorf("make a message: %w", err)
 	}
-	out.Header.Set(protocolHeader, protocolText())
+	out.Header.Set(protocolHeader, passVersion)
 	resp, err := p.messages.RoundTrip(out) //nolint:bodyclose // drain closes it
 	if err != nil {
 		return nil, fmt.Errorf("take a message to %s: %w", addr, err)
 	}
 	defer drain(resp.Body)
-	if resp.StatusCode != http.StatusOK || resp.Header.Get(protocolHeader) != protocolText() {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get(protocolHeader) != passVersion {
 		return nil, fmt.Errorf("take a message to %s: refused with %d", addr, resp.StatusCode)
 	}
 	answer, err := readMessage(resp.Body)
@@ -362,10 +365,10 @@ func (c *handed) Close() error {
 }
 
 func (ps *passServer) serve(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set(protocolHeader, protocolText())
+	w.Header().Set(protocolHeader, passVersion)
 	kind, isMessage := strings.CutPrefix(r.URL.Path, pathMessages)
 	switch {
-	case r.Header.Get(protocolHeader) != protocolText():
+	case r.Header.Get(protocolHeader) != passVersion:
 		ps.refuse(w, http.StatusConflict, reasonProtocol)
 	case r.Method != http.MethodPost:
 		ps.refuse(w, http.StatusMethodNotAllowed, reasonRequest)
@@ -388,6 +391,8 @@ func (ps *passServer) refuse(w http.ResponseWriter, code int, reason string) {
 }
 
 func (ps *passServer) message(w http.ResponseWriter, r *http.Request, kind string) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(messageBound)) // net/http ends it with the request
 	body, err := readMessage(r.Body)
 	if err != nil {
 		ps.refuse(w, http.StatusBadRequest, reasonRequest)
@@ -399,6 +404,7 @@ func (ps *passServer) message(w http.ResponseWriter, r *http.Request, kind strin
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
+	_ = control.SetWriteDeadline(time.Now().Add(messageBound))
 	w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = w.Write(answer) //nolint:gosec // no browser reads it; a connection that is lost is the other side's to notice
 }

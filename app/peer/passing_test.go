@@ -372,6 +372,31 @@ func TestMessagesAreBoundedAndTheirFailuresSeen(t *testing.T) {
 	})
 }
 
+// A replica that stops in the middle of a message, or does not read the answer to one, keeps no connection.
+func TestAMessageHasADeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, s := passing(t, &gateway{message: func(string, []byte) ([]byte, error) { return make([]byte, MaxMessage), nil }})
+		for name, body := range map[string]string{"its body stops": "half", "its answer is not read": "as long as it says"} {
+			conn, err := dialPassing(t.Context(), ClientConfig{Identity: identity(t, "ours"), Timeout: time.Second}, s.net.dial, make(chan struct{}, 1), "tcp", "b:7175")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Fprintf(conn, "POST %sturns HTTP/1.1\r\nHost: b\r\n%s: %s\r\nContent-Length: 18\r\n\r\n%s", pathMessages, protocolHeader, protocolText(), body); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(messageBound + time.Second)
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+			got, err := io.Copy(io.Discard, conn)
+			if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() || got >= MaxMessage {
+				t.Errorf("%s: after %d bytes %v", name, got, err)
+			}
+			_ = conn.Close()
+			time.Sleep(farewell)
+		}
+	})
+}
+
 // What is held when a replica stops, another one is asked for.
 func TestAServerStopsThoughPollsAreHeld(t *testing.T) {
 	t.Parallel()

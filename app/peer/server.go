@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -63,12 +64,13 @@ type Server struct {
 	http     *http.Server
 	listener net.Listener
 	refusals *prometheus.CounterVec
+	speaks   versions
 	passing  *passServer // nil without a gateway
 }
 
 // NewServer returns a server that does not listen yet.
 func NewServer(cfg ServerConfig) *Server {
-	s := &Server{cfg: cfg, refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+	s := &Server{cfg: cfg, speaks: ownVersions(), refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "habot_peer_refusals_total", Help: "Requests at the replicas' port that were refused, by reason.",
 	}, []string{"reason"})}
 	for _, r := range []string{reasonTLS, reasonProtocol, reasonRequest} {
@@ -142,7 +144,7 @@ func (s *Server) Serve(ctx context.Context) error {
 
 // Answers returns nil if the server's handler has answered a question for the status. It uses no connection.
 func (s *Server) Answers(ctx context.Context) error {
-	err := listener.Ask(ctx, s.http.Handler, http.MethodGet, pathPrimary, http.Header{protocolHeader: {protocolText()}})
+	err := listener.Ask(ctx, s.http.Handler, http.MethodGet, pathPrimary, http.Header{protocolHeader: {strconv.Itoa(s.speaks.newest)}})
 	if err != nil {
 		return fmt.Errorf("ask the own server for the status: %w", err)
 	}
@@ -198,10 +200,14 @@ func (s *Server) routes() http.Handler {
 
 // speaksProtocol refuses another version of the protocol before anything else is looked at.
 func (s *Server) speaksProtocol(c *gin.Context) {
-	c.Header(protocolHeader, protocolText())
-	if theirs := c.GetHeader(protocolHeader); theirs != protocolText() {
-		s.refuse(c, http.StatusConflict, reasonProtocol, fmt.Errorf("%w: %.16q", ErrProtocol, theirs))
+	version := versionOf(c.Request.Header)
+	c.Header(versionsHeader, s.speaks.String())
+	if !s.speaks.has(version) {
+		c.Header(protocolHeader, strconv.Itoa(s.speaks.newest))
+		s.refuse(c, http.StatusConflict, reasonProtocol, fmt.Errorf("%w: %.16q, and this one %s", ErrProtocol, c.GetHeader(protocolHeader), s.speaks))
+		return
 	}
+	c.Header(protocolHeader, strconv.Itoa(version))
 }
 
 // handle decodes a body, strictly, and answers what f returns.
@@ -235,7 +241,7 @@ func (s *Server) reply(c *gin.Context, code int, answer any, err error) {
 	case answer == nil:
 		c.Status(http.StatusNoContent)
 	default:
-		raw, err := json.Marshal(answer)
+		raw, err := json.Marshal(written(answer, versionOf(c.Request.Header)))
 		if err != nil {
 			c.AbortWithStatus(http.StatusInternalServerError)
 			return

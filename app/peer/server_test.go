@@ -42,7 +42,7 @@ func with(t testing.TB, edit func(r *election.ClaimRequest)) string {
 
 func TestAnotherVersionOfTheProtocolIsRefusedBeforeItsBody(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"2", "", "01", "1, 2"} {
+	for _, version := range []string{"3", "0", "", "01", "1, 2", "-1"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestAnotherVersionOfTheProtocolIsRefusedBeforeItsBody(t *testing.T) {
 				resp := s.ask(http.MethodPost, pathClaims, "no message of ours", func(r *http.Request) {
 					r.Header.Set(protocolHeader, version)
 				})
-				if resp.StatusCode != http.StatusConflict || resp.Header.Get(protocolHeader) != "1" {
+				if resp.StatusCode != http.StatusConflict || resp.Header.Get(protocolHeader) != "2" || resp.Header.Get(versionsHeader) != "1-2" {
 					t.Errorf("answered %d, protocol %q", resp.StatusCode, resp.Header.Get(protocolHeader))
 				}
 				if said, err := decode(resp.Body, checkComplaint); err != nil || !strings.Contains(said.Error, ErrProtocol.Error()) {
@@ -78,7 +78,7 @@ func TestWhatIsNoMessageIsRefusedWithoutACall(t *testing.T) {
 		"too large":          sound + strings.Repeat(" ", maxBody),
 		"huge":               strings.Repeat(" ", 1<<20) + sound,
 		"deep":               strings.Repeat("[", maxBody),
-		"another type":       strings.Replace(sound, `"protocol":1`, `"protocol":"1"`, 1),
+		"another type":       strings.Replace(sound, `"protocol":2`, `"protocol":"2"`, 1),
 		"a claim for another replica": with(t, func(r *election.ClaimRequest) {
 			r.Claim.Replica = "c"
 		}),

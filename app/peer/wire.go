@@ -8,7 +8,6 @@ import (
 	"io"
 	"mime"
 	"slices"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -26,10 +25,6 @@ const (
 	// maxSpan bounds every duration in a message: no lease is longer than a minute.
 	maxSpan = 24 * time.Hour
 )
-
-// protocolHeader names the protocol's version on every request and answer; it is looked at before
-// the body, so that a later version is called by its name and not bad JSON.
-const protocolHeader = "Habot-Protocol"
 
 // refusalHeader names what a primary refused, on the answer.
 const refusalHeader = "Habot-Refusal"
@@ -58,7 +53,7 @@ const (
 	pathSwitchover = "/v1/switchover"
 )
 
-// ErrProtocol says that the other replica speaks another version of the protocol.
+// ErrProtocol says that the other replica speaks no version of the protocol that this one does.
 var ErrProtocol = errors.New("the other replica speaks another version of the protocol")
 
 // ErrMessage says that a message is not one of ours: malformed, too large or out of bounds.
@@ -73,8 +68,6 @@ type switchover struct {
 type complaint struct {
 	Error string `json:"error"`
 }
-
-func protocolText() string { return strconv.Itoa(election.Protocol) }
 
 // decode reads exactly one message, strictly, and checks it.
 func decode[M any](body io.Reader, check func(M) error) (M, error) {

@@ -60,15 +60,8 @@ func (o *others) pass() gateway.PassConfig {
 	}
 }
 
-// copies are the addresses of copies that are not known to be dead.
-func (o *others) copies() (addresses []string) {
-	for _, c := range o.mirror.State().Members {
-		if !c.Dead && c.Address != "" {
-			addresses = append(addresses, c.Address)
-		}
-	}
-	return addresses
-}
+// copies are the addresses of copies that are not known to be dead, the active one's first.
+func (o *others) copies() []string { return o.mirror.State().Addresses() }
 
 func (o *others) cluster() mirror.Cluster {
 	v := o.node.View()
@@ -90,8 +83,8 @@ func (o *others) Message(ctx context.Context, addr string, body []byte) ([]byte,
 }
 
 // Begin implements gateway.Replicas.
-func (o *others) Begin(ctx context.Context, t gateway.Term) turns.State {
-	return o.mirror.Begin(ctx, mirror.Term(t))
+func (o *others) Begin(ctx context.Context, term int64, replicated func(seq uint64)) turns.State {
+	return o.mirror.Begin(ctx, term, replicated)
 }
 
 // Replicate implements gateway.Replicas.

@@ -148,3 +148,15 @@ func TestAMirrorKnowsWhatTheDeltasSay(t *testing.T) {
 	apply(next, true)
 	says(Version{3, 2}, append(many[2:MaxReplay:MaxReplay], MaxReplay+1, MaxReplay+2)...)
 }
+
+// Where copies are: the active one first, which matters most, and then as they would be the next.
+func TestAddressesAreInTheOrderOfTurns(t *testing.T) {
+	t.Parallel()
+	r := Roster{Active: "d", Members: []Member{
+		{ID: "a", Address: "1"}, {ID: "b", Address: "2", Waiting: true, WaitingAgo: time.Second}, {ID: "c", Address: "3", Waiting: true, WaitingAgo: time.Minute},
+		{ID: "dead", Address: "4", Dead: true}, {ID: "d", Address: "5"}, {ID: "e", Address: "3"}, {ID: "f"},
+	}}
+	if got := r.Addresses(); !slices.Equal(got, []string{"5", "3", "2", "1"}) {
+		t.Errorf("%v", got)
+	}
+}

@@ -39,6 +39,30 @@ type Member struct {
 	Allowed  string
 }
 
+// Addresses are those of the copies that are not known to be dead, each once: that of the active one first, then those of the others
+// in the order in which they would be the next.
+func (r Roster) Addresses() []string {
+	rank := func(m Member) int {
+		switch {
+		case m.ID == r.Active:
+			return 0
+		case m.Waiting:
+			return 1
+		}
+		return 2
+	}
+	members := slices.SortedStableFunc(slices.Values(r.Members), func(a, b Member) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.WaitingAgo, a.WaitingAgo))
+	})
+	var addresses []string
+	for _, m := range members {
+		if !m.Dead && m.Address != "" && !slices.Contains(addresses, m.Address) {
+			addresses = append(addresses, m.Address)
+		}
+	}
+	return addresses
+}
+
 // Kept is an update that may have to be given again.
 type Kept struct {
 	// Update has no Expires: ExpiresIn says how long it lasts, 0 if long.

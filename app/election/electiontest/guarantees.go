@@ -328,7 +328,7 @@ func (c *Cluster) isDismissed(h *host, answer election.LeaveAnswer) {
 
 // hearsLeaving takes it into the account of a host that another has left.
 func (c *Cluster) hearsLeaving(h *host, req election.LeaveRequest) {
-	if a := &h.account; req.Departed && req.From.Protocol == election.Protocol && a.promised.Replica == req.From.Replica {
+	if a := &h.account; req.Departed && election.Speaks(req.From.Protocol) && a.promised.Replica == req.From.Replica {
 		a.promised, a.until = election.Claim{}, 0
 	}
 }

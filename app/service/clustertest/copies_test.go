@@ -93,8 +93,8 @@ func (f *fleet) Message(ctx context.Context, addr string, body []byte) ([]byte, 
 	return exchange(ctx, link{f.p}, addr, "turns", func(_ context.Context, to *process) ([]byte, error) { return to.fleet.mirror.Receive(body) })
 }
 
-func (f *fleet) Begin(ctx context.Context, t gateway.Term) turns.State {
-	return f.mirror.Begin(ctx, mirror.Term{Timestamp: t.Timestamp, Replicated: t.Replicated})
+func (f *fleet) Begin(ctx context.Context, term int64, replicated func(seq uint64)) turns.State {
+	return f.mirror.Begin(ctx, term, replicated)
 }
 
 func (f *fleet) Replicate(d turns.Delta) { f.mirror.Replicate(d) }

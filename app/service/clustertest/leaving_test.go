@@ -150,6 +150,49 @@ func TestAllStoppedAtOnceLeaveInTurn(t *testing.T) {
 	}
 }
 
+// With a Telegram that is slow to answer, a primary that handles a batch does not poll meanwhile, and more so the slower. What is due
+// to leaving is the time at the change of primary, however far apart the replicas are asked to stop.
+func TestLeavingInTurnCostsFewRoundTrips(t *testing.T) {
+	t.Parallel()
+	const latency = 20 * time.Millisecond // one way, at most
+	var longest, atChanges []time.Duration
+	for seed := range uint64(4) {
+		synctest.Test(t, func(t *testing.T) {
+			w := growing(seed, options{
+				replicas: 3, hosts: 3, lease: 550 * time.Millisecond, patience: 5 * time.Second, restarts: true,
+				noise: noise{delay: time.Millisecond, latency: latency},
+			}, 3, rand.New(rand.NewPCG(seed, 9)))
+			writing, stopWriting := context.WithCancel(context.Background())
+			w.opt.rate = 20
+			w.aside.Go(func() { w.users(writing) })
+			time.Sleep(2 * time.Second)
+			for _, i := range w.rng.Perm(len(w.hosts)) {
+				p := w.at(w.hosts[i])
+				p.stop()
+				w.restart(p, time.Second)
+				time.Sleep(time.Duration(w.rng.Int64N(int64(600 * time.Millisecond))))
+			}
+			time.Sleep(supervise.ShutdownBound(true))
+			stopWriting()
+			time.Sleep(10 * time.Second)
+			r := w.sim.Report()
+			if len(r.Handovers) == 0 || r.AnsweredTwice != 0 || r.Unanswered != 0 {
+				w.breaks("%d changes of primary, %d answered twice, %d not", len(r.Handovers), r.AnsweredTwice, r.Unanswered)
+			}
+			for _, h := range r.Handovers {
+				gap := time.Duration(h.GapSeconds * float64(time.Second))
+				if atChanges = append(atChanges, gap); gap > 4*2*latency { // an answer that is under way, the confirmation, and the first poll
+					w.breaks("Telegram was unpolled for %v from %s to %s", gap, h.From, h.To)
+				}
+			}
+			longest = append(longest, time.Duration(r.LongestUnpolledSeconds*float64(time.Second)))
+			w.finish()
+			w.expectUnbroken(t)
+		})
+	}
+	t.Logf("unpolled at changes of primary %v, and for at most %v", atChanges, longest)
+}
+
 // Where no newcomer comes, all have stopped soon after their patience: "docker compose down".
 func TestAllStoppedAtOnceWaitInVainNoLongerThanTheirPatience(t *testing.T) {
 	t.Parallel()

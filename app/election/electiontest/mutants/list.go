@@ -84,7 +84,7 @@ var mutants = []mutant{
 	grant("promise shorter than the lease", "m.promise.give(c, m.now.Add(m.cfg.Lease))", "m.promise.give(c, m.now.Add(m.cfg.Lease/2))"),
 	candidate("own promise ignored when claiming", "at := max(m.claimAt, m.promise.until)", "at := m.claimAt"),
 	grant("other lease granted", "case req.From.Lease != m.cfg.Lease:", "case false:"),
-	grant("other protocol granted", "case req.From.Protocol != Protocol:", "case false:"),
+	grant("other protocol granted", "case !Speaks(req.From.Protocol):", "case false:"),
 
 	// The floor.
 	{"floor ignored", []edit{
@@ -302,6 +302,9 @@ var mutants = []mutant{
 	in("node/progress.go", "a witness is told what was handled", "return !s.votes[addr] || s.knows[addr] < s.noted }", "return true }"),
 	in("node/progress.go", "a witness is told no notes", "return !s.votes[addr] || s.knows[addr] < s.noted }", "return !s.votes[addr] }"),
 	in("node/progress.go", "a witness is told again and again while notes are under way", "sent > 0 && !s.wants(addr) || s.ctx", "s.ctx"),
+
+	// Versions of messages.
+	in("node/progress.go", "a replica that takes no notes counts as one that knows them", "return s.without[s.address[id]] })", "return false })"),
 
 	// The evidence of a death.
 	in("lifeline/lifeline.go", "a process that has closed its connection counts as dead", "	if x.pid != nil {\n		return x.pid.wait()\n	}\n", ""),
