@@ -57,6 +57,8 @@ type fakeTelegram struct {
 	calls     []passed
 	allowed   string // as asked for last; "-" if it never was
 	largest   int64  // body that went by
+	// refusal answers everything in its place, polls too; nil if it answers itself.
+	refusal func() (*http.Response, error)
 }
 
 func newFakeTelegram(t *testing.T) *fakeTelegram {
@@ -68,6 +70,13 @@ func (tg *fakeTelegram) answerWith(script func(req *http.Request) (*http.Respons
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	tg.script = script
+}
+
+// refuseAll has everything refused; nil: no more.
+func (tg *fakeTelegram) refuseAll(with func() (*http.Response, error)) {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	tg.refusal = with
 }
 
 // say has a message arrive in a chat.
@@ -112,6 +121,12 @@ func (tg *fakeTelegram) RoundTrip(req *http.Request) (*http.Response, error) {
 		tg.t.Errorf("a request without the real token: %s", req.URL.Path)
 	}
 	path := strings.Replace(req.URL.Path, realToken, "T", 1)
+	tg.mu.Lock()
+	refusal := tg.refusal
+	tg.mu.Unlock()
+	if refusal != nil {
+		return refusal()
+	}
 	if path == "/botT/getUpdates" {
 		return tg.getUpdates(req)
 	}
