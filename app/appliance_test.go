@@ -204,3 +204,26 @@ func TestEveryServiceIsBounded(t *testing.T) {
 		t.Error("Prometheus may fill the disk")
 	}
 }
+
+// Compose publishes what is for people, on the machine's loopback alone. No port of a replica is among it: those of the gateway and of
+// the other replicas are for containers.
+func TestNoPortOfAReplicaIsPublished(t *testing.T) {
+	t.Parallel()
+	compose := read(t, "docker-compose.yml")
+	_, services, _ := strings.Cut(compose, "\nservices:\n")
+	services, _, _ = strings.Cut(services, "\nconfigs:\n")
+	bot := one(t, `(?s)(\n  bot:\n.*?)\n  telegram:\n`, "\n"+services)
+	if found := regexp.MustCompile(`(?m)^ *(- )?(ports|expose|network_mode|published|target):.*`).FindAllString(bot, -1); found != nil {
+		t.Errorf("the replicas have %q", found)
+	}
+	published := regexp.MustCompile(`(?m)^ +ports:.*`).FindAllString(compose, -1)
+	loopback := regexp.MustCompile(`^ +ports: \["127\.0\.0\.1:\$\{[A-Z]+_PORT:-\d+\}:\d+"\]$`)
+	if len(published) != 3 {
+		t.Errorf("published is %q", published)
+	}
+	for _, line := range published {
+		if !loopback.MatchString(line) || strings.Contains(line, "8082") {
+			t.Errorf("published is %q", line)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -120,6 +121,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		queue.Flush(flushBound)
 		os.Exit(code)
 	}}
+	log.SetFlags(0)
+	log.SetOutput(logging.Library(p.log))
 	if err := p.carryOut(ctx, command, args); err != nil {
 		if errors.Is(err, errNotAnswering) {
 			return exitFailed // the status says so
@@ -138,6 +141,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 func examine(cfg config.Config, err error, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	log.SetOutput(io.Discard) // what net/http finds odd in an answer
 	opts := doctor.Options{Config: cfg, Version: thisBuild(buildInfo()).version}
 	if err != nil {
 		opts.Problems = strings.Split(err.Error(), "\n")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -213,6 +214,42 @@ func TestEveryLineOfAReplicaCarriesItsName(t *testing.T) {
 	}
 	if !strings.Contains(errs.String(), "QUORUM=1 is below a majority") || !strings.Contains(errs.String(), " ERROR exiting ") {
 		t.Errorf("logged\n%s", &errs)
+	}
+}
+
+// lines is a log that is read as it is written.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) { l <- string(p); return len(p), nil }
+
+// A backend that sends a body beside its answer makes net/http quote it, in the log of the standard library.
+func TestWhatLibrariesLogIsALineOfOurs(t *testing.T) {
+	output, flags := log.Writer(), log.Flags()
+	t.Cleanup(func() { log.SetOutput(output); log.SetFlags(flags) })
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for name, value := range map[string]string{"SIMULATOR_ADDR": taken.Addr().String(), "LOG_FORMAT": "json", "LOG_LEVEL": "debug"} {
+		t.Setenv(name, value)
+	}
+	logged := make(lines, 100)
+	run([]string{"simulator"}, os.Stdout, logged) // it ends at once
+	log.Printf("Unsolicited response received on idle HTTP channel starting with %q; err=<nil>", "hunter2")
+	for line := ""; !strings.Contains(line, "Unsolicited"); {
+		select {
+		case line = <-logged:
+		case <-time.After(10 * time.Second):
+			t.Fatal("it is not logged")
+		}
+		var l struct{ Level, Msg string }
+		if err := json.Unmarshal([]byte(line), &l); err != nil || strings.Contains(line, "hunter2") {
+			t.Errorf("%v: %s", err, line)
+		}
+		if strings.Contains(line, "Unsolicited") && (l.Level != "DEBUG" || l.Msg != "a library reports") {
+			t.Errorf("logged %s", line)
+		}
 	}
 }
 

@@ -408,6 +408,34 @@ func TestInGroupsOnlyWhatIsMeantForTheBotIsAnswered(t *testing.T) {
 	}
 }
 
+// A photo or a file may have a text, too: its caption. It is answered as any other text, and in a group if the bot is meant.
+func TestCaptionsAreAnsweredAsTexts(t *testing.T) {
+	t.Parallel()
+	const photo = `"photo":[{"file_id":"a","file_unique_id":"b","width":1,"height":1}]`
+	for _, tt := range []struct{ name, fields, want string }{
+		{"echoed", `"chat":{"id":7,"type":"private"},"caption":"my cat"`, "habot-bot-1: my cat"},
+		{"a command", `"chat":{"id":7,"type":"private"},"caption":"/ping"`, "habot-bot-1: pong"},
+		{"without one", `"chat":{"id":7,"type":"private"}`, ""},
+		{"talk in a group", `"chat":{"id":7,"type":"supergroup","title":"g"},"caption":"my cat"`, ""},
+		{"a mention in a group", `"chat":{"id":7,"type":"supergroup","title":"g"},"caption":"@habot_bot my cat"`, "habot-bot-1: @habot_bot my cat"},
+		{"of another shape", `"chat":{"id":7,"type":"private"},"caption":{"of_the":"future"}`, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.tg.inject(queued{id: 1000, chat: 7, raw: fmt.Sprintf(`{"update_id":1000,"message":{"message_id":1,"date":%d,"from":{"id":12,"first_name":"x"},%s,%s}}`, time.Now().Unix(), photo, tt.fields)})
+				f.start(election.Change{})
+				after(time.Second)
+				if got := strings.Join(f.tg.texts(7), "\n"); got != tt.want {
+					t.Errorf("answered with %q, want %q", got, tt.want)
+				}
+				f.expectConfirmed(1000)
+			})
+		})
+	}
+}
+
 // Two bots that answer each other would talk for ever.
 func TestABotIsNeverAnswered(t *testing.T) {
 	t.Parallel()

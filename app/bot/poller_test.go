@@ -486,7 +486,8 @@ func TestUpdatesThatAreNoTextAreIgnoredAndConfirmed(t *testing.T) {
 	t.Parallel()
 	for name, raw := range map[string]string{
 		"no text":       `{"update_id":1000,"message":{"message_id":1,"date":1,"chat":{"id":1,"type":"private"}}}`,
-		"no message":    `{"update_id":1000,"edited_message":{"message_id":1,"date":1,"chat":{"id":1,"type":"private"}}}`,
+		"edited":        `{"update_id":1000,"edited_message":{"message_id":1,"date":1,"chat":{"id":1,"type":"private"},"text":"x"}}`,
+		"channel post":  `{"update_id":1000,"channel_post":{"message_id":1,"date":1,"chat":{"id":1,"type":"channel","title":"c"},"text":"/ping"}}`,
 		"unknown kind":  `{"update_id":1000,"of_the_future":{}}`,
 		"changed chat":  `{"update_id":1000,"message":{"message_id":1,"date":1,"chat":"of the future","text":"x"}}`,
 		"changed shape": `{"update_id":1000,"message":"of the future"}`,

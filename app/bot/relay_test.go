@@ -202,6 +202,28 @@ func TestABackendGetsUpdatesByteForByte(t *testing.T) {
 	})
 }
 
+// Without BACKEND_UPDATES Telegram is asked for its default set by an empty list. Without any list it would go on as it was asked last: for messages
+// alone, if that was the built-in bot.
+func TestTheDefaultSetOfUpdatesIsAskedForInSoManyWords(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tg, b := newTelegram(t), newBackend(t)
+		urls, err := relay.ParseBackends("http://mybot:8000/hook")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := newFixtureConfigured(t, func(cfg *Config) {
+			cfg.Transport = tg
+			cfg.Backend = &Backend{Relay: relay.Config{Backends: urls, Timeout: time.Minute, Parallel: 40, Resolver: b, Dial: b.Dial}}
+		})
+		f.start(election.Change{})
+		after(time.Second)
+		if polls := tg.all("getUpdates"); len(polls) == 0 || !strings.Contains(string(polls[0].body), `"allowed_updates":[]`) {
+			t.Errorf("polls: %+v", polls)
+		}
+	})
+}
+
 // An update is confirmed once a backend has answered 2xx, not before; the standbys receive its id; a stop waits and confirms.
 func TestABackendsUpdateIsConfirmedOnceItIsHandled(t *testing.T) {
 	t.Parallel()
@@ -254,6 +276,39 @@ func TestACallInABackendsAnswerLeavesWithTheLeaseAlone(t *testing.T) {
 		<-r.ended
 		if n := f.metric("habot_telegram_requests_total", "method", "forwarded", "code", "200"); n != 1 {
 			t.Errorf("%v calls are counted", n)
+		}
+	})
+}
+
+// Telegram answers a method that it does not know with 404, as it does a token. That is no matter of the token, and not tried again: the chat's
+// next update is handled at once.
+func TestACallOfAMethodThatTelegramDoesNotKnowIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, b := newRelayed(t)
+		f.tg.script = func(c call) (*http.Response, error) {
+			if c.method == "sendTelepathy" {
+				return bad(404, "Not Found: method not found"), nil
+			}
+			return nil, nil
+		}
+		b.answer = func(w http.ResponseWriter, raw string) {
+			w.Header().Set("Content-Type", "application/json")
+			if strings.Contains(raw, "odd") {
+				_, _ = fmt.Fprint(w, `{"method":"sendTelepathy","chat_id":1,"text":"x"}`)
+			}
+		}
+		f.start(election.Change{})
+		f.tg.send(1, "odd")
+		f.tg.send(1, "next")
+		after(3 * time.Second)
+		f.expectConfirmed(1000, 1001)
+		if n := len(f.tg.all("sendTelepathy")); n != 1 {
+			t.Errorf("called %d times", n)
+		}
+		f.expectLogged("a webhook reply was not carried out", 1)
+		if h := f.healthChanges(); len(h) != 0 {
+			t.Errorf("health changed: %+v", h)
 		}
 	})
 }

@@ -10,16 +10,16 @@ import (
 var ErrNotFound = errors.New("not a path of the Bot API")
 
 const (
-	// maxToken bounds a token, as in the real server.
-	maxToken = 80
-	maxName  = 64
+	maxName = 64
+	// folderTest stands before the method in requests for Telegram's test servers.
+	folderTest = "test"
 )
 
 // Path is what the path of a request says.
 type Path struct {
 	// Copy is the name that the client gives itself, /copy/NAME/bot...; empty if it gives none.
 	Copy string
-	// Token is not checked, except that it has a colon and is at most 80 bytes long.
+	// Token is not checked, and may be empty: the answer to one that is none is 401, as that to a wrong one is.
 	Token string
 	// Test tells that the request is for Telegram's test servers, /bot<token>/test/<method>.
 	Test bool
@@ -51,11 +51,11 @@ func ParsePath(path string) (Path, error) {
 	}
 	rest, isBot := strings.CutPrefix(rest, "bot")
 	token, rest, found := strings.Cut(rest, "/")
-	if !isBot || !found || len(token) > maxToken || !strings.Contains(token, ":") {
+	if !isBot || !found {
 		return Path{}, ErrNotFound
 	}
 	p.Token = token
-	if test, ok := strings.CutPrefix(rest, "test/"); ok {
+	if test, ok := strings.CutPrefix(rest, folderTest+"/"); ok {
 		p.Test, rest = true, test
 	}
 	if isFile {
@@ -67,6 +67,9 @@ func ParsePath(path string) (Path, error) {
 	}
 	if rest == "" {
 		return p, nil
+	}
+	if rest == folderTest { // no method: another server might take the parameter "method" for it
+		return Path{}, ErrNotFound
 	}
 	var ok bool
 	if p.Method, ok = MethodName(rest); !ok {

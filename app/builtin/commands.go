@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"html"
@@ -52,20 +53,24 @@ func parse(text, username string) (name, argument string, ok bool) {
 // that has been done, and is not to be done again.
 func (b *Bot) replies(ctx context.Context, u telego.Update) (all []message.Message, done bool) {
 	m := u.Message
-	if m == nil || m.Text == "" || fromABot(m) {
+	if m == nil || fromABot(m) {
+		return nil, false
+	}
+	text := cmp.Or(m.Text, m.Caption) // of a photo or a file
+	if text == "" {
 		return nil, false
 	}
 	to, group := placeOf(m), inGroup(m)
-	username := b.ownUsername(ctx, m.Text, group)
-	name, argument, ok := parse(m.Text, username)
-	if ok && group && !isKnown(name) && (username == "" || !strings.Contains(strings.Fields(m.Text)[0], "@")) {
+	username := b.ownUsername(ctx, text, group)
+	name, argument, ok := parse(text, username)
+	if ok && group && !isKnown(name) && (username == "" || !strings.Contains(strings.Fields(text)[0], "@")) {
 		return nil, false // another bot's command, or none
 	}
 	if !ok {
-		if strings.HasPrefix(m.Text, "/") || group && !b.isMeant(m, username) {
+		if strings.HasPrefix(text, "/") || group && !b.isMeant(m, text, username) {
 			return nil, false // another bot's command, or talk
 		}
-		return b.echo(to, m.Text), false
+		return b.echo(to, text), false
 	}
 	switch name {
 	case "start":

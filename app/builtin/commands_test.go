@@ -3,6 +3,8 @@ package builtin
 import (
 	"context"
 	"log/slog"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -14,6 +16,26 @@ import (
 	"habot/app/election"
 	"habot/app/message/messagetest"
 )
+
+// The documents name the one file, and the function in it, that a developer changes for a bot of their own.
+func TestTheFileToChangeIsDocumented(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("change `([a-z]+)` in \\[[a-z.]+\\]\\(app/builtin/([a-z.]+)\\)").FindStringSubmatch(strings.Join(strings.Fields(string(readme)), " "))
+	if named == nil {
+		t.Fatal("README names no function and file to change for a bot of one's own")
+	}
+	code, err := os.ReadFile(named[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(code), ") "+named[1]+"(") {
+		t.Errorf("%s has no function %s", named[2], named[1])
+	}
+}
 
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"/start", "/START@Habot_bot a b", "/switchover\nx y", "/", "/ x", "//", "/@", "/a@b@c d", "text", "", "/a\tb", "/é@"} {

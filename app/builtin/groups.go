@@ -18,10 +18,10 @@ func inGroup(m *telego.Message) bool {
 	return (m.Chat.Type == telego.ChatTypeGroup || m.Chat.Type == telego.ChatTypeSupergroup) && !m.Chat.IsDirectMessages
 }
 
-// isMeant tells whether a message in a group that is no command is meant for this bot: it names it, or answers it. Each message in
+// isMeant tells whether a message in a group whose text is no command is meant for this bot: it names it, or answers it. Each message in
 // a topic is a reply to the one that opened it, in form only.
-func (b *Bot) isMeant(m *telego.Message, username string) bool {
-	if mentions(m.Text, username) {
+func (b *Bot) isMeant(m *telego.Message, text, username string) bool {
+	if mentions(text, username) {
 		return true
 	}
 	r := m.ReplyToMessage

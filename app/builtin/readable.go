@@ -40,7 +40,7 @@ func pruneUpdate(update json.RawMessage) (json.RawMessage, bool) {
 // goesBy tells whether the bot judges a message by a field: without it another message would be answered than was written.
 func goesBy(field string) bool {
 	switch field {
-	case "chat", "from", "sender_chat", "text", "message_thread_id", "is_topic_message", "is_automatic_forward", "direct_messages_topic":
+	case "chat", "from", "sender_chat", "text", "caption", "message_thread_id", "is_topic_message", "is_automatic_forward", "direct_messages_topic":
 		return true
 	default:
 		return false

@@ -183,15 +183,19 @@ func Demo(environ []string) bool {
 	return set["WITNESS"] != "true" && set["BOT_TOKEN_FILE"] == "" && (set["BOT_TOKEN"] == "" || set["BOT_TOKEN"] == DemoToken)
 }
 
-// Rehearsal reports whether an environment has the simulator accept any token, and returns the environment without the
-// bot's: the simulator needs none.
+// Rehearsal reports whether an environment has the simulator accept any token, and returns the environment without
+// secrets, and as no witness's: the simulator needs none, and need not be able to read their files.
 func Rehearsal(environ []string) ([]string, bool) {
 	if given(environ)["SIMULATOR_REHEARSAL"] != "true" {
 		return environ, false
 	}
 	return slices.DeleteFunc(slices.Clone(environ), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
-		return name == "BOT_TOKEN" || name == "BOT_TOKEN_FILE"
+		switch strings.TrimSuffix(name, "_FILE") {
+		case "BOT_TOKEN", "GATEWAY_TOKEN", "CLUSTER_SECRET", "ADMIN_TOKEN", "BACKEND_SECRET", "WITNESS":
+			return true
+		}
+		return false
 	}), true
 }
 

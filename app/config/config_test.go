@@ -232,13 +232,13 @@ func TestARefusedValueIsOneLineThatSaysWhatIsAccepted(t *testing.T) {
 		{"BOT_TOKEN=bot" + token, botToken}, {"BOT_TOKEN=:" + strings.Repeat("a", 35), botToken},
 		{"ADMIN_TOKEN=" + phrase[:15], bytes},
 		{"BACKEND=mybot:8000", webhook}, {"BACKEND=ftp://mybot", webhook}, {"BACKEND=http://", webhook}, {"BACKEND=http://mybot:99999", webhook},
-		{"BACKEND=Builtin", webhook}, {"BACKEND=builtin,http://mybot", "builtin stands alone"}, {"BACKEND=http://mybot,gateway", "gateway stands alone"},
+		{"BACKEND=Builtin", webhook}, {"BACKEND=GATEWAY", webhook}, {"BACKEND=gateway,gateway", "gateway stands alone"}, {"BACKEND=,", webhook}, {"BACKEND=builtin,http://mybot", "builtin stands alone"}, {"BACKEND=http://mybot,gateway", "gateway stands alone"},
 		{"GATEWAY_ADDR=8082", address}, {"GATEWAY_PATIENCE=5s", "10s..10m"}, {"GATEWAY_PATIENCE=90", "10s..10m"}, {"GATEWAY_PATIENCE=11m", "10s..10m"},
 		{"GATEWAY_REPLAY=-1s", "0s..10m"}, {"GATEWAY_REPLAY=11m", "0s..10m"}, {"GATEWAY_REPLAY=off", "0s..10m"},
 		{"GATEWAY_TOKEN=hunter2", "the number before BOT_TOKEN's colon"}, {"GATEWAY_TOKEN=1" + token, "the number before BOT_TOKEN's colon"},
 		{"GATEWAY_TOKEN=" + config.DemoToken, "that are not BOT_TOKEN's"},
 		{"BACKEND=http://user:hunter2@mybot/", "use BACKEND_SECRET"}, {"BACKEND=" + strings.Repeat("http://mybot:8000,", 3) + "http://x/#y", "entry 4"},
-		{"BACKEND_SECRET=two words", "what Telegram accepts as secret_token"}, {"BACKEND_SECRET=" + strings.Repeat("s", 257), "1 to 256 of"},
+		{"BACKEND_SECRET=two words", "what Telegram accepts as secret_token"}, {"BACKEND_SECRET=ümlaut", "1 to 256 of"}, {"BACKEND_SECRET=a:b", "1 to 256 of"}, {"BACKEND_SECRET=pass.word", "1 to 256 of"}, {"BACKEND_SECRET=" + strings.Repeat("s", 257), "1 to 256 of"},
 		{"BACKEND_UPDATES=Message", updates}, {"BACKEND_UPDATES=message;poll", updates}, {"BACKEND_PARALLEL=0", "1..100"},
 		{"BACKEND_PARALLEL=101", "1..100"}, {"BACKEND_TIMEOUT=60", "1s..10m"}, {"BACKEND_TIMEOUT=0s", "1s..10m"}, {"BACKEND_TIMEOUT=1h", "1s..10m"},
 	}
@@ -288,8 +288,11 @@ func TestEachProblemIsALineAndNothingElseIsBlamed(t *testing.T) {
 
 func TestASecretMayComeFromAFile(t *testing.T) {
 	t.Parallel()
-	f := files{"/run/token": "\n " + token + "\r\n", "/run/cluster": secret + "\n", "/run/admin": phrase + "\n"}
-	got := mustLoad(t, f, "BOT_TOKEN_FILE=/run/token", "CLUSTER_SECRET_FILE=/run/cluster", "ADMIN_TOKEN_FILE=/run/admin")
+	f := files{"/run/token": "\n " + token + "\r\n", "/run/cluster": secret + "\n", "/run/admin": phrase + "\n", "/run/backend": "s-3_cret\r\n"}
+	got := mustLoad(t, f, "BOT_TOKEN_FILE=/run/token", "CLUSTER_SECRET_FILE=/run/cluster", "ADMIN_TOKEN_FILE=/run/admin", "BACKEND=http://mybot", "BACKEND_SECRET_FILE=/run/backend")
+	if got.BackendSecret != "s-3_cret" {
+		t.Errorf("the backends' secret is %q", got.BackendSecret)
+	}
 	if got.Token != token || got.Demo || !reflect.DeepEqual(got.ClusterSecrets, [][]byte{[]byte(secret)}) || got.AdminToken != phrase {
 		t.Errorf("got token %q, cluster secrets %q, admin token %q", got.Token, got.ClusterSecrets, got.AdminToken)
 	}
@@ -383,7 +386,7 @@ func TestAStackNamesItsReplicas(t *testing.T) {
 
 func TestABadSecretFileIsOneLine(t *testing.T) {
 	t.Parallel()
-	f := files{"/empty": "", "/blank": " \n", "/good": token, "/secret": secret, "/short": "short", "/junk": "not a token", "/utf16": "\xff\xfe1\x002\x00", "/utf16be": "\xfe\xff\x001\x002"}
+	f := files{"/empty": "", "/blank": " \n", "/good": token, "/secret": secret, "/short": "short", "/junk": "not a token", "/spaces": "two words", "/utf16": "\xff\xfe1\x002\x00", "/utf16be": "\xfe\xff\x001\x002"}
 	for _, c := range []struct {
 		about, says string
 		set         []string
@@ -400,6 +403,9 @@ func TestABadSecretFileIsOneLine(t *testing.T) {
 		{"BOT_TOKEN_FILE", "BotFather", []string{"BOT_TOKEN_FILE=/junk"}},
 		{"CLUSTER_SECRET_FILE", "openssl rand -base64 32", []string{"CLUSTER_SECRET_FILE=/short"}},
 		{"ADMIN_TOKEN_FILE", "at least 16 bytes", []string{"ADMIN_TOKEN_FILE=/short"}},
+		{"BACKEND_SECRET_FILE", "what Telegram accepts as secret_token", []string{"BACKEND_SECRET_FILE=/spaces"}},
+		{"BACKEND_SECRET_FILE", "a file that is not empty", []string{"BACKEND_SECRET_FILE=/blank"}},
+		{"BACKEND_SECRET", "both BACKEND_SECRET and BACKEND_SECRET_FILE are set", []string{"BACKEND_SECRET=s", "BACKEND_SECRET_FILE=/good"}},
 		{"BOT_TOKEN_FILE", "UTF-8", []string{"BOT_TOKEN_FILE=/utf16"}},
 		{"CLUSTER_SECRET_FILE", "UTF-8", []string{"CLUSTER_SECRET_FILE=/utf16be"}},
 	} {
@@ -421,7 +427,7 @@ func TestARealFileSaysWhyItCannotBeRead(t *testing.T) {
 func TestNoSecretIsInAnyLine(t *testing.T) {
 	t.Parallel()
 	const bad = "987654321:ZZbbCCddEEffGGhhIIjjKKllMMnnOOppQQ" // one letter short: mistyped ones count too
-	f := files{"/bad": bad + "!", "/bad2": "hunter2hunter2"}
+	f := files{"/bad": bad + "!", "/bad2": "hunter2hunter2", "/bad3": "hunter2 hunter2"}
 	for _, environ := range [][]string{
 		{"BOT_TOKEN=" + bad + "!"}, {"BOT_TOKEN_FILE=/bad"}, {"BOT_TOKEN_FILE=" + bad}, {"BOT_TOKEN=" + bad, "BOT_TOKEN_FILE=/bad"},
 		{"CLUSTER_SECRET=hunter2hunter2"}, {"CLUSTER_SECRET_FILE=/bad2"}, {"CLUSTER_SECRET_FILE=hunter2hunter2"},
@@ -431,7 +437,11 @@ func TestNoSecretIsInAnyLine(t *testing.T) {
 		{"TELEGRAM_API_URL=https://host/bot987654321%3A" + bad[10:]},
 		{"REPLICA_NAME=" + bad}, {"INSTANCES=" + bad}, {"INSTANCES=bot," + bad}, {"ADMIN_CHAT_IDS=" + bad}, {"MODE=" + bad}, {"LEASE=" + bad},
 		{"REPLICAS=" + bad}, {"QUORUM=" + bad}, {"HTTP_ADDR=" + bad}, {"LOG_LEVEL=" + bad}, {"SIMULATOR_RATE=" + bad},
-		{"BOT_TOKN=" + bad, "LEASE=5"},
+		{"BOT_TOKN=" + bad, "LEASE=5"}, {"BACKEND_SECRT=hunter2", "LEASE=5"}, {"BACKENDS=http://x:hunter2@y", "LEASE=5"},
+		{"BACKEND_SECRET=hunter2 hunter2"}, {"BACKEND_SECRET_FILE=/bad3"}, {"BACKEND_SECRET_FILE=hunter2"}, {"BACKEND_SECRET=hunter2", "BACKEND_SECRET_FILE=/bad2"},
+		{"GATEWAY_TOKEN=" + bad}, {"GATEWAY_TOKEN_FILE=/bad"}, {"GATEWAY_TOKEN=hunter2"}, {"GATEWAY_ADDR=" + bad}, {"GATEWAY_PATIENCE=" + bad}, {"GATEWAY_REPLAY=" + bad},
+		{"BACKEND=" + bad}, {"BACKEND=ftp://mybot/" + bad}, {"BACKEND_UPDATES=" + bad}, {"BACKEND_PARALLEL=" + bad}, {"BACKEND_TIMEOUT=" + bad},
+		{"LEAVE_PATIENCE=" + bad}, {"WITNESS=" + bad}, {"LIFELINE_DIR=" + bad}, {"SIMULATOR_PROJECT=" + bad}, {"SIMULATOR_REHEARSAL=" + bad},
 	} {
 		for _, line := range problems(t, f, environ...) {
 			if strings.Contains(line, bad[10:]) || strings.Contains(line, "hunter2") {
@@ -564,6 +574,13 @@ func TestARehearsalIsGivenNoToken(t *testing.T) {
 		if cfg := mustLoad(t, nil, environ...); !ok || !cfg.Demo || !cfg.SimulatorRehearsal || cfg.Replicas != 5 {
 			t.Errorf("%t, %+v", ok, cfg)
 		}
+	}
+	// Of a whole .env it is given no secret: what it has not got is nothing that it could not read, or show.
+	environ, _ := config.Rehearsal([]string{"SIMULATOR_REHEARSAL=true", "BOT_TOKEN=" + token, "GATEWAY_TOKEN=" + otherToken, "CLUSTER_SECRET=" + secret, "ADMIN_TOKEN_FILE=/not/there",
+		"BACKEND=http://mybot", "BACKEND_SECRET_FILE=/not/there", "CLUSTER_SECRET_FILE=/not/there", "WITNESS=true", "SIMULATOR_RATE=7"})
+	if cfg := mustLoad(t, nil, environ...); cfg.SimulatorRate != 7 || cfg.GatewayToken != config.DemoToken || cfg.BackendSecret != "" || cfg.AdminToken != "" ||
+		!reflect.DeepEqual(cfg.ClusterSecrets, mustLoad(t, nil).ClusterSecrets) {
+		t.Errorf("%+v", cfg)
 	}
 	// A replica that was given the variable and no other server is no rehearsal.
 	for _, c := range []struct {

@@ -367,7 +367,7 @@ func (e examination) backend(ctx context.Context, b relay.Backend) Line {
 	}
 	addrs = addrs[:min(len(addrs), maxCopies)]
 	failures := inParallel(len(addrs), func(i int) error {
-		_, err := e.Dial(ctx, netip.AddrPortFrom(addrs[i], number), "") // as relay probes it
+		_, err := e.Dial(ctx, netip.AddrPortFrom(addrs[i], number), b.TLSName()) // nothing is sent
 		return err
 	})
 	up, last := 0, error(nil)

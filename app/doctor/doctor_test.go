@@ -51,6 +51,7 @@ type fake struct {
 	names     map[string][]string // what resolves to other than names to nothing, addresses to themselves
 	nameErr   map[string]error
 	dialErr   map[string]error // by address
+	tlsErr    map[string]error // by the name that the certificate is for
 	replicas  map[string]Replica
 	askErr    map[string]error
 	me        error
@@ -92,8 +93,11 @@ func (f *fake) Resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	return all, nil
 }
 
-func (f *fake) Dial(ctx context.Context, addr netip.AddrPort, _ string) (time.Duration, error) {
+func (f *fake) Dial(ctx context.Context, addr netip.AddrPort, serverName string) (time.Duration, error) {
 	if err := f.wait(ctx); err != nil {
+		return 0, err
+	}
+	if err := f.tlsErr[serverName]; err != nil {
 		return 0, err
 	}
 	return 35 * time.Millisecond, f.dialErr[addr.String()]
@@ -278,6 +282,19 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 				"ERROR replica 10.0.0.1", "ERROR replica 10.0.0.2", "ERROR replica 10.0.0.3", "ERROR quorum: 0 of 3 replicas answer, 2 needed", "-     other pollers",
 			},
 		},
+		"no network at all": {
+			set: []string{"INSTANCES=10.0.0.1,10.0.0.2,10.0.0.3", "BACKEND=http://10.0.1.9:1/hook"}, edit: func(f *fake) {
+				for addr := range f.replicas {
+					f.askErr[addr] = errNoIPv6
+				}
+				f.nameErr["api.telegram.org"] = errServers
+				f.dialErr["10.0.1.9:1"] = errNoIPv6
+			}, code: 2, want: []string{
+				"ERROR replica 10.0.0.1:7175: no connection (network is unreachable): its machine is down, or a firewall drops TCP port 7175", "ERROR replica 10.0.0.2", "ERROR replica 10.0.0.3",
+				"ERROR quorum: 0 of 3 replicas answer, 2 needed: there can be no primary", "-     other pollers", "ERROR Telegram's address api.telegram.org:443", "-     token", "-     webhook",
+				"ERROR backend http://10.0.1.9:1: no connection to 1 address (network is unreachable)",
+			},
+		},
 		"no name server for any": {
 			set: []string{"INSTANCES=one.example.org"}, edit: func(f *fake) { f.nameErr["one.example.org"] = errServers }, code: 2,
 			want: []string{"ERROR instance one.example.org", "ERROR quorum: 0 of 3 replicas answer, 2 needed", "-     other pollers"},
@@ -415,6 +432,12 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 				f.dialErr["10.0.1.2:8000"] = errRefused
 			}, want: []string{"WARN  backend http://mybot:8000: 1 of 2 addresses connect (connection refused): start the others"},
 		},
+		"a backend whose certificate is not trusted": {
+			set: []string{"BACKEND=https://10.0.1.9/hook"}, edit: func(f *fake) {
+				f.tlsErr = map[string]error{"10.0.1.9": fmt.Errorf("TLS: %w", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}})}
+			}, code: 2, want: []string{"ERROR backend https://10.0.1.9:443: no connection to 1 address (its certificate is not trusted (x509: certificate signed by unknown authority)): start it, or correct BACKEND"},
+		},
+		"a backend with TLS": {set: []string{"BACKEND=https://10.0.1.9/hook"}},
 		"one of two backends": {
 			set: []string{"BACKEND=http://mybot/hook,http://10.0.1.9:1/hook"}, code: 1, want: []string{"WARN  backend http://mybot:80: its name is not resolved (there is no such name): start it, or correct BACKEND"},
 		},
@@ -484,6 +507,20 @@ func TestTheLastLineCounts(t *testing.T) {
 		var out strings.Builder
 		if Write(&out, lines); !strings.HasSuffix(out.String(), "\n\n"+want+"\n") {
 			t.Errorf("want %q:\n%s", want, out.String())
+		}
+	}
+}
+
+// A line's meaning is that of its level, and one error outweighs any number of warnings.
+func TestTheExitCodeIsThatOfTheWorstLine(t *testing.T) {
+	t.Parallel()
+	fine, e, w, s := ok("x", "x"), failure("a", "x"), warning("b", "y"), skipped("c", "z")
+	for want, all := range map[int][][]Line{0: {nil, {fine}, {s, fine}}, 1: {{w}, {fine, w, s}, {w, w}}, 2: {{e}, {w, e, w}, {e, e, fine}}} {
+		for _, lines := range all {
+			var out strings.Builder
+			if code := Write(&out, lines); code != want {
+				t.Errorf("exit code %d, want %d:\n%s", code, want, out.String())
+			}
 		}
 	}
 }

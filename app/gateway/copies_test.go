@@ -63,6 +63,43 @@ func TestWhoMaySend(t *testing.T) {
 	})
 }
 
+// What this version does not know reaches a copy as Telegram sent it, and so does what it is given again: a kind to be, fields, numbers beyond 2^53,
+// white space, escapes.
+func TestACopyGetsUpdatesByteForByte(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		raws := []string{
+			`{"update_id":1000,"of_the_future":{"id":12345678901234567890123,"date":1,"chat":{"id":-1001234567890},"ratio":1.10e-5,"text":"\u00e4\/<&>"}}`,
+			`{ "update_id" : 1001, "message":{"message_id":9007199254740993,"date":1,"chat":{"id":1,"type":"private"},"text":"x","new":[true,null]},"beside":{}}`,
+			`{"update_id":1002,"message":"of the future"}`,
+		}
+		one := w.bot("10.0.0.1")
+		if a := one.call("getUpdates", "timeout", "0"); a.status != 200 {
+			t.Errorf("%+v", a)
+		}
+		for _, raw := range raws {
+			w.tg.bring(raw)
+		}
+		after(time.Second)
+		want := `{"ok":true,"result":[` + strings.Join(raws, ",") + `]}`
+		if a := one.call("getUpdates", "timeout", "0"); a.body != want {
+			t.Errorf("got\n%s\nwant\n%s", a.body, want)
+		}
+		one.call("getUpdates", "timeout", "0", "offset", "1003") // confirmed, without a sign
+		two, again := w.bot("10.0.0.2"), make(chan answer, 1)
+		go func() { again <- two.call("getUpdates", "timeout", "30") }()
+		after(time.Second)
+		if err := w.gateway.Next(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if a := <-again; a.body != want {
+			t.Errorf("given again\n%s\nwant\n%s", a.body, want)
+		}
+	})
+}
+
 // What a copy confirmed and showed no sign of having handled is given to its successor, in front of all else. What was
 // answered is not.
 func TestWhatShowedNoSignIsGivenAgain(t *testing.T) {

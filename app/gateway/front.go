@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -88,6 +89,7 @@ func newFront(g *Gateway) *front {
 func (g *Gateway) newServer() *http.Server {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
+	r.RedirectTrailingSlash = false // a redirect names the path, with the token in it
 	r.Use(gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, p any) {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p) // net/http's way to break a connection
@@ -113,7 +115,7 @@ func (g *Gateway) newServer() *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: r, ReadHeaderTimeout: headerBound, IdleTimeout: idleBound, MaxHeaderBytes: maxHeaders, ConnContext: g.conns.ConnContext,
+		Handler: r, DisableGeneralOptionsHandler: true, ReadHeaderTimeout: headerBound, IdleTimeout: idleBound, MaxHeaderBytes: maxHeaders, ConnContext: g.conns.ConnContext,
 		Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog: slog.NewLogLogger(g.cfg.Logger.Handler(), slog.LevelDebug),
 	}
@@ -202,7 +204,9 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		ask.Poll, ask.Again, ask.Hold, ask.Body = true, true, u.Timeout, q.start
 		if conn != nil {
 			conn.polling(1)
-			defer conn.polling(-1)
+			over := sync.OnceFunc(func() { conn.polling(-1) })
+			defer over()
+			w = &announced{w, over}
 		}
 	case botapi.Read:
 		ask.Again = true
@@ -340,7 +344,7 @@ func (f *front) local(w http.ResponseWriter, q request) {
 		}
 		write(w, botapi.True("Webhook is already deleted"))
 	case "getwebhookinfo":
-		write(w, botapi.WebhookInfo(f.g.pending()))
+		write(w, botapi.WebhookInfo(f.g.pending(q.http.Context())))
 	case "setwebhook":
 		p, err := q.params("url")
 		if err == nil && p["url"] == "" {
@@ -481,12 +485,25 @@ func (m *moving) stop() {
 	}
 }
 
-// pending is how many updates wait to be confirmed by a copy, as far as is known here.
-func (g *Gateway) pending() int {
-	if s := g.session(); s != nil {
-		if v, _, ok := s.view(); ok {
-			return v.Pending
-		}
+// announced calls begins as an answer begins: a client may end its connection as soon as it has it, before the handler has returned.
+type announced struct {
+	http.ResponseWriter
+	begins func()
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *announced) WriteHeader(status int) {
+	a.begins()
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (a *announced) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// pending is how many updates wait to be confirmed by a copy; 0 if the primary could not be asked.
+func (g *Gateway) pending(ctx context.Context) int {
+	if s := g.Snapshot(ctx); s != nil {
+		return s.Pending
 	}
 	return 0
 }

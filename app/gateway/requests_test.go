@@ -190,6 +190,93 @@ func TestAnsweredHere(t *testing.T) {
 	})
 }
 
+// How many updates wait the primary knows: a replica that is not primary asks it, and does not wait long.
+func TestHowManyUpdatesWaitIsWhatThePrimaryKnows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		primary, moved := "", make(chan struct{})
+		w := newWorld(t, func(cfg *Config) {
+			cfg.Pass.Primary = func() (string, string, <-chan struct{}) { return primary, "10.0.1.2", moved }
+			cfg.Pass.Forward = func(_ context.Context, _ string, r *http.Request, _ string) (*http.Response, error) {
+				if r.URL.Path != pathCopies {
+					t.Errorf("passed on: %s", r.URL.Path)
+				}
+				return jsonAnswer(200, `{"pending":17}`), nil
+			}
+		})
+		b := w.bot("10.0.0.1")
+		ask := func(want string, within time.Duration) {
+			t.Helper()
+			began := time.Now()
+			if a := b.call("getWebhookInfo"); a.status != 200 || !strings.Contains(a.body, `"pending_update_count":`+want+"}") || time.Since(began) > within {
+				t.Errorf("%+v after %v, want %s", a, time.Since(began), want)
+			}
+		}
+		ask("0", seenBound)
+		primary = "process-2"
+		ask("17", 0)
+		primary = "process-1"
+		w.start()
+		after(time.Second)
+		w.tg.say(1, "a")
+		after(time.Second)
+		ask("1", 0)
+	})
+}
+
+// What Telegram answers habot is no matter of the copies: no refusal, page or failure of a poll reaches one, and getMe is answered from memory.
+func TestWhatTelegramAnswersToHabotsPollsReachesNoCopy(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]func() (*http.Response, error){
+		"conflict": func() (*http.Response, error) {
+			return jsonAnswer(409, `{"ok":false,"error_code":409,"description":"Conflict: terminated by other getUpdates request"}`), nil
+		},
+		"unauthorized": func() (*http.Response, error) {
+			return jsonAnswer(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`), nil
+		},
+		"not found": func() (*http.Response, error) {
+			return jsonAnswer(404, `{"ok":false,"error_code":404,"description":"Not Found"}`), nil
+		},
+		"limited": func() (*http.Response, error) {
+			return jsonAnswer(429, `{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":3}}`), nil
+		},
+		"a page": func() (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusBadGateway, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, nil
+		},
+		"nothing": func() (*http.Response, error) { return nil, errGone },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.start()
+				after(time.Second)
+				w.tg.refuseAll(refusal)
+				after(meEvery + time.Minute) // it has asked for the bot again, in vain
+				for i, address := range []string{"10.0.0.1", "10.0.0.2"} {
+					b := w.bot(address)
+					if a := b.call("getMe"); a.status != 200 || !strings.Contains(a.body, "test_bot") {
+						t.Errorf("getMe: %+v", a)
+					}
+					for range 3 {
+						began := time.Now()
+						if a := b.call("getUpdates?timeout=20"); a.status != 200 || a.body != none || time.Since(began) != 20*time.Second {
+							t.Errorf("copy %d: %+v after %v", i, a, time.Since(began))
+						}
+					}
+				}
+				w.tg.refuseAll(nil)
+				after(2 * time.Minute)
+				id := w.tg.say(1, "a")
+				after(time.Second)
+				if a := w.bot("10.0.0.1").call("getUpdates?timeout=20"); !strings.Contains(a.body, fmt.Sprint(id)) {
+					t.Errorf("then: %+v", a)
+				}
+			})
+		})
+	}
+}
+
 // Wrong tokens are refused after a while, and those that are too many at once as such. The real token is wrong, too.
 func TestWrongTokens(t *testing.T) {
 	t.Parallel()
@@ -197,7 +284,7 @@ func TestWrongTokens(t *testing.T) {
 		w := newWorld(t)
 		w.start()
 		b := w.bot("10.0.0.9")
-		for _, token := range []string{realToken, copyToken + "x", copyToken[:len(copyToken)-1], "1:x", ":"} {
+		for _, token := range []string{realToken, copyToken + "x", copyToken[:len(copyToken)-1], "1:x", ":", "None", "", strings.Repeat("1", 90) + ":x"} {
 			for _, path := range []string{"/bot" + token + "/sendMessage", "/file/bot" + token + "/a", "/copy/a/bot" + token + "/getUpdates", "/bot" + token + "/logOut"} {
 				began := time.Now()
 				a, err := b.do(t.Context(), "POST", path, nil, nil)
@@ -219,7 +306,7 @@ func TestWrongTokens(t *testing.T) {
 			t.Errorf("beside them: %+v", a)
 		}
 		after(5 * time.Second)
-		if n := w.metric("habot_gateway_refused_tokens_total"); n != 20+3*maxRefusals {
+		if n := w.metric("habot_gateway_refused_tokens_total"); n != 32+3*maxRefusals {
 			t.Errorf("%v are counted", n)
 		}
 		if got := w.tg.got(); len(got) > 0 {

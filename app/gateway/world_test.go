@@ -57,6 +57,8 @@ type fakeTelegram struct {
 	calls     []passed
 	allowed   string // as asked for last; "-" if it never was
 	largest   int64  // body that went by
+	// refusal answers everything in its place, polls too; nil if it answers itself.
+	refusal func() (*http.Response, error)
 }
 
 func newFakeTelegram(t *testing.T) *fakeTelegram {
@@ -70,18 +72,37 @@ func (tg *fakeTelegram) answerWith(script func(req *http.Request) (*http.Respons
 	tg.script = script
 }
 
+// refuseAll has everything refused; nil: no more.
+func (tg *fakeTelegram) refuseAll(with func() (*http.Response, error)) {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	tg.refusal = with
+}
+
 // say has a message arrive in a chat.
 func (tg *fakeTelegram) say(chat int64, text string) int64 {
 	tg.mu.Lock()
 	defer tg.mu.Unlock()
 	id := tg.next
-	tg.next++
-	tg.queue = append(tg.queue, fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":%d,"chat":{"id":%d,"type":"private"},"text":%q}}`,
+	tg.put(fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":%d,"chat":{"id":%d,"type":"private"},"text":%q}}`,
 		id, id, time.Now().Unix(), chat, text))
-	tg.ids = append(tg.ids, id)
+	return id
+}
+
+// bring has an update arrive as it is; its update_id has to be the next one.
+func (tg *fakeTelegram) bring(raw string) {
+	tg.mu.Lock()
+	defer tg.mu.Unlock()
+	tg.put(raw)
+}
+
+// put has an update arrive. tg.mu MUST be held.
+func (tg *fakeTelegram) put(raw string) {
+	tg.queue = append(tg.queue, raw)
+	tg.ids = append(tg.ids, tg.next)
+	tg.next++
 	close(tg.arrived)
 	tg.arrived = make(chan struct{})
-	return id
 }
 
 func jsonAnswer(status int, body string) *http.Response {
@@ -100,6 +121,12 @@ func (tg *fakeTelegram) RoundTrip(req *http.Request) (*http.Response, error) {
 		tg.t.Errorf("a request without the real token: %s", req.URL.Path)
 	}
 	path := strings.Replace(req.URL.Path, realToken, "T", 1)
+	tg.mu.Lock()
+	refusal := tg.refusal
+	tg.mu.Unlock()
+	if refusal != nil {
+		return refusal()
+	}
 	if path == "/botT/getUpdates" {
 		return tg.getUpdates(req)
 	}

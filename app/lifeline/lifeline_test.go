@@ -546,6 +546,61 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// wire is one direction of a connection.
+type wire chan byte
+
+func (w wire) Write(p []byte) (int, error) {
+	for _, b := range p {
+		w <- b
+	}
+	return len(p), nil
+}
+
+func (w wire) Read(p []byte) (int, error) {
+	b, ok := <-w
+	if !ok {
+		return 0, io.EOF
+	}
+	p[0] = b
+	return 1, nil
+}
+
+// A proof is for one connection, one side of it, and another replica. Both processes have one identity here, or none: the weakest case.
+func TestAProofIsGoodOnce(t *testing.T) {
+	t.Parallel()
+	key := make([]byte, 32)
+	commit := func() error { return nil }
+	for name, process := range map[string]uint64{"with pidfs": 7, "without": 0} {
+		// connect has a dialer and a listener prove themselves to each other; said is what the dialer has sent.
+		connect := func(dialer, listener election.ReplicaID) (said string, dialing, listening error) {
+			var heard strings.Builder
+			there, back := make(wire, 1024), make(wire, 1024)
+			ended := make(chan error, 1)
+			go func() {
+				_, err := handshake(pipe{there, back}, key, listener, false, process, process, commit)
+				close(back) // one that refuses closes the connection
+				ended <- err
+			}()
+			_, dialing = handshake(pipe{back, io.MultiWriter(there, &heard)}, key, dialer, true, process, process, commit)
+			return heard.String(), dialing, <-ended
+		}
+		said, dialing, listening := connect(id(1), id(2))
+		if dialing != nil || listening != nil {
+			t.Fatalf("%s: members refuse each other: %v, %v", name, dialing, listening)
+		}
+		if _, err := handshake(pipe{strings.NewReader(said), io.Discard}, key, id(2), false, process, process, commit); !errors.Is(err, errProof) {
+			t.Errorf("%s: what was said on another connection passes: %v", name, err)
+		}
+		echo := make(wire, 1024)
+		if _, err := handshake(pipe{echo, echo}, key, id(1), true, process, process, commit); !errors.Is(err, errProof) {
+			t.Errorf("%s: an echo passes for a replica: %v", name, err)
+		}
+		if _, dialing, listening := connect(id(1), id(1)); dialing == nil || !errors.Is(listening, errProof) {
+			t.Errorf("%s: a replica that is put through to itself passes for another: %v, %v", name, dialing, listening)
+		}
+	}
+}
+
 // pipe is both directions of a connection as what one side reads and what it writes.
 type pipe struct {
 	io.Reader

@@ -31,6 +31,14 @@ func (b Backend) Name() string { return b.url.Scheme + "://" + net.JoinHostPort(
 // Addr is where it listens: a name or IP address, and a port.
 func (b Backend) Addr() (host, port string) { return b.host, b.port }
 
+// TLSName is what its certificate has to be for; empty for one without TLS.
+func (b Backend) TLSName() string {
+	if b.url.Scheme == "https" {
+		return b.host
+	}
+	return ""
+}
+
 // ParseBackends reads a comma-separated list of URLs; a URL that is listed twice counts once. A host need not exist
 // yet. Errors name the entry that is wrong, without what may be a secret in it.
 func ParseBackends(list string) ([]Backend, error) {

@@ -71,6 +71,15 @@ func TestParseBackendsSaysWhatIsWrongAndNoSecret(t *testing.T) {
 	}
 }
 
+func TestACertificateIsForTheNameOfTheURL(t *testing.T) {
+	t.Parallel()
+	for list, want := range map[string]string{"http://mybot:8000": "", "https://mybot:8000/x": "mybot", "HTTPS://[fd00::1]": "fd00::1"} {
+		if all, err := ParseBackends(list); err != nil || all[0].TLSName() != want {
+			t.Errorf("%s: %q, %v; want %q", list, all[0].TLSName(), err, want)
+		}
+	}
+}
+
 func TestCheckSecret(t *testing.T) {
 	t.Parallel()
 	for secret, want := range map[string]bool{

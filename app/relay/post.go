@@ -66,7 +66,7 @@ func newTransport(b Backend, cfg Config) *http.Transport {
 	if secured == nil {
 		secured = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	secured.ServerName = b.host
+	secured.ServerName = b.TLSName()
 	return &http.Transport{
 		DialContext:            cfg.Dial,
 		TLSClientConfig:        secured,
@@ -317,6 +317,11 @@ func (a attempt) read(ctx context.Context, cancel context.CancelCauseFunc, g *ga
 	contentType := resp.Header.Get("Content-Type")
 	if !mayBeReply(contentType) {
 		drain(resp.Body, cancel)
+		return o
+	}
+	if resp.ContentLength > maxReply {
+		closeBody()
+		o.replyErr = errTooLarge
 		return o
 	}
 	o.reply, o.replyErr = readReply(contentType, resp.Body)

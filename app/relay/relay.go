@@ -29,6 +29,10 @@ const noBackendWait = time.Minute
 // lineEvery is between two log lines of one kind.
 const lineEvery = 10 * time.Second
 
+// lostBurst is how many lines about calls that were not carried out are written at once, before it is one a minute: a bot may name a method
+// that Telegram refuses for each update.
+const lostBurst = 10
+
 // callBound bounds one attempt to carry out a call without large files.
 const callBound = 30 * time.Second
 
@@ -96,6 +100,7 @@ type Relay struct {
 	started    time.Time
 	failures   *logging.Quota // lines about failed attempts
 	oddities   *logging.Quota // and about answers that are odd
+	lost       *logging.Quota // and about calls that were not carried out
 
 	mu         sync.Mutex
 	fleet      *fleet
@@ -131,6 +136,7 @@ func New(cfg Config) *Relay {
 		cfg: cfg, poke: make(chan struct{}, 1), started: time.Now(), fleet: newFleet(cfg.Backends),
 		unresolved: make([]string, len(cfg.Backends)), came: make(chan struct{}), recovered: make(chan struct{}),
 		failures: logging.NewQuota(1, lineEvery), oddities: logging.NewQuota(1, lineEvery),
+		lost: logging.NewQuota(lostBurst, time.Minute),
 	}
 	for i, b := range cfg.Backends {
 		r.transports = append(r.transports, newTransport(b, cfg))
@@ -187,7 +193,7 @@ func (h handler) Handle(ctx context.Context, u update.Update, t queues.Turn) (up
 		switch o.result {
 		case answeredWell:
 			waits(false)
-			switch h.carryOut(ctx, u, t, o) {
+			switch h.carryOut(ctx, u, t, h.cfg.Backends[next.to.backend], o) {
 			case carried:
 				return update.Answered, true
 			case left:
@@ -299,13 +305,18 @@ func (h handler) post(ctx context.Context, u update.Update, c choice, held func(
 	}
 	h.metrics.attempt(backend.Name(), o, now.Sub(began))
 	if o.replyErr != nil {
-		h.metrics.replies.WithLabelValues(replyMalformed).Inc()
-		if omitted, ok := h.oddities.Take(now); ok {
-			h.cfg.Logger.Warn("a webhook reply cannot be read; its update counts as handled", "update_id", u.ID, "backend", backend.Name(),
-				"error", o.replyErr, "omitted", omitted)
-		}
+		h.malformed(u, backend, o.replyErr)
 	}
 	return o
+}
+
+// malformed reports an answer that was not read as a call although its update was taken.
+func (h handler) malformed(u update.Update, backend Backend, err error) {
+	h.metrics.replies.WithLabelValues(replyMalformed).Inc()
+	if omitted, ok := h.oddities.Take(time.Now()); ok {
+		h.cfg.Logger.Warn("a webhook reply cannot be read; its update counts as handled", "update_id", u.ID, "backend", backend.Name(),
+			"error", err, "omitted", omitted)
+	}
 }
 
 // failed takes in a failed attempt, and tells whether the update is to be given up.
@@ -341,7 +352,7 @@ const (
 )
 
 // carryOut carries out the call that a backend has answered with, if it has.
-func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o outcome) carrying {
+func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, backend Backend, o outcome) carrying {
 	defer o.close()
 	r := o.reply
 	if r.method == "" {
@@ -363,13 +374,18 @@ func (h handler) carryOut(ctx context.Context, u update.Update, t queues.Turn, o
 		return carried
 	case v == telegram.Over:
 		return left
+	case r.rest != nil && r.rest.over.Load(): // and it would be the next time
+		h.malformed(u, backend, errTooLarge)
+		return carried
 	case v != telegram.Permanent && r.rest != nil:
 		return again // it cannot be read twice
 	case v != telegram.Permanent:
 		outcome = replyFailed
 	}
 	h.metrics.replies.WithLabelValues(outcome).Inc()
-	h.cfg.Logger.Error("a webhook reply was not carried out", "update_id", u.ID, "method", r.method, "error", err)
+	if omitted, ok := h.lost.Take(time.Now()); ok {
+		h.cfg.Logger.Error("a webhook reply was not carried out", "update_id", u.ID, "method", r.method, "error", err, "omitted", omitted)
+	}
 	return carried
 }
 

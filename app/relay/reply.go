@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 )
 
 // Bounds of what a backend answers.
@@ -37,7 +38,7 @@ type reply struct {
 	contentType string
 	// start is the call's body, or its beginning; rest is nil if that is all of it.
 	start []byte
-	rest  io.Reader
+	rest  *capped
 }
 
 // body is what to send of the call.
@@ -170,6 +171,8 @@ func readMultipart(r reply, boundary string, body *source) (reply, error) {
 type capped struct {
 	r    io.Reader
 	left int
+	// over tells that it was.
+	over atomic.Bool
 }
 
 // Read implements io.Reader.
@@ -179,6 +182,7 @@ func (c *capped) Read(p []byte) (int, error) {
 		if n, err := io.ReadFull(c.r, make([]byte, 1)); n == 0 {
 			return 0, err //nolint:wrapcheck // io.EOF must stay what it is
 		}
+		c.over.Store(true)
 		return 0, errTooLarge
 	}
 	n, err := c.r.Read(p[:min(len(p), c.left)])

@@ -337,6 +337,7 @@ func TestVerdicts(t *testing.T) {
 		"wrong":              {t.Context(), bad(400, "Bad Request: message is too long"), nil, Permanent},
 		"too large":          {t.Context(), bad(413, "Request Entity Too Large"), nil, Permanent},
 		"not found":          {t.Context(), bad(404, "Not Found"), nil, Unauthorized},
+		"no such method":     {t.Context(), bad(404, "Not Found: method not found"), nil, Permanent},
 		"logged out":         {t.Context(), bad(400, "Logged out"), nil, Unauthorized},
 		"logged out, words":  {t.Context(), bad(400, "Bad Request: logged out"), nil, Unauthorized},
 		"another server's":   {t.Context(), bad(421, "Misdirected Request: unallowed token specified"), nil, Unauthorized},

@@ -45,6 +45,8 @@ func Judge(ctx context.Context, err error) Verdict {
 	switch {
 	case api.Code == http.StatusTooManyRequests:
 		return Limited
+	case noSuchMethod(api):
+		return Permanent
 	case refusesToken(api):
 		return Unauthorized
 	case api.Code == http.StatusConflict && strings.Contains(api.Description, "webhook") &&
@@ -73,6 +75,12 @@ func refusesToken(api *Error) bool {
 	default:
 		return false
 	}
+}
+
+// noSuchMethod tells whether a server does not know the method, which a backend may have named: a 404 as for a token that is none, in other
+// words (Client.cpp, on_cmd).
+func noSuchMethod(api *Error) bool {
+	return api.Code == http.StatusNotFound && strings.HasSuffix(strings.ToLower(api.Description), "method not found")
 }
 
 // Bounds of what Telegram may ask us to wait.

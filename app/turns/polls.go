@@ -19,7 +19,9 @@ func (m *Machine) polledBy(in Polled) {
 	// No framework lowers its offset: one below what was confirmed is that of another process.
 	n := len(m.window)
 	again := c == m.active && n > 0 && in.Offset <= m.window[n-1].ID
-	if c.polled && (again || initial && c.confirmed || m.isNew(c, in.Client) && c.hasEnded()) {
+	// The last call of a framework comes after it has cancelled its poll, and with that may have closed its only connection.
+	leaves := in.Timeout <= 0 && c.waits && in.Offset >= 0
+	if c.polled && (again || initial && c.confirmed || m.isNew(c, in.Client) && c.hasEnded() && !leaves) {
 		m.startsOver(c)
 	}
 	// To ask for the newest updates only is how a framework begins that is to skip what waits. A copy that starts must not

@@ -618,6 +618,51 @@ func TestTheLastCallConfirmsAndGetsNothing(t *testing.T) {
 	`)
 }
 
+// It cancels its poll first, and with that its only connection.
+func TestTheLastCallMayComeOnTheOnlyConnection(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, spare+`
+		10 batch 101/1
+		> answer 1: 101
+		20 poll a poll=3 offset=102
+		> confirmed 101
+		5000 ends a polling
+		5001 batch 102/1
+		5002 poll a poll=4 offset=102 timeout=0 conn=2
+		> answer 4: -
+		5003 ends a conn=2 idle=1
+		> died a, stopped
+		> active a -> b, stopped, 1 again
+		> answer 2: 101 102
+	`)
+}
+
+// A process that starts is none that stops: it skips what waits, or it never waits.
+func TestAPollThatDoesNotWaitMayBeTheFirst(t *testing.T) {
+	t.Parallel()
+	story{}.play(t, active+`
+		5000 ends a polling
+		5500 poll a poll=2 offset=-1 timeout=0 conn=2
+		> joined a
+		> answer 2: -
+		5600 batch 101
+		5700 poll a poll=3 offset=1 conn=2
+		> answer 3: 101
+	`)
+	story{}.play(t, `
+		0 poll a poll=1 timeout=0
+		> joined a
+		> answer 1: -
+		> active - -> a, first
+		100 poll a poll=2 timeout=0
+		200 ends a polling
+		300 batch 101
+		900 poll a poll=3 offset=1 timeout=0 conn=2
+		> joined a
+		> answer 3: 101
+	`)
+}
+
 func TestACopyThatStopsMayTakeItsTime(t *testing.T) {
 	t.Parallel()
 	story{}.play(t, spareForLong+`

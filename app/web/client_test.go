@@ -9,11 +9,13 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"habot/app/election"
+	"habot/app/gateway"
 )
 
 // newClient is a client of a server on the loopback.
@@ -40,6 +42,25 @@ func TestTheCommandLineTalksToTheReplicaBesideIt(t *testing.T) {
 	}
 	if h, err := c.History(ctx); err != nil || !reflect.DeepEqual(h, cluster().History) {
 		t.Errorf("History: %v %+v", err, h)
+	}
+}
+
+func TestTheCommandLineMovesTheTurnOn(t *testing.T) {
+	t.Parallel()
+	var moved atomic.Int32
+	c := newClient(t, configure(func(cfg *Config) {
+		cfg.Next = func(context.Context) error {
+			if moved.Add(1) > 1 {
+				return gateway.ErrNoSpare
+			}
+			return nil
+		}
+	}), operatorKey)
+	if err := c.Next(t.Context()); err != nil || moved.Load() != 1 {
+		t.Errorf("%v, moved %d times", err, moved.Load())
+	}
+	if err := c.Next(t.Context()); err == nil || !strings.Contains(err.Error(), "no other copy stands by") {
+		t.Errorf("without another: %v", err)
 	}
 }
 
