@@ -382,7 +382,7 @@ func TestAMessageHasADeadline(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := fmt.Fprintf(conn, "POST %sturns HTTP/1.1\r\nHost: b\r\n%s: %s\r\nContent-Length: 18\r\n\r\n%s", pathMessages, protocolHeader, protocolText(), body); err != nil {
+			if _, err := fmt.Fprintf(conn, "POST %sturns HTTP/1.1\r\nHost: b\r\n%s: %s\r\nContent-Length: 18\r\n\r\n%s", pathMessages, protocolHeader, passVersion, body); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(messageBound + time.Second)
