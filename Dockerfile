@@ -13,7 +13,7 @@ COPY . .
 FROM source AS tested
 # With -race, vet and tests compile every dependency once, not twice.
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    go vet -race ./... && go test -race -shuffle=on ./... && touch /tested
+    go vet -race ./... && go test -race -shuffle=on -timeout 30m ./... && touch /tested
 
 # Only an empty file is kept: no image of a gigabyte is left behind.
 FROM scratch AS test

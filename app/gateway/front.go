@@ -66,7 +66,7 @@ type front struct {
 	g     *Gateway
 	token [sha256.Size]byte
 	// passed stands in the path for the token that was checked here. A replica that is primary, or that claims to be, learns the
-	// token of no copy by it, and whoever has not got the token cannot make it.
+	// token of no copy by it, and a client without the token cannot make it.
 	passed   string
 	refusals chan struct{}
 	lines    *logging.Quota
