@@ -130,5 +130,5 @@ func (w *way) RoundTrip(req *http.Request) (*http.Response, error) {
 	case !errors.Is(err, ErrLeaseLost) && !errors.Is(req.Context().Err(), context.Canceled):
 		w.families.failed(*family)
 	}
-	return resp, err //nolint:wrapcheck // the transport's, as it is
+	return resp, err
 }
