@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime/pprof"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,18 +38,25 @@ type contender struct {
 	stop func()
 }
 
-func newContender(b *testing.B, run func(ctx context.Context, api string) (stop func())) *contender {
+func newContender(b *testing.B, name string, run func(ctx context.Context, api string) (stop func())) *contender {
 	b.Helper()
 	sim := simulator.New(simulator.Config{Token: benchToken, Chats: benchChats, Logger: slog.New(slog.DiscardHandler)})
-	server := httptest.NewServer(sim.Handler())
 	ctx, cancel := context.WithCancel(context.Background())
-	stop := run(ctx, server.URL)
+	var server *httptest.Server
+	part(ctx, "the simulator of "+name, func(context.Context) { server = httptest.NewServer(sim.Handler()) })
+	var stop func()
+	part(ctx, name, func(ctx context.Context) { stop = run(ctx, server.URL) })
 	return &contender{sim, func() {
 		stop()
 		cancel()
 		server.CloseClientConnections()
 		server.Close()
 	}}
+}
+
+// part has what f starts counted as this part of the work in a profile: go tool pprof -tags.
+func part(ctx context.Context, name string, f func(ctx context.Context)) {
+	pprof.Do(ctx, pprof.Labels("part", name), f)
 }
 
 // slowChats is how many of the chats have a backend that thinks.
@@ -71,8 +80,9 @@ func echoBackend(thinks time.Duration) *httptest.Server {
 
 // relayed runs habot with two backends that think for so long about the updates of slow chats.
 func relayed(b *testing.B, thinks time.Duration) *contender {
-	return newContender(b, func(ctx context.Context, api string) func() {
-		one, two := echoBackend(thinks), echoBackend(thinks)
+	return newContender(b, "relay", func(ctx context.Context, api string) func() {
+		var one, two *httptest.Server
+		part(ctx, "backends", func(context.Context) { one, two = echoBackend(thinks), echoBackend(thinks) })
 		urls, err := relay.ParseBackends(one.URL + "," + two.URL)
 		if err != nil {
 			b.Fatal(err)
@@ -105,7 +115,7 @@ func relayed(b *testing.B, thinks time.Duration) *contender {
 
 // bare runs a bot with telego alone, and telego's own HTTP client: the fastest that it has.
 func bare(b *testing.B) *contender {
-	return newContender(b, func(ctx context.Context, api string) func() {
+	return newContender(b, "bare", func(ctx context.Context, api string) func() {
 		bot, err := telego.NewBot(benchToken, telego.WithAPIServer(api), telego.WithDiscardLogger())
 		if err != nil {
 			b.Fatal(err)
@@ -182,10 +192,23 @@ func (c *contender) latency(b *testing.B, n int) time.Duration {
 	return all[len(all)/2]
 }
 
-// BenchmarkRelay is habot with two webhook backends beside a bare long-polling bot: how many times the bare bot's
-// throughput (updates that wait, of twenty chats), and the latency that it adds at fifty updates a second.
+// processor is the processor time that this process has used so far.
+func processor(b *testing.B) time.Duration {
+	b.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// BenchmarkRelay is habot with two webhook backends beside a bare long-polling bot. Throughput (updates that wait, of twenty chats) is how
+// many times the bare bot's habot's is, and how much processor time each takes, with its simulated Telegram and its backends: the processor
+// is what limits both, and other programs spoil a time less than a throughput. Latency is at fifty updates a second.
 //
 //	go test ./app/bot -run '^$' -bench Relay -benchtime 5x
+//
+// With -cpuprofile, go tool pprof -tags shows what each part of the work takes.
 func BenchmarkRelay(b *testing.B) {
 	const many, few = 2000, 250
 	ours, theirs := relayed(b, 0), bare(b)
@@ -193,19 +216,33 @@ func BenchmarkRelay(b *testing.B) {
 	defer theirs.stop()
 	ours.throughput(b, many) // connections are made
 	theirs.throughput(b, many)
-	var took, tookBare, late, lateBare time.Duration
-	for b.Loop() {
-		took += ours.throughput(b, many)
-		tookBare += theirs.throughput(b, many)
-		late += ours.latency(b, few)
-		lateBare += theirs.latency(b, few)
-	}
-	n := time.Duration(b.N)
-	b.ReportMetric(tookBare.Seconds()/took.Seconds(), "times-bare-throughput")
-	b.ReportMetric(float64(many*b.N)/took.Seconds(), "updates/s")
-	b.ReportMetric(float64((late/n).Microseconds())/1000, "ms-median")
-	b.ReportMetric(float64((lateBare/n).Microseconds())/1000, "ms-median-bare")
-	b.ReportMetric(0, "ns/op")
+	b.Run("throughput", func(b *testing.B) {
+		var took, used [2]time.Duration
+		for b.Loop() {
+			for i, c := range []*contender{ours, theirs} {
+				began := processor(b)
+				took[i] += c.throughput(b, many)
+				used[i] += processor(b) - began
+			}
+		}
+		n := many * b.N
+		b.ReportMetric(took[1].Seconds()/took[0].Seconds(), "times-bare-throughput")
+		b.ReportMetric(float64(n)/took[0].Seconds(), "updates/s")
+		b.ReportMetric(float64(used[0].Microseconds())/float64(n), "cpu-µs/update")
+		b.ReportMetric(float64(used[1].Microseconds())/float64(n), "cpu-µs/update-bare")
+		b.ReportMetric(0, "ns/op")
+	})
+	b.Run("latency", func(b *testing.B) {
+		var late, lateBare time.Duration
+		for b.Loop() {
+			late += ours.latency(b, few)
+			lateBare += theirs.latency(b, few)
+		}
+		n := time.Duration(b.N)
+		b.ReportMetric(float64((late/n).Microseconds())/1000, "ms-median")
+		b.ReportMetric(float64((lateBare/n).Microseconds())/1000, "ms-median-bare")
+		b.ReportMetric(0, "ns/op")
+	})
 }
 
 // BenchmarkSlowChats is how long updates of ten chats wait for their answers, at some updates a second, while a backend thinks about those of

@@ -320,9 +320,22 @@ func (o *object) end() error {
 	return nil
 }
 
+// plain tells whether a JSON string is what it is written as: names are, and most values that are looked at.
+func plain(sent []byte) bool {
+	for _, c := range sent {
+		if c < ' ' || c >= 0x80 || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
 // unquote decodes what stands between the quotes of a JSON string.
 func unquote(t text) (string, bool) {
 	var s string
+	if !t.long && plain(t.sent) {
+		return string(t.sent), true
+	}
 	if t.long || json.Unmarshal([]byte(`"`+string(t.sent)+`"`), &s) != nil {
 		return "", false
 	}

@@ -395,6 +395,7 @@ func BenchmarkScanner(b *testing.B) {
 	for name, s := range map[string]sent{
 		"multipart": {kind: "multipart/form-data; boundary=x", body: "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n" + strings.Repeat("0123456789abcdef", 64<<10) + "\r\n--x--"},
 		"JSON":      {kind: jsonType, body: `{"text":"` + strings.Repeat("0123456789abcdef", 60<<10) + `","chat_id":1}`},
+		"a call":    {kind: jsonType, body: `{"chat_id":1234567,"text":"a message","parse_mode":"HTML","disable_notification":true}`},
 		"form":      {kind: formType, body: "text=" + strings.Repeat("0123456789abcdef", 60<<10) + "&chat_id=1"},
 	} {
 		b.Run(name, func(b *testing.B) {

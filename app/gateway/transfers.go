@@ -96,7 +96,11 @@ func stream(w http.ResponseWriter, resp *http.Response, body io.Reader, changed 
 		w.Header().Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
 	}
 	w.WriteHeader(resp.StatusCode)
-	piece := make([]byte, pieceSize)
+	size := pieceSize
+	if resp.ContentLength >= 0 {
+		size = int(min(resp.ContentLength+1, pieceSize)) // most answers are small; one more byte is for the end
+	}
+	piece := make([]byte, size)
 	for {
 		n, err := body.Read(piece)
 		if n > 0 {
@@ -123,26 +127,29 @@ func (q *request) drain() {
 	}
 }
 
+// replaceSize is how much a replacer reads at a time: only answers pass through, and most are small.
+const replaceSize = 4 << 10
+
 // replacer replaces a text in what streams by.
 type replacer struct {
 	r        io.Reader
 	old, new []byte
+	piece    []byte
 	ready    []byte // replaced
 	left     []byte // may be the start of old
 	err      error
 }
 
 func newReplacer(r io.Reader, old, with string) *replacer {
-	return &replacer{r: r, old: []byte(old), new: []byte(with)}
+	return &replacer{r: r, piece: make([]byte, replaceSize), old: []byte(old), new: []byte(with)}
 }
 
 // Read implements io.Reader.
 func (p *replacer) Read(to []byte) (int, error) {
 	for len(p.ready) == 0 && p.err == nil {
-		piece := make([]byte, pieceSize)
 		var n int
-		n, p.err = p.r.Read(piece)
-		all := append(p.left, piece[:n]...)
+		n, p.err = p.r.Read(p.piece)
+		all := append(p.left, p.piece[:n]...)
 		for {
 			i := bytes.Index(all, p.old)
 			if i < 0 {

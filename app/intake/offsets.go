@@ -19,8 +19,9 @@ type offsets struct {
 	// abortedAt is the offset of a poll that was cut off by our own stopping while it waited for updates:
 	// Telegram takes in what a poll confirms when it arrives.
 	abortedAt int
-	// handled since the last confirmation, the predecessor's included.
+	// handled since the last confirmation, the predecessor's included; ordered are the same, in order.
 	handled map[int]bool
+	ordered []int64
 	// kept are updates in hand whose contents are noted, and whether so many others know them that they may be confirmed before
 	// they are handled.
 	kept map[int]bool
@@ -31,12 +32,22 @@ type offsets struct {
 }
 
 func newOffsets(inherited []int64) *offsets {
-	t := &offsets{handled: map[int]bool{}, kept: map[int]bool{}}
+	t := &offsets{handled: map[int]bool{}, ordered: []int64{}, kept: map[int]bool{}}
 	for _, id := range inherited {
-		t.handled[int(id)] = true
+		t.handle(int(id))
 		t.recent = append(t.recent, int(id))
 	}
 	return t
+}
+
+// handle takes note that an update is handled.
+func (t *offsets) handle(id int) {
+	if t.handled[id] {
+		return
+	}
+	t.handled[id] = true
+	at, _ := slices.BinarySearch(t.ordered, int64(id))
+	t.ordered = slices.Insert(t.ordered, at, int64(id))
 }
 
 // seen reports whether an update came before in this term, and is in hand or handled: polls bring it again until
@@ -53,7 +64,7 @@ func (t *offsets) accept(id int, now time.Time) (over bool) {
 
 // done takes note, at now, that an update in hand is handled.
 func (t *offsets) done(id int, now time.Time) {
-	t.handled[id] = true
+	t.handle(id)
 	delete(t.kept, id)
 	t.recent = append(t.recent, id)
 	t.recent = t.recent[max(0, len(t.recent)-maxRecent):]
@@ -111,6 +122,7 @@ func (t *offsets) acked(offset int, got []int) {
 		reached := len(got) == 0 || id < got[len(got)-1]
 		return id < offset || reached && !slices.Contains(got, id) && !t.seen(id)
 	})
+	t.ordered = slices.DeleteFunc(t.ordered, func(id int64) bool { return !t.handled[int(id)] })
 }
 
 // aborted says that a poll with this offset was cut off by our own stopping.
@@ -121,14 +133,8 @@ func (t *offsets) aborted(offset int) { t.abortedAt = offset }
 // that poll not have arrived, the successor receives what to skip.
 func (t *offsets) unconfirmed() bool { return t.offset != 0 && t.offset != t.abortedAt }
 
-// ids are the updates handled since the last confirmation, in order.
-func (t *offsets) ids() []int64 {
-	ids := make([]int64, 0, len(t.handled))
-	for _, id := range slices.Sorted(maps.Keys(t.handled)) {
-		ids = append(ids, int64(id))
-	}
-	return ids
-}
+// ids are the updates handled since the last confirmation, in order. They are the caller's.
+func (t *offsets) ids() []int64 { return slices.Clone(t.ordered) }
 
 // poll is one request for updates.
 type poll struct {

@@ -104,7 +104,7 @@ func newPasser(cfg ClientConfig, dial dial) *Passer {
 				return dialPassing(ctx, cfg, dial, handshakes, network, addr)
 			},
 			MaxIdleConns:           maxAddresses * maxIdle,
-			MaxIdleConnsPerHost:    conns / 4,
+			MaxIdleConnsPerHost:    conns, // a bot that answers a hundred updates side by side would have most of its calls shake hands
 			MaxConnsPerHost:        conns,
 			IdleConnTimeout:        passIdle,
 			ExpectContinueTimeout:  goAhead,

@@ -199,25 +199,22 @@ func (b gatedBody) Read(p []byte) (int, error) {
 func (gatedBody) Close() error { return nil }
 
 // request makes the POST of a body.
-func (a attempt) request(ctx context.Context, body io.ReadCloser) (*http.Request, error) {
+func (a attempt) request(ctx context.Context, body io.ReadCloser) *http.Request {
 	target := a.backend.url
 	target.Host = a.addr
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("make a request: %w", err)
-	}
-	req.Host = a.backend.url.Host
-	req.Body = body // without GetBody: net/http is to try nothing again by itself
-	req.ContentLength = int64(len(a.raw))
-	req.Header = http.Header{
-		"Content-Type": {"application/json"}, // exactly: some frameworks refuse anything else
-		"User-Agent":   {a.userAgent},
-		TermHeader:     {strconv.FormatInt(a.term, 10)},
+	req := &http.Request{
+		Method: http.MethodPost, URL: &target, Host: a.backend.url.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: body, ContentLength: int64(len(a.raw)), // without GetBody: net/http is to try nothing again by itself
+		Header: http.Header{
+			"Content-Type": {"application/json"}, // exactly: some frameworks refuse anything else
+			"User-Agent":   {a.userAgent},
+			TermHeader:     {strconv.FormatInt(a.term, 10)},
+		},
 	}
 	if a.secret != "" {
 		req.Header.Set(secretHeader, a.secret)
 	}
-	return req, nil
+	return req.WithContext(ctx)
 }
 
 // run makes the attempt. The outcome's close MUST be called.
@@ -249,7 +246,7 @@ func (a attempt) send(ctx context.Context, cancel context.CancelCauseFunc) outco
 	var asked time.Time
 	var connect time.Duration
 	body, before := g.body(a.raw)
-	req, err := a.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	req := a.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { asked = time.Now() },
 		GotConn: func(info httptrace.GotConnInfo) {
 			if g.connect(info.Reused); !info.Reused {
@@ -258,9 +255,6 @@ func (a attempt) send(ctx context.Context, cancel context.CancelCauseFunc) outco
 		},
 		WroteHeaders: before,
 	}), body)
-	if err != nil {
-		return outcome{result: unreachable, detail: textOf(err)}
-	}
 	if a.connectBound > 0 {
 		slow := time.AfterFunc(a.connectBound, func() {
 			if g.abandon() {

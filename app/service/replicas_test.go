@@ -20,7 +20,12 @@ import (
 	"habot/app/simulator"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// telego's own HTTP client, which a benchmark runs, closes its connections after a while only.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*Client).mCleaner"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*TCPDialer).tcpAddrsClean"))
+}
 
 // record is a log that can be read while it is written.
 type record struct {
@@ -41,7 +46,7 @@ func (r *record) String() string {
 }
 
 // freePort is a port that no process listens on at the moment.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,7 +57,7 @@ func freePort(t *testing.T) string {
 }
 
 // load makes a configuration as a process would.
-func load(t *testing.T, environ ...string) config.Config {
+func load(t testing.TB, environ ...string) config.Config {
 	t.Helper()
 	cfg, err := config.Load(environ, nil)
 	if err != nil {
@@ -62,7 +67,7 @@ func load(t *testing.T, environ ...string) config.Config {
 }
 
 // eventually waits until f is content.
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -86,6 +86,10 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 	if err != nil || result == nil || raw == nil {
 		return err
 	}
+	if all, ok := result.(*json.RawMessage); ok {
+		*all = raw // it is valid: it was part of the answer
+		return nil
+	}
 	if err := json.Unmarshal(raw, result); err != nil {
 		return redacted{err, "decode the result of " + method + ": " + c.redact(err.Error())}
 	}
@@ -143,12 +147,18 @@ func (c *Client) answer(req *http.Request) ([]byte, error) {
 		drain(resp.Body)
 		return nil, fmt.Errorf("%w: %d", errServer, resp.StatusCode)
 	}
-	raw, err := io.ReadAll(resp.Body)
-	if err != nil {
+	raw := bytes.NewBuffer(make([]byte, 0, room(resp.ContentLength)))
+	if _, err := raw.ReadFrom(resp.Body); err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	return raw, nil
+	return raw.Bytes(), nil
 }
+
+// room is how much to keep ready for an answer that is so long, -1 if that is not known.
+func room(length int64) int64 { return max(0, min(length, maxRoom)) + bytes.MinRead }
+
+// maxRoom bounds what is kept ready for an answer before it is there: a hundred updates of the usual kind.
+const maxRoom = 64 << 10
 
 // Bounds of what is read of an answer that does not matter, so that its connection can be used again.
 const (

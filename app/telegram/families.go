@@ -112,8 +112,16 @@ type way struct {
 func (w *way) RoundTrip(req *http.Request) (*http.Response, error) {
 	p := &route{}
 	ctx := context.WithValue(req.Context(), routeKey{}, p)
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { taken(ctx, info.Conn) }})
-	resp, err := w.Transport.RoundTrip(req.WithContext(ctx))
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { taken(ctx, info.Conn) }}
+	out := req.WithContext(httptrace.WithClientTrace(ctx, trace))
+	short := shortened(out)
+	if short != nil {
+		trace.WroteHeaders = short.leave
+	}
+	resp, err := w.Transport.RoundTrip(out)
+	if err != nil && short.stopped() {
+		err = ErrLeaseLost
+	}
 	family := p.family.Load()
 	switch {
 	case family == nil: // no connection was made
@@ -122,5 +130,5 @@ func (w *way) RoundTrip(req *http.Request) (*http.Response, error) {
 	case !errors.Is(err, ErrLeaseLost) && !errors.Is(req.Context().Err(), context.Canceled):
 		w.families.failed(*family)
 	}
-	return resp, err //nolint:wrapcheck // the transport's, as it is
+	return resp, err
 }

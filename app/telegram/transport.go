@@ -17,8 +17,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // ErrLeaseLost says that the lease ended before the request could leave. Nothing was sent.
@@ -82,6 +80,10 @@ type transport struct {
 // too: a shorter one would end a waiting poll for one lost probe.
 const unacknowledgedFor = 5 * time.Second
 
+// maxIdle connections are kept, as many as a bot may use at once that answers all updates of an answer side by side: with fewer
+// it would make a new one for most of its calls.
+const maxIdle = 100
+
 // newBase is a transport that keeps a connection warm, so that a takeover needs no handshake. With a proxy the
 // connections are those to the proxy, and all that is said here of connections holds for them. A nil proxy stands for
 // none: net/http's own look into the environment is left out.
@@ -95,8 +97,8 @@ func newBase(proxy *url.URL) *way {
 	rt := &http.Transport{
 		DialContext:           f.dialContext,
 		TLSHandshakeTimeout:   3 * time.Second,
-		MaxIdleConns:          64,
-		MaxIdleConnsPerHost:   32,
+		MaxIdleConns:          maxIdle,
+		MaxIdleConnsPerHost:   maxIdle,
 		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
 	}
@@ -136,7 +138,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	watch(out, hold, &written)
 	start := time.Now()
 	resp, err := t.base.RoundTrip(out)
-	t.metrics.requestSeconds.With(prometheus.Labels{"method": label}).Observe(time.Since(start).Seconds())
+	t.metrics.requestSeconds.WithLabelValues(label).Observe(time.Since(start).Seconds())
 	if err != nil {
 		t.metrics.requests.WithLabelValues(label, "error").Inc()
 		if errors.Is(err, ErrLeaseLost) {

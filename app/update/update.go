@@ -1,7 +1,6 @@
 package update
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,31 +69,23 @@ var (
 // parse reads one update, which is valid JSON.
 func parse(raw json.RawMessage) (Update, error) {
 	u := Update{Raw: raw}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	if first, err := d.Token(); err != nil || first != json.Delim('{') {
+	if raw[0] != '{' {
 		return u, errNoObject
 	}
 	var content json.RawMessage
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return u, errNoObject
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return u, errNoObject
-		}
+	var failed error
+	members(raw, func(name string, value json.RawMessage) {
 		switch {
 		case name == "update_id":
+			var err error
 			if u.ID, err = strconv.ParseInt(string(value), 10, 64); err != nil {
-				return u, errNoID
+				failed = errNoID
 			}
 		case u.Kind == "" && value[0] == '{': // further fields beside the content would be new, and come after it
-			u.Kind, _ = name.(string)
-			content = value
+			u.Kind, content = name, value
 		}
-	}
-	if u.ID <= 0 {
+	})
+	if failed != nil || u.ID <= 0 {
 		return u, errNoID
 	}
 	if content != nil {

@@ -169,6 +169,7 @@ var mutants = []mutant{
 		{"telegram/transport.go", "	if !b.held() {\n", "	if false {\n"},
 		{"telegram/transport.go", "	if !b.held() { // it", "	if false { // it"},
 	}},
+	in("telegram/short.go", "lease not checked after a freeze, when a short request leaves", "	if s.held.held() {\n", "	if true {\n"),
 	in("queues/queues.go", "lease not checked after a freeze, before an update is handled",
 		"ctx.Err() != nil || !q.cfg.Held() {\n		return false\n", "ctx.Err() != nil {\n		return false\n"),
 	primary("lease not checked after a freeze, by the machine", "	case m.now >= m.workUntil():\n		m.resign(ReasonLeaseLost, \"\", false)\n		return\n	}\n", "	}\n"),
