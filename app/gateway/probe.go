@@ -119,7 +119,10 @@ func (p *prober) run(ctx context.Context) {
 
 // due are the addresses to be looked at now, maxProbed at most.
 func (p *prober) due() []string {
-	elsewhere := p.elsewhere()
+	elsewhere := slices.DeleteFunc(p.elsewhere(), func(address string) bool {
+		_, err := netip.ParseAddr(address)
+		return err != nil // a name is not looked up
+	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for address, a := range p.known {
