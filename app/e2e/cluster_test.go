@@ -131,13 +131,4 @@ func (f figures) tell(t *testing.T, what string, median, most time.Duration) {
 	}
 }
 
-// mostTwice is how many updates may be answered twice after a death. README.md promises that it is what was in hand, 16 updates. On a machine
-// that is not busy fewer are in hand at a time: measured is a bound with -strict.
-func mostTwice(measured int64) int64 {
-	if *strict {
-		return measured
-	}
-	return 16
-}
-
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -34,8 +34,7 @@ func crashes() []crash {
 }
 
 // TestCrash ends the primary's process in every way, with lifelines and without, in one run: from the death of the process to
-// the next poll, under load. How long that takes is promised for a machine that is not busy, with -strict; that nothing is lost, and nothing
-// but what was in hand answered twice, for any.
+// the next poll, under load.
 func TestCrash(t *testing.T) {
 	for _, way := range []struct {
 		name, dir    string
@@ -112,8 +111,8 @@ func (s *stack) measureCrash(t *testing.T, c crash, lifelines bool) time.Duratio
 	c.heal(t, primary)
 	s.settled(t, size)
 	after := s.answered(t, 30*time.Second, load)
-	if n := after.AnsweredTwice - before.AnsweredTwice; n > mostTwice(3) {
-		t.Errorf("%d updates were answered twice, at most %d may be", n, mostTwice(3))
+	if n := after.AnsweredTwice - before.AnsweredTwice; n > 3 {
+		t.Errorf("%d updates were answered twice", n)
 	}
 	if n := after.OutOfOrder - before.OutOfOrder; n > 0 {
 		t.Errorf("%d updates were answered out of order", n)

@@ -80,7 +80,7 @@ func newFront(g *Gateway) *front {
 	passed := hmac.New(sha256.New, []byte(g.cfg.Token))
 	passed.Write([]byte("habot: a request of a copy that is passed on"))
 	return &front{
-		g: g, token: sha256.Sum256([]byte(g.cfg.Token)), passed: "0:" + hex.EncodeToString(passed.Sum(nil)),
+		g: g, token: sha256.Sum256([]byte(g.cfg.Token)), passed: hex.EncodeToString(passed.Sum(nil)),
 		refusals: make(chan struct{}, maxRefusals),
 		lines:    logging.NewQuota(1, lineEvery), drops: logging.NewQuota(1, lineEvery),
 	}

@@ -84,7 +84,7 @@ func (r *run) offer() {
 		return
 	}
 	for _, id := range r.offsets.fetched[:makeRoom] {
-		if r.offsets.handled[id] {
+		if r.offsets.isHandled(id) {
 			continue
 		}
 		u, ok := r.inHand[id]

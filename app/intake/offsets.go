@@ -1,7 +1,6 @@
 package intake
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -19,9 +18,8 @@ type offsets struct {
 	// abortedAt is the offset of a poll that was cut off by our own stopping while it waited for updates:
 	// Telegram takes in what a poll confirms when it arrives.
 	abortedAt int
-	// handled since the last confirmation, the predecessor's included; ordered are the same, in order.
-	handled map[int]bool
-	ordered []int64
+	// handled since the last confirmation, the predecessor's included, in order.
+	handled []int64
 	// kept are updates in hand whose contents are noted, and whether so many others know them that they may be confirmed before
 	// they are handled.
 	kept map[int]bool
@@ -32,7 +30,7 @@ type offsets struct {
 }
 
 func newOffsets(inherited []int64) *offsets {
-	t := &offsets{handled: map[int]bool{}, ordered: []int64{}, kept: map[int]bool{}}
+	t := &offsets{handled: []int64{}, kept: map[int]bool{}}
 	for _, id := range inherited {
 		t.handle(int(id))
 		t.recent = append(t.recent, int(id))
@@ -42,12 +40,15 @@ func newOffsets(inherited []int64) *offsets {
 
 // handle takes note that an update is handled.
 func (t *offsets) handle(id int) {
-	if t.handled[id] {
-		return
+	if at, there := slices.BinarySearch(t.handled, int64(id)); !there {
+		t.handled = slices.Insert(t.handled, at, int64(id))
 	}
-	t.handled[id] = true
-	at, _ := slices.BinarySearch(t.ordered, int64(id))
-	t.ordered = slices.Insert(t.ordered, at, int64(id))
+}
+
+// isHandled tells whether an update has been handled since the last confirmation.
+func (t *offsets) isHandled(id int) bool {
+	_, there := slices.BinarySearch(t.handled, int64(id))
+	return there
 }
 
 // seen reports whether an update came before in this term, and is in hand or handled: polls bring it again until
@@ -59,7 +60,7 @@ func (t *offsets) seen(id int) bool { return id < t.offset || slices.Contains(t.
 func (t *offsets) accept(id int, now time.Time) (over bool) {
 	t.fetched = append(t.fetched, id)
 	t.advance(now)
-	return t.handled[id] || t.holds(id)
+	return t.isHandled(id) || t.holds(id)
 }
 
 // done takes note, at now, that an update in hand is handled.
@@ -77,7 +78,7 @@ const maxRecent = 1000
 // has tells whether an update is in hand, or was handled: not by its place among the others, for one that another replica kept
 // may lie below all that are confirmed.
 func (t *offsets) has(id int) bool {
-	return t.handled[id] || t.holds(id) || slices.Contains(t.fetched, id) || slices.Contains(t.recent, id)
+	return t.isHandled(id) || t.holds(id) || slices.Contains(t.fetched, id) || slices.Contains(t.recent, id)
 }
 
 // holds tells whether the contents of an update in hand are noted.
@@ -100,7 +101,7 @@ func (t *offsets) keep(ids []int, now time.Time) {
 
 // advance moves the offset to the oldest update in hand that is not kept: nothing else is confirmed before it is handled.
 func (t *offsets) advance(now time.Time) {
-	for len(t.fetched) > 0 && (t.handled[t.fetched[0]] || t.kept[t.fetched[0]]) {
+	for len(t.fetched) > 0 && (t.isHandled(t.fetched[0]) || t.kept[t.fetched[0]]) {
 		t.offset = t.fetched[0] + 1
 		t.known, t.knownSince = t.offset, now
 		t.fetched = t.fetched[1:]
@@ -118,11 +119,11 @@ func (t *offsets) acked(offset int, got []int) {
 	if offset != 0 && offset == t.offset {
 		t.offset = 0
 	}
-	maps.DeleteFunc(t.handled, func(id int, _ bool) bool {
+	t.handled = slices.DeleteFunc(t.handled, func(handled int64) bool {
+		id := int(handled)
 		reached := len(got) == 0 || id < got[len(got)-1]
 		return id < offset || reached && !slices.Contains(got, id) && !t.seen(id)
 	})
-	t.ordered = slices.DeleteFunc(t.ordered, func(id int64) bool { return !t.handled[int(id)] })
 }
 
 // aborted says that a poll with this offset was cut off by our own stopping.
@@ -134,7 +135,7 @@ func (t *offsets) aborted(offset int) { t.abortedAt = offset }
 func (t *offsets) unconfirmed() bool { return t.offset != 0 && t.offset != t.abortedAt }
 
 // ids are the updates handled since the last confirmation, in order. They are the caller's.
-func (t *offsets) ids() []int64 { return slices.Clone(t.ordered) }
+func (t *offsets) ids() []int64 { return slices.Clone(t.handled) }
 
 // poll is one request for updates.
 type poll struct {

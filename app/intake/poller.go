@@ -227,7 +227,7 @@ func (r *run) take(ctx context.Context, updates []update.Update) {
 		switch id := int(u.ID); {
 		case r.offsets.seen(id):
 		case r.offsets.accept(id, now):
-			if r.offsets.handled[id] {
+			if r.offsets.isHandled(id) {
 				r.in.metrics.updates.WithLabelValues(string(update.Skipped)).Inc()
 			}
 		default:

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,23 +70,31 @@ var (
 // parse reads one update, which is valid JSON.
 func parse(raw json.RawMessage) (Update, error) {
 	u := Update{Raw: raw}
-	if raw[0] != '{' {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if first, err := d.Token(); err != nil || first != json.Delim('{') {
 		return u, errNoObject
 	}
 	var content json.RawMessage
-	var failed error
-	members(raw, func(name string, value json.RawMessage) {
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return u, errNoObject
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return u, errNoObject
+		}
 		switch {
 		case name == "update_id":
-			var err error
 			if u.ID, err = strconv.ParseInt(string(value), 10, 64); err != nil {
-				failed = errNoID
+				return u, errNoID
 			}
 		case u.Kind == "" && value[0] == '{': // further fields beside the content would be new, and come after it
-			u.Kind, content = name, value
+			u.Kind, _ = name.(string)
+			content = value
 		}
-	})
-	if failed != nil || u.ID <= 0 {
+	}
+	if u.ID <= 0 {
 		return u, errNoID
 	}
 	if content != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,57 +182,6 @@ func FuzzSplit(f *testing.F) {
 			if again[i].Queue != updates[i].Queue || again[i].Kind != updates[i].Kind || again[i].ID != updates[i].ID {
 				t.Fatalf("split again: %+v, want %+v", again[i], updates[i])
 			}
-		}
-	})
-}
-
-// decoded is what members is to find, by encoding/json.
-func decoded(t *testing.T, object []byte) (all []string) {
-	t.Helper()
-	d := json.NewDecoder(bytes.NewReader(object))
-	if first, err := d.Token(); err != nil || first != json.Delim('{') {
-		t.Fatalf("%s begins with %v, %v", object, first, err)
-	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, fmt.Sprintf("%q: %s", name, value))
-	}
-	return all
-}
-
-func expectMembers(t *testing.T, object []byte) {
-	t.Helper()
-	var got []string
-	members(object, func(name string, value json.RawMessage) { got = append(got, fmt.Sprintf("%q: %s", name, value)) })
-	if want := decoded(t, object); !slices.Equal(got, want) {
-		t.Fatalf("the members of %s are %s, want %s", object, got, want)
-	}
-}
-
-func TestMembersAreThoseOfEncodingJSON(t *testing.T) {
-	t.Parallel()
-	for _, object := range []string{
-		`{}`, "{ \n}", `{"a":1}`, "{ \"a\"\t:\n-1.5e+3\r,\"b\" : null , \"c\":true}", `{"a":"}","b":"\"]\\","c":{"d":"{","e":[1,[{}],"]"]},"f":[]}`,
-		`{"a\u0062\"":1,"\u00e9":2,"é":3,"":4}`, "{\"\xff\":[\"\xfe\"],\"\\ud800\":false}", `{"a":1,"a":{"b":2}}`, `{"a":"\\","b":" "}`,
-	} {
-		expectMembers(t, []byte(object))
-	}
-}
-
-// FuzzMembers reads an object as encoding/json does.
-func FuzzMembers(f *testing.F) {
-	f.Add([]byte(`{"update_id":1,"message":{"text":"\"}{","chat":{"id":-5}}, "x" : [ 1 , null ]}`))
-	f.Fuzz(func(t *testing.T, object []byte) {
-		object = bytes.TrimSpace(object)
-		if json.Valid(object) && object[0] == '{' {
-			expectMembers(t, object)
 		}
 	})
 }
