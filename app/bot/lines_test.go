@@ -301,7 +301,7 @@ func chatsGoWrong(t *testing.T, random *rand.Rand) {
 	f := newFixture(t)
 	w := &wrongChats{
 		sim: simulator.New(simulator.Config{Token: testToken, Chats: chats, Logger: slog.New(slog.DiscardHandler)}), random: rand.New(rand.NewPCG(random.Uint64(), 3)), wrong: wrong,
-		written: map[string]time.Time{}, texts: map[int]string{}, answered: map[string]time.Time{}, early: map[int]bool{},
+		written: map[string]time.Time{}, texts: map[int]string{}, failed: map[string]int{}, answered: map[string]time.Time{}, early: map[int]bool{},
 	}
 	f.tg.answerWith(w.answer)
 	var handled []int64
@@ -330,7 +330,7 @@ func chatsGoWrong(t *testing.T, random *rand.Rand) {
 		w.mu.Unlock()
 	}
 	f.start(election.Change{}, handled...)
-	after(giveUpAfter) // what failed again and again waits long
+	after(giveUpAfter) // what failed three times waits for up to half a minute, and the rest of its chat with it
 	report := w.sim.Report()
 	if report.Answered != report.Sent || report.Confirmed != report.Sent || report.Lost != 0 || report.OutOfOrder != 0 {
 		t.Errorf("the account is %+v", report)
@@ -356,6 +356,7 @@ type wrongChats struct {
 	random   *rand.Rand
 	written  map[string]time.Time
 	texts    map[int]string       // by update
+	failed   map[string]int       // attempts at a text, since Telegram did
 	answered map[string]time.Time // the first time
 	early    map[int]bool         // confirmed before they were answered
 	moved    time.Time            // when the role moved last: no replica polls while the bot drains
@@ -372,7 +373,8 @@ func (w *wrongChats) write(chat int64) {
 }
 
 // mishap is how late a request arrives, how late its answer does, and what is answered instead; nil for nothing.
-func (w *wrongChats) mishap(chat int64) (there, back time.Duration, resp *http.Response) {
+// A text fails three times at most: after five the bot waits until its ten minutes are over, and so would the test.
+func (w *wrongChats) mishap(chat int64, text string) (there, back time.Duration, resp *http.Response) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	there, back = time.Duration(w.random.IntN(25))*time.Millisecond, time.Duration(w.random.IntN(25))*time.Millisecond
@@ -383,11 +385,16 @@ func (w *wrongChats) mishap(chat int64) (there, back time.Duration, resp *http.R
 	case 0:
 		resp = tooMany(1 + w.random.IntN(8))
 	case 1:
-		resp = bad(500, "Internal Server Error")
+		if w.failed[text]++; w.failed[text] <= 3 {
+			resp = bad(500, "Internal Server Error")
+		}
 	case 2:
 		there = time.Duration(w.random.IntN(3000)) * time.Millisecond
 	case 3:
-		back, resp = time.Duration(w.random.IntN(3000))*time.Millisecond, answer(502, "text/html", "<html>Bad Gateway")
+		back = time.Duration(w.random.IntN(3000)) * time.Millisecond
+		if w.failed[text]++; w.failed[text] <= 3 {
+			resp = answer(502, "text/html", "<html>Bad Gateway")
+		}
 	}
 	return there, back, resp
 }
@@ -406,14 +413,14 @@ func (w *wrongChats) answer(c call) (*http.Response, error) {
 	case "sendMessage":
 		var there time.Duration
 		var resp *http.Response
-		if there, back, resp = w.mishap(c.params.ChatID); !sleep(c.ctx, there) {
+		_, text, _ := strings.Cut(c.params.Text, ": ")
+		if there, back, resp = w.mishap(c.params.ChatID, text); !sleep(c.ctx, there) {
 			return nil, c.ctx.Err()
 		}
 		if resp != nil {
 			return resp, nil
 		}
 		w.mu.Lock()
-		_, text, _ := strings.Cut(c.params.Text, ": ")
 		if _, again := w.answered[text]; !again {
 			w.answered[text] = time.Now()
 			if c.params.ChatID-simulator.FirstChat >= w.wrong && w.written[text].After(w.moved) && w.written[text].After(w.full) {

@@ -107,8 +107,10 @@ func check(ctx context.Context, b bench, jobs int, run string) error {
 		return err
 	}
 	slices.Sort(pkgs)
+	unbroken := benches[0]
+	unbroken.print = true
 	for _, pkg := range slices.Compact(pkgs) {
-		switch v, err := benches[0].judge(ctx, pkg); {
+		switch v, err := unbroken.judge(ctx, pkg); {
 		case err != nil:
 			return err
 		case v.killed():
@@ -216,6 +218,7 @@ type bench struct {
 	schedules int
 	timeout   time.Duration
 	all       bool
+	print     bool // what failing tests print, to stderr
 }
 
 // verdict is what killed a mutant, of either kind of test; "-" if nothing did.
@@ -282,6 +285,7 @@ func (b bench) test(ctx context.Context, pkg string, flags ...string) (string, e
 	}
 	var failed []string
 	var output strings.Builder
+	printed := map[string]string{} // by top-level test
 	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
 		var e struct{ Action, Test, Output string }
 		if err := dec.Decode(&e); err != nil {
@@ -292,6 +296,7 @@ func (b bench) test(ctx context.Context, pkg string, flags ...string) (string, e
 			return "", fmt.Errorf("%w: it does not compile:\n%s", errCannotTell, &output)
 		}
 		top, _, _ := strings.Cut(e.Test, "/")
+		printed[top] += e.Output
 		if e.Action == "fail" && top != "" && !slices.Contains(failed, top) {
 			failed = append(failed, top)
 		}
@@ -307,6 +312,11 @@ func (b bench) test(ctx context.Context, pkg string, flags ...string) (string, e
 		return "", fmt.Errorf("%w: no test failed, but %s did: %w\n%s%s", errCannotTell, pkg, err, &output, &stderr)
 	}
 	slices.Sort(failed)
+	if b.print {
+		for _, test := range failed {
+			fmt.Fprint(os.Stderr, printed[test])
+		}
+	}
 	said := failed[0]
 	switch text := output.String(); {
 	case timedOut:
