@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -55,8 +56,10 @@ type Lifelines struct {
 	own uint64
 	// processOf is who is at the other end of a connection.
 	processOf func(*net.UnixConn) (*process, error)
-	sock      *net.UnixListener
-	denied    atomic.Bool // it was said that connecting is not allowed
+	// bound is of a handshake, and waited before one that was not answered is tried again.
+	bound  time.Duration
+	sock   *net.UnixListener
+	denied atomic.Bool // it was said that connecting is not allowed
 
 	mu    sync.Mutex
 	lines map[*line]election.ReplicaID // "" until the other end has proved who it is
@@ -92,14 +95,14 @@ func Open(cfg Config) (*Lifelines, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a lifeline: %w", err)
 	}
-	return &Lifelines{cfg: cfg, key: key, own: ownIdentity(), processOf: peerProcess, sock: sock, lines: map[*line]election.ReplicaID{}}, nil
+	return &Lifelines{cfg: cfg, key: key, own: ownIdentity(), processOf: peerProcess, bound: handshakeBound, sock: sock, lines: map[*line]election.ReplicaID{}}, nil
 }
 
 // Run connects to the replicas that are there, takes connections from those that come, and reports deaths until ctx ends.
 // ctx MUST end only after this replica's claim was released: the end of its connections may count as its death.
 //
 // A replica that starts connects to all that have started before, so one look at the folder, after its own socket is open, is
-// enough for every pair to meet.
+// enough for every pair to meet. One that is frozen meanwhile is tried again.
 func (l *Lifelines) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	stop := context.AfterFunc(ctx, l.close)
@@ -128,7 +131,7 @@ func (l *Lifelines) Run(ctx context.Context) error {
 			continue
 		}
 		all.Go(func() {
-			if err := l.establish(conn, false); err != nil {
+			if err := l.establish(conn, ""); err != nil {
 				l.cfg.Logger.Debug("a lifeline was refused", "error", err)
 			}
 		})
@@ -179,16 +182,36 @@ func (l *Lifelines) dialAll(ctx context.Context, all *sync.WaitGroup) {
 			return
 		}
 		all.Go(func() {
-			conn, err := dial(ctx, filepath.Join(l.cfg.Dir, e.Name()))
-			<-slots
-			if err == nil {
-				err = l.establish(conn, true)
-			}
-			if err != nil {
-				l.failed(e.Name(), err)
+			for l.meet(ctx, election.ReplicaID(id), slots) {
+				t := time.NewTimer(l.bound)
+				select {
+				case <-t.C:
+				case <-ctx.Done():
+				}
+				t.Stop()
+				select {
+				case slots <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
 			}
 		})
 	}
+}
+
+// meet connects to a replica and watches it; it takes a slot that the caller has, and frees it. It tells whether to try again: a process
+// that is frozen, or short of processor time, does not answer in time, and may later.
+func (l *Lifelines) meet(ctx context.Context, id election.ReplicaID, slots <-chan struct{}) (again bool) {
+	socket := string(id) + suffix
+	conn, err := dial(ctx, filepath.Join(l.cfg.Dir, socket), l.bound)
+	<-slots
+	if err == nil {
+		err = l.establish(conn, id)
+	}
+	if err != nil {
+		l.failed(socket, err)
+	}
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.EAGAIN)
 }
 
 // failed tells that a socket could not be connected to. It proves nothing: the socket may be another machine's, or left behind.
@@ -201,8 +224,8 @@ func (l *Lifelines) failed(socket string, err error) {
 	l.cfg.Logger.Debug("no lifeline", "socket", socket, "error", err)
 }
 
-func dial(ctx context.Context, path string) (*net.UnixConn, error) {
-	bounded, cancel := context.WithTimeout(ctx, handshakeBound)
+func dial(ctx context.Context, path string, bound time.Duration) (*net.UnixConn, error) {
+	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(bounded, "unix", path)
 	if err != nil {
@@ -219,14 +242,15 @@ func dial(ctx context.Context, path string) (*net.UnixConn, error) {
 	return unixConn, nil
 }
 
-// establish proves who both ends are and watches the other end from then on. What ends before that proves nothing.
-func (l *Lifelines) establish(conn *net.UnixConn, dials bool) error {
+// establish proves who both ends are and watches the other end from then on. What ends before that proves nothing. whose is the
+// replica whose socket was dialled; empty if the other end has dialled.
+func (l *Lifelines) establish(conn *net.UnixConn, whose election.ReplicaID) error {
 	x := &line{conn: conn}
 	if !l.add(x) {
 		x.close() // nothing was proved yet, so it is taken for no replica's death
 		return fmt.Errorf("more than %d lifelines", maxLines)
 	}
-	id, err := l.prove(x, dials)
+	id, err := l.prove(x, whose)
 	if err != nil {
 		l.drop(x)
 		return err
@@ -257,7 +281,7 @@ func (l *Lifelines) drop(x *line) {
 	x.close()
 }
 
-func (l *Lifelines) prove(x *line, dials bool) (election.ReplicaID, error) {
+func (l *Lifelines) prove(x *line, whose election.ReplicaID) (election.ReplicaID, error) {
 	pid, err := l.processOf(x.conn)
 	if err != nil {
 		return "", err
@@ -269,10 +293,10 @@ func (l *Lifelines) prove(x *line, dials bool) (election.ReplicaID, error) {
 	if pid != nil {
 		other = pid.identity
 	}
-	if err := x.conn.SetDeadline(time.Now().Add(handshakeBound)); err != nil {
+	if err := x.conn.SetDeadline(time.Now().Add(l.bound)); err != nil {
 		return "", fmt.Errorf("bound the handshake: %w", err)
 	}
-	return handshake(x.conn, l.key, l.cfg.Self, dials, l.own, other, func() error {
+	return handshake(x.conn, l.key, l.cfg.Self, whose, l.own, other, func() error {
 		return x.conn.SetDeadline(time.Time{})
 	})
 }
@@ -283,6 +307,9 @@ func (l *Lifelines) watch(id election.ReplicaID, x *line) {
 	l.mu.Lock()
 	_, known := l.lines[x]
 	known = known && !l.ended
+	if known && err != nil {
+		l.lines[x] = "" // it stays open, and is a lifeline no longer
+	}
 	if known && err == nil {
 		for other, whose := range l.lines {
 			if whose == id {
@@ -313,9 +340,9 @@ func (x *line) over() error {
 	switch {
 	case err == nil:
 		return errors.New("the other end has written")
-	case errors.Is(err, net.ErrClosed):
-		return err //nolint:wrapcheck // our own end
-	default:
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return nil
+	default: // our own end was closed, say: that proves nothing
+		return fmt.Errorf("wait for the end of the connection: %w", err)
 	}
 }

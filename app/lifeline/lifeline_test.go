@@ -161,6 +161,18 @@ func (c *child) signal(s syscall.Signal) {
 	}
 }
 
+// freeze returns once the process has stopped: until then it may answer.
+func (c *child) freeze() {
+	c.t.Helper()
+	c.signal(syscall.SIGSTOP)
+	var status syscall.WaitStatus
+	for !status.Stopped() {
+		if _, err := syscall.Wait4(c.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
 func (c *child) kill() {
 	if c.cmd.ProcessState == nil {
 		_ = c.cmd.Process.Kill()
@@ -180,9 +192,15 @@ func id(n int) election.ReplicaID { return election.ReplicaID(fmt.Sprintf("%016x
 // run opens lifelines in this process. pidfds is whether it uses them where the kernel has them.
 func run(t *testing.T, dir string, self election.ReplicaID, pidfds bool) *replica {
 	t.Helper()
+	return runBounded(t, dir, self, pidfds, handshakeBound, slog.New(slog.DiscardHandler))
+}
+
+// runBounded is run with another bound of a handshake.
+func runBounded(t *testing.T, dir string, self election.ReplicaID, pidfds bool, bound time.Duration, logger *slog.Logger) *replica {
+	t.Helper()
 	r := &replica{died: make(chan election.ReplicaID, 100)}
 	l, err := Open(Config{
-		Dir: dir, Self: self, Secret: []byte("secret"), Logger: slog.New(slog.DiscardHandler),
+		Dir: dir, Self: self, Secret: []byte("secret"), Logger: logger,
 		Died: func(id election.ReplicaID) { r.died <- id },
 	})
 	if err != nil {
@@ -191,6 +209,7 @@ func run(t *testing.T, dir string, self election.ReplicaID, pidfds bool) *replic
 	if !pidfds {
 		l.processOf = func(*net.UnixConn) (*process, error) { return nil, nil } //nolint:nilnil // as an older kernel
 	}
+	l.bound = bound
 	r.Lifelines = l
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -216,6 +235,8 @@ func (r *replica) connected(t *testing.T, want ...election.ReplicaID) {
 		}
 		select {
 		case <-tick.C:
+		case id := <-r.died:
+			t.Fatalf("%s is reported dead", id)
 		case <-t.Context().Done():
 			t.Fatalf("connected to %v, not %v", r.Connected(), want)
 		}
@@ -413,18 +434,124 @@ func TestRelayedProof(t *testing.T) {
 	start(t, "relay", d, "0000000000000001", "")
 	r := run(t, d, id(2), true)
 	r.connected(t, id(1)) // over its own socket
-	conn, err := dial(t.Context(), filepath.Join(d, "f000000000000001"+suffix))
+	conn, err := dial(t.Context(), filepath.Join(d, "f000000000000001"+suffix), handshakeBound)
 	if err != nil {
 		t.Fatal(err)
 	}
 	x := &line{conn: conn}
 	r.add(x)
-	if _, err := r.prove(x, true); err == nil {
+	if _, err := r.prove(x, "0000000000000001"); err == nil {
 		t.Error("a relayed proof was taken")
 	}
 	r.drop(x)
 	genuine.signal(syscall.SIGKILL)
 	r.reports(t, id(1))
+}
+
+// A replica proves to be itself at its own socket alone: one that passes words on would stand there as another.
+func TestASocketIsOfTheReplicaWhoseNameItHas(t *testing.T) {
+	d := dir(t)
+	start(t, "replica", d, "0000000000000001", "secret")
+	start(t, "relay", d, "0000000000000001", "")
+	r := run(t, d, id(2), false) // a relay is known by its process where there are pidfds
+	r.connected(t, id(1))
+	conn, err := dial(t.Context(), filepath.Join(d, "f000000000000001"+suffix), handshakeBound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.establish(conn, "f000000000000001"); !errors.Is(err, errProof) {
+		t.Errorf("another replica's socket was taken: %v", err)
+	}
+}
+
+// A connection that cannot be read, for whatever reason but its end, proves nothing.
+func TestOnlyTheEndOfAConnectionIsADeath(t *testing.T) {
+	ends := func() (own, other *net.UnixConn) {
+		sock, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir(t), "x"), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sock.Close()
+		if own, err = dial(t.Context(), sock.Addr().String(), handshakeBound); err != nil {
+			t.Fatal(err)
+		}
+		if other, err = sock.AcceptUnix(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _, _ = own.Close(), other.Close() })
+		return own, other
+	}
+	for name, c := range map[string]struct {
+		do   func(own, other *net.UnixConn) error
+		dead bool
+	}{
+		"the other end is closed":      {func(_, other *net.UnixConn) error { return other.Close() }, true},
+		"a deadline of its own passes": {func(own, _ *net.UnixConn) error { return own.SetDeadline(time.Unix(1, 0)) }, false},
+		"the own end is closed":        {func(own, _ *net.UnixConn) error { return own.Close() }, false},
+		"the other end writes":         {func(_, other *net.UnixConn) error { _, err := other.Write([]byte{1}); return err }, false},
+		"the other end closes it, unread": {func(own, other *net.UnixConn) error {
+			_, err := own.Write([]byte{1})
+			return errors.Join(err, other.Close())
+		}, true},
+	} {
+		own, other := ends()
+		if err := c.do(own, other); err != nil {
+			t.Fatal(err)
+		}
+		if err := (&line{conn: own}).over(); (err == nil) != c.dead {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A lifeline that cannot be watched is not shown as one.
+func TestALineThatCannotBeWatchedIsNone(t *testing.T) {
+	d := dir(t)
+	start(t, "replica", d, id(1), "secret")
+	r := run(t, d, id(2), false)
+	r.connected(t, id(1))
+	for tick := time.NewTicker(time.Millisecond); len(r.Connected()) > 0; <-tick.C { // each may have connected to the other
+		r.mu.Lock()
+		for x := range r.lines {
+			if err := x.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
+				t.Error(err)
+			}
+		}
+		r.mu.Unlock()
+	}
+	select {
+	case id := <-r.died:
+		t.Errorf("%s is reported dead", id)
+	default:
+	}
+}
+
+// A replica that is frozen when another starts has a lifeline to it once it runs again.
+func TestAFrozenReplicaIsTriedAgain(t *testing.T) {
+	inBothWays(t, func(t *testing.T, pidfds bool) {
+		d := dir(t)
+		frozen := start(t, "replica", d, id(1), "secret")
+		frozen.freeze()
+		failed := make(lines, 100)
+		r := runBounded(t, d, id(2), pidfds, 200*time.Millisecond, slog.New(slog.NewTextHandler(failed, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		for !strings.Contains(<-failed, "no lifeline") {
+		}
+		frozen.signal(syscall.SIGCONT)
+		r.connected(t, id(1))
+		frozen.signal(syscall.SIGKILL)
+		r.reports(t, id(1))
+	})
+}
+
+// lines are what is logged.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	select {
+	case l <- string(p):
+	default: // enough is known
+	}
+	return len(p), nil
 }
 
 func TestRefusedConnectionProvesNothing(t *testing.T) {
@@ -467,7 +594,7 @@ func TestOnlyASocketThatRefusesIsRemoved(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := dial(ctx, path); err == nil {
+	if _, err := dial(ctx, path, handshakeBound); err == nil {
 		t.Error("connected")
 	}
 	if _, err := os.Lstat(path); err != nil {
@@ -496,7 +623,7 @@ func TestAllMeetWhoeverStartsFirst(t *testing.T) {
 func TestSilentNewcomer(t *testing.T) {
 	d := dir(t)
 	r := run(t, d, id(1), true)
-	silent, err := dial(t.Context(), filepath.Join(d, string(id(1))+suffix))
+	silent, err := dial(t.Context(), filepath.Join(d, string(id(1))+suffix), handshakeBound)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -577,22 +704,22 @@ func TestAProofIsGoodOnce(t *testing.T) {
 			there, back := make(wire, 1024), make(wire, 1024)
 			ended := make(chan error, 1)
 			go func() {
-				_, err := handshake(pipe{there, back}, key, listener, false, process, process, commit)
+				_, err := handshake(pipe{there, back}, key, listener, "", process, process, commit)
 				close(back) // one that refuses closes the connection
 				ended <- err
 			}()
-			_, dialing = handshake(pipe{back, io.MultiWriter(there, &heard)}, key, dialer, true, process, process, commit)
+			_, dialing = handshake(pipe{back, io.MultiWriter(there, &heard)}, key, dialer, listener, process, process, commit)
 			return heard.String(), dialing, <-ended
 		}
 		said, dialing, listening := connect(id(1), id(2))
 		if dialing != nil || listening != nil {
 			t.Fatalf("%s: members refuse each other: %v, %v", name, dialing, listening)
 		}
-		if _, err := handshake(pipe{strings.NewReader(said), io.Discard}, key, id(2), false, process, process, commit); !errors.Is(err, errProof) {
+		if _, err := handshake(pipe{strings.NewReader(said), io.Discard}, key, id(2), "", process, process, commit); !errors.Is(err, errProof) {
 			t.Errorf("%s: what was said on another connection passes: %v", name, err)
 		}
 		echo := make(wire, 1024)
-		if _, err := handshake(pipe{echo, echo}, key, id(1), true, process, process, commit); !errors.Is(err, errProof) {
+		if _, err := handshake(pipe{echo, echo}, key, id(1), id(1), process, process, commit); !errors.Is(err, errProof) {
 			t.Errorf("%s: an echo passes for a replica: %v", name, err)
 		}
 		if _, dialing, listening := connect(id(1), id(1)); dialing == nil || !errors.Is(listening, errProof) {
@@ -611,7 +738,8 @@ func FuzzHandshake(f *testing.F) {
 	f.Add(hello{id: id(2), bound: true}.bytes(), true)
 	f.Add(append(hello{id: id(2)}.bytes(), make([]byte, 32)...), false)
 	f.Fuzz(func(t *testing.T, input []byte, dials bool) {
-		who, err := handshake(pipe{strings.NewReader(string(input)), io.Discard}, make([]byte, 32), id(1), dials, 1, 2, func() error { return nil })
+		whose := map[bool]election.ReplicaID{true: id(2)}[dials]
+		who, err := handshake(pipe{strings.NewReader(string(input)), io.Discard}, make([]byte, 32), id(1), whose, 1, 2, func() error { return nil })
 		if err == nil {
 			t.Errorf("a stranger passes for %s", who)
 		}

@@ -309,7 +309,10 @@ var mutants = []mutant{
 
 	// The evidence of a death.
 	in("lifeline/lifeline.go", "a process that has closed its connection counts as dead", "	if x.pid != nil {\n		return x.pid.wait()\n	}\n", ""),
-	in("lifeline/lifeline.go", "a connection that is refused counts as a death", "				l.failed(e.Name(), err)\n", "				l.failed(e.Name(), err)\n				l.cfg.Died(election.ReplicaID(id))\n"),
+	in("lifeline/lifeline.go", "a connection that is refused counts as a death", "		l.failed(socket, err)\n", "		l.failed(socket, err)\n		l.cfg.Died(id)\n"),
+	in("lifeline/lifeline.go", "a connection is ended while its process lives", "	l.watch(id, x)\n", "	_ = x.conn.CloseWrite()\n	l.watch(id, x)\n"),
+	in("lifeline/lifeline.go", "a deadline that passes counts as a death", "		return fmt.Errorf(\"wait for the end of the connection: %w\", err)\n", "		return nil\n"),
+	in("lifeline/handshake.go", "a replica is taken at the socket of another", "	if whose != \"\" && theirs.id != whose {\n", "	if false {\n"),
 	in("lifeline/lifeline.go", "a death is reported of another process", "		l.cfg.Died(id)\n", "		l.cfg.Died(l.cfg.Self)\n"),
 	in("lifeline/handshake.go", "a proof without the secret is taken", "		if !hmac.Equal(got[:], proof(key, side, dialer, listener, p)) || theirs.id == self {\n", "		if theirs.id == self {\n"),
 	in("lifeline/handshake.go", "a proof that was passed on is taken", "	if dialer.bound && listener.bound {\n", "	if false {\n"),
