@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -143,6 +144,11 @@ func TestAStackFormsAndUpdatesInSeconds(t *testing.T) {
 			if one.view.Reachable < 3 {
 				return fmt.Errorf("%s reaches %d", one.view.Self.Name, one.view.Reachable)
 			}
+			for _, p := range one.view.Peers {
+				if !p.Lifeline {
+					return fmt.Errorf("%s has no lifeline to %s", one.view.Self.Name, p.Status.Name)
+				}
+			}
 		}
 		if len(all) != 3 {
 			return fmt.Errorf("%d tasks", len(all))
@@ -156,6 +162,27 @@ func TestAStackFormsAndUpdatesInSeconds(t *testing.T) {
 	slices.Sort(names)
 	if want := []string{swarmStack + "_bot.1", swarmStack + "_bot.2", swarmStack + "_bot.3"}; !slices.Equal(names, want) {
 		t.Errorf("the replicas are called %v, want %v", names, want)
+	}
+
+	killed := all[slices.IndexFunc(all, func(one task) bool { return one.view.Self.Role == election.Primary })]
+	if err := syscall.Kill(killed.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, func() error {
+		all = tasks(t)
+		if len(all) != 3 || slices.ContainsFunc(all, func(one task) bool { return one.view.Reachable < 3 }) {
+			return fmt.Errorf("%d tasks", len(all))
+		}
+		return nil
+	})
+	witnessed := false
+	for _, one := range all { // at least the new primary, which was there, has it in its history
+		for _, c := range one.view.History {
+			witnessed = witnessed || c.Previous == killed.view.Self.Name && c.Reason == election.ReasonCrash && c.Witnessed
+		}
+	}
+	if !witnessed {
+		t.Errorf("no replica has witnessed the end of %s's process: %+v", killed.view.Self.Name, all[0].view.History)
 	}
 
 	old := map[string]bool{}

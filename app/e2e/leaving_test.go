@@ -226,18 +226,19 @@ func (s *stack) explain(t *testing.T, r simulator.Report, since time.Time) {
 // old ones has gone, Telegram is polled throughout. Nothing is lost, and nothing answered twice, in any case.
 func TestLeavingInTurn(t *testing.T) {
 	const seamless, whatever = 50 * time.Millisecond, time.Minute
-	level := func(s *stack) { s.set("LOG_LEVEL", []string{"info", "debug"}[time.Now().UnixNano()%2]) }
+	level := func(s *stack, n int) { s.set("LOG_LEVEL", []string{"debug", "info"}[n%2]) }
 	for _, c := range []struct {
-		name string
-		most time.Duration // unpolled
-		do   func(t *testing.T, s *stack)
+		name     string
+		most     time.Duration // unpolled
+		replaces bool          // all containers
+		do       func(t *testing.T, s *stack, repetition int)
 	}{
-		{"docker compose restart", seamless, func(t *testing.T, s *stack) { s.carryOut(t, "restart", "--no-deps", "bot") }},
-		{"another setting, the new beside the old", seamless, func(t *testing.T, s *stack) {
-			level(s)
+		{"docker compose restart", seamless, false, func(t *testing.T, s *stack, _ int) { s.carryOut(t, "restart", "--no-deps", "bot") }},
+		{"another setting, the new beside the old", seamless, true, func(t *testing.T, s *stack, n int) {
+			level(s, n)
 			s.roll(t, size)
 		}},
-		{"REPLICAS 3 to 5 and back", seamless, func(t *testing.T, s *stack) {
+		{"REPLICAS 3 to 5 and back", seamless, true, func(t *testing.T, s *stack, _ int) {
 			for _, n := range []int{5, size} {
 				s.set("REPLICAS", strconv.Itoa(n))
 				s.roll(t, n)
@@ -245,32 +246,38 @@ func TestLeavingInTurn(t *testing.T) {
 				s.answered(t, 30*time.Second, load)
 			}
 		}},
-		{"another LEASE, the new beside the old", whatever, func(t *testing.T, s *stack) {
-			s.set("LEASE", []string{"600ms", "700ms"}[time.Now().UnixNano()%2])
+		{"another LEASE, the new beside the old", whatever, true, func(t *testing.T, s *stack, n int) {
+			s.set("LEASE", fmt.Sprintf("%dms", 600+10*n)) // so it may only be raised
 			s.roll(t, size)
 		}},
-		{"another setting, docker compose up alone", whatever, func(t *testing.T, s *stack) {
-			level(s)
+		{"another setting, docker compose up alone", whatever, true, func(t *testing.T, s *stack, n int) {
+			level(s, n)
 			s.carryOut(t, "up", "--detach", "--no-deps", "bot")
 		}},
-		{"docker compose up --force-recreate", whatever, func(t *testing.T, s *stack) {
+		{"docker compose up --force-recreate", whatever, true, func(t *testing.T, s *stack, _ int) {
 			s.carryOut(t, "up", "--detach", "--no-deps", "--force-recreate", "bot")
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newStack(t, "habote2e-turn", "SIMULATOR_CHATS=50")
 			var took, gaps, calm, atChanges figures
-			for range *repetitions {
+			for n := range *repetitions {
 				s.settled(t, size)
+				old := s.replicas(t)
 				s.setRate(t, load)
 				before := s.answered(t, 30*time.Second, load)
 				time.Sleep(5 * time.Second) // as long as the command takes, for comparison
 				calm = append(calm, s.unpolled(t, before.Polls))
 				before = s.answered(t, 30*time.Second, load)
 				began := time.Now()
-				c.do(t, s)
+				c.do(t, s, n)
 				took = append(took, time.Since(began))
 				s.settled(t, size)
+				for _, r := range s.replicas(t) {
+					if c.replaces && slices.ContainsFunc(old, func(o replica) bool { return o.container == r.container }) {
+						t.Fatalf("%s was not replaced", r.name)
+					}
+				}
 				time.Sleep(2 * time.Second)
 				after := s.answered(t, 60*time.Second, load)
 				if n := after.AnsweredTwice - before.AnsweredTwice; n != 0 {
