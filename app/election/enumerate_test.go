@@ -53,6 +53,8 @@ var scopes = map[string][]scope{
 		{name: "four-scale-in-late", replicas: 4, configured: 3, step: 50, leaves: 1, patience: 100, late: 1, settled: true, walls: behind, limit: 5_000_000},
 		{name: "four-scale-in-two", replicas: 4, configured: 2, step: 50, leaves: 2, patience: 100, settled: true, walls: behind, limit: 5_000_000},
 		{name: "two-deaths-late", replicas: 2, step: 50, claims: 2, restarts: 1, deaths: 1, late: 1, settled: true, walls: behind, limit: 5_000_000},
+		{name: "two-deaths-frozen", replicas: 2, step: 50, claims: 1, restarts: 1, deaths: 1, frozen: 1, settled: true, walls: behind, limit: 5_000_000},
+		{name: "two-deaths-handover", replicas: 2, step: 50, claims: 1, restarts: 1, deaths: 1, handovers: 1, settled: true, walls: behind, limit: 5_000_000},
 		{name: "witness-handover", replicas: 3, witnesses: 1, step: 50, claims: 1, handovers: 1, settled: true, walls: behind, peace: true, limit: 1_000_000},
 		{name: "witness-leave-two", replicas: 3, witnesses: 1, step: 50, leaves: 2, patience: 100, settled: true, walls: behind, limit: 5_000_000},
 		{name: "three-deaths-leave", replicas: 3, step: 50, restarts: 1, deaths: 1, leaves: 1, patience: 100, settled: true, walls: behind, limit: 10_000_000},
