@@ -489,7 +489,7 @@ func TestTheActiveCopysPollWaitsForNoOthers(t *testing.T) {
 func TestAReplicaThatStopsAnswersPollsThatWaitForRoom(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		g := newRing(t, "a", "b")
-		act, _, _ := holds()
+		act, _, held := holds()
 		g.acts("a", act)
 		var all []<-chan *httptest.ResponseRecorder
 		for range peer.MaxPolls + 10 {
@@ -502,6 +502,9 @@ func TestAReplicaThatStopsAnswersPollsThatWaitForRoom(t *testing.T) {
 			if w := <-one; w.Code != http.StatusOK || w.Body.String() != `{"ok":true,"result":[]}` || w.Header().Get("Connection") != "close" || time.Since(start) > 0 {
 				t.Fatalf("%d: after %v %d %q", i, time.Since(start), w.Code, w.Body)
 			}
+		}
+		if n := held.Load(); n != peer.MaxPolls {
+			t.Errorf("%d have been passed on", n)
 		}
 	})
 }
@@ -545,7 +548,9 @@ func TestUploadsThatArePassedOnAreBounded(t *testing.T) {
 			t.Errorf("when one has ended %d were passed on", n)
 		}
 		body := strings.NewReader(strings.Repeat("x", 1<<20))
-		r := httptest.NewRequest(http.MethodPost, "/bot1:T/method", body).WithContext(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r := httptest.NewRequest(http.MethodPost, "/bot1:T/method", body).WithContext(ctx)
 		w := httptest.NewRecorder()
 		start := time.Now()
 		b.Serve(w, r, Ask{Origin: Origin{Replica: "b", Address: "10.0.0.9"}})

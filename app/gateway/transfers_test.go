@@ -331,15 +331,17 @@ func TestManyUploadsThroughAStandbyDelayNothingElse(t *testing.T) {
 		}
 		after(2 * time.Second)
 		b := away.bot("10.0.0.2")
-		for range 3 {
+		for _, one := range []struct {
+			asks string
+			wait time.Duration
+		}{{"sendMessage?chat_id=1&text=x", 0}, {"getChat?chat_id=1", 0}, {"getUpdates?timeout=5", 5 * time.Second}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			began := time.Now()
-			if a := b.call("sendMessage", "chat_id", "1", "text", "x"); a.status != 200 || time.Since(began) > 0 {
-				t.Errorf("a call beside them: %+v after %v", a, time.Since(began))
+			a, err := b.do(ctx, http.MethodGet, b.path(one.asks), nil, nil)
+			cancel()
+			if err != nil || a.status != 200 || time.Since(began) != one.wait {
+				t.Errorf("beside them %s: %+v, %v after %v", one.asks, a, err, time.Since(began))
 			}
-		}
-		began := time.Now()
-		if a := b.call("getUpdates", "timeout", "5"); a.status != 200 || time.Since(began) != 5*time.Second {
-			t.Errorf("a poll beside them: %+v after %v", a, time.Since(began))
 		}
 		after(uploadWait)
 		if n := refused.Load(); n != peer.MaxPassing+20-peer.MaxUploads || sent.Load() > 0 {
