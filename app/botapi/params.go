@@ -22,6 +22,9 @@ const maxOverhead = 256 << 10
 var (
 	// ErrTooLarge says that the parameters exceed MaxParameters. Its answer is 413.
 	ErrTooLarge = errors.New("too much parameters")
+	// ErrTooLong is an ErrTooLarge of a body that is longer than parameters within MaxParameters take, though those that were read
+	// of it are within that. The rest may be files.
+	ErrTooLong = fmt.Errorf("%w: the body is too long", ErrTooLarge)
 	// ErrEncoding says that a body is compressed in a way that the real server does not read either. Its answer is 415.
 	ErrEncoding = errors.New("unsupported content-encoding")
 )
@@ -200,7 +203,7 @@ func (s *Scanner) Params() (Params, error) {
 	return s.query, nil
 }
 
-// ReadParams reads the parameters of a call that is not passed on, to the end of its body. The error is ErrTooLarge,
+// ReadParams reads the parameters of a call, to the end of its body. The error is ErrTooLarge, ErrTooLong,
 // ErrEncoding, or that of the body, wrapped.
 func ReadParams(query, contentType, contentEncoding string, body io.Reader, wanted ...string) (Params, error) {
 	body, err := expand(contentEncoding, body)
@@ -210,8 +213,10 @@ func ReadParams(query, contentType, contentEncoding string, body io.Reader, want
 	s := NewScanner(query, contentType, wanted...)
 	n, err := io.Copy(s, io.LimitReader(body, MaxParameters+maxOverhead+1))
 	switch {
-	case errors.Is(err, ErrTooLarge), n > MaxParameters+maxOverhead:
+	case errors.Is(err, ErrTooLarge):
 		return nil, ErrTooLarge
+	case n > MaxParameters+maxOverhead:
+		return nil, ErrTooLong
 	case err != nil:
 		return nil, fmt.Errorf("reading the parameters: %w", err)
 	}

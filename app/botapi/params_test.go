@@ -228,6 +228,12 @@ func TestCompressedParameters(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := ReadParams("", formType, "gzip", bytes.NewReader(bomb.Bytes()), "offset"); errors.Is(err, ErrTooLong) {
+		t.Errorf("parameters are taken for files: %v", err)
+	}
+	if _, err := ReadParams("", "text/plain", "gzip", bytes.NewReader(bomb.Bytes()), "offset"); !errors.Is(err, ErrTooLong) {
+		t.Errorf("what may be files: %v", err)
+	}
 	for _, kind := range []string{jsonType, formType, "multipart/form-data; boundary=x", "text/plain"} {
 		if _, err := ReadParams("", kind, "gzip", bytes.NewReader(bomb.Bytes()), "offset"); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("4 MiB of %s in %d bytes: %v", kind, bomb.Len(), err)

@@ -2,6 +2,7 @@ package botapi
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 )
 
@@ -17,7 +18,8 @@ const (
 
 // Path is what the path of a request says.
 type Path struct {
-	// Copy is the name that the client gives itself, /copy/NAME/bot...; empty if it gives none.
+	// Copy is the name that the client gives itself, /copy/NAME/bot...; empty if it gives none. It is no IP address: copies without
+	// a name are known by theirs.
 	Copy string
 	// Token is not checked, and may be empty: the answer to one that is none is 401, as that to a wrong one is.
 	Token string
@@ -100,7 +102,8 @@ func isName(s string) bool {
 			return false
 		}
 	}
-	return true
+	_, err := netip.ParseAddr(s)
+	return err != nil
 }
 
 func isLetterOrDigit(c byte) bool {

@@ -29,6 +29,7 @@ const (
 	textUnsent   = "Bad Gateway: Telegram cannot be reached; nothing was sent"
 	textUnknown  = "Bad Gateway: Telegram did not answer; the call may have been carried out"
 	textAnswer   = "Bad Gateway: Telegram's answer is not one of the Bot API"
+	textPage     = textAnswer + "; the call may have been carried out"
 	textStandby  = "Conflict: this copy of the bot stands by, so habot does not send for it; the active copy is "
 	textNoActive = "Conflict: this copy of the bot is not active, so habot does not send for it; no copy is active at the moment"
 )
@@ -98,6 +99,8 @@ func (s *session) call(w http.ResponseWriter, q request) error {
 		write(w, botapi.Failure(http.StatusBadGateway, textOver))
 	case err != nil:
 		write(w, botapi.Failure(http.StatusBadGateway, textUnknown))
+	case !isAnswer(resp):
+		write(w, botapi.Failure(http.StatusBadGateway, textPage))
 	default:
 		result = callPassed
 		if names := c.names(); !names.IsZero() && signs(resp.StatusCode) {
@@ -128,7 +131,7 @@ type passing struct {
 	wanted []string
 
 	mu      sync.Mutex
-	scanner *botapi.Scanner // nil if nothing is to be read of the body
+	scanner *botapi.Scanner // nil if nothing is read of the body
 	params  botapi.Params   // of a compressed body
 	err     error
 }
@@ -161,7 +164,7 @@ func (c *passing) run() (*http.Response, error) {
 			return nil, telegram.ErrLeaseLost
 		}
 		defer release()
-		if p.ContentEncoding == "" && len(c.wanted) > 0 {
+		if p.ContentEncoding == "" { // if nothing is wanted the bound holds all the same
 			c.scanner = botapi.NewScanner(r.URL.RawQuery, p.ContentType, c.wanted...)
 		}
 		p.Body = &upload{c: c, r: io.MultiReader(bytes.NewReader(c.q.start), c.q.rest)}
@@ -196,17 +199,21 @@ func (a *answered) Close() error {
 	return a.ReadCloser.Close() //nolint:wrapcheck // it is of no use
 }
 
-// read reads the parameters of a body that is in memory.
+// read reads the parameters of a body that is in memory. One that is not compressed is within their bound.
 func (c *passing) read() {
-	if len(c.wanted) == 0 {
+	r := c.q.http
+	kind, encoding := r.Header.Get("Content-Type"), r.Header.Get("Content-Encoding")
+	if encoding == "" && len(c.wanted) == 0 {
 		return
 	}
-	r := c.q.http
-	kind := r.Header.Get("Content-Type")
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" {
+	if encoding != "" {
 		p, err := botapi.ReadParams(r.URL.RawQuery, kind, encoding, bytes.NewReader(c.q.start), c.wanted...)
-		if err == nil {
+		switch {
+		case err == nil:
 			c.params = p
+			return
+		case errors.Is(err, botapi.ErrTooLarge) && !errors.Is(err, botapi.ErrTooLong):
+			c.err = err
 			return
 		}
 		kind = "" // Telegram judges it
@@ -262,13 +269,13 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err //nolint:wrapcheck // io.EOF must stay what it is
 }
 
+// isAnswer tells whether an answer is one of the Bot API, and no page of a proxy, which breaks frameworks.
+func isAnswer(resp *http.Response) bool {
+	return strings.Contains(resp.Header.Get("Content-Type"), "json")
+}
+
 // answer hands Telegram's answer on.
 func (g *Gateway) answer(w http.ResponseWriter, resp *http.Response) {
-	kind := resp.Header.Get("Content-Type")
-	if !strings.Contains(kind, "json") {
-		write(w, botapi.Failure(http.StatusBadGateway, textAnswer)) // a proxy's page, which breaks frameworks
-		return
-	}
 	h := w.Header()
 	h.Set("Content-Type", botapi.ContentType)
 	if after := resp.Header.Get("Retry-After"); after != "" {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -132,8 +133,8 @@ func TestWhatShowedNoSignIsGivenAgain(t *testing.T) {
 	})
 }
 
-// A call is a sign though its body is compressed, and it reaches Telegram as it is. What does not expand to parameters within their
-// bound is none, and is passed on all the same: Telegram judges it.
+// A call is a sign though its body is compressed, and it reaches Telegram as it is. What does not expand to parameters is none, and is
+// passed on all the same: Telegram judges it.
 func TestSignsInCompressedBodies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -155,6 +156,11 @@ func TestSignsInCompressedBodies(t *testing.T) {
 			_ = zip.Close()
 			return b.String()
 		}
+		multi, file := uploading(2*botapi.MaxParameters, nil)
+		whole, err := io.ReadAll(file)
+		if err != nil {
+			t.Fatal(err)
+		}
 		var want []int64
 		for i, c := range []struct {
 			encoding, body string
@@ -163,14 +169,18 @@ func TestSignsInCompressedBodies(t *testing.T) {
 			{"gzip", packed("gzip", `{"chat_id":1}`), true},
 			{"deflate", packed("deflate", `{"chat_id":2}`), true},
 			{"GZIP", packed("gzip", `{"text":"`+strings.Repeat("x", 900<<10)+`","chat_id":3}`), true},
-			{"gzip", packed("gzip", `{"chat_id":4,"text":"`+strings.Repeat("x", 2*botapi.MaxParameters)+`"}`), false},
+			{"gzip", packed("gzip", string(whole)), false}, // most of it is a file, which does not count
 			{"gzip", packed("gzip", `{"chat_id":5}`)[:20], false},
 			{"gzip", `{"chat_id":6}`, false},
 			{"br", `{"chat_id":7}`, false},
 		} {
 			id := w.tg.say(int64(i+1), "a")
 			after(time.Second)
-			a, err := one.do(t.Context(), "POST", one.path("sendMessage"), map[string]string{"Content-Type": asJSON, "Content-Encoding": c.encoding}, strings.NewReader(c.body))
+			kind := asJSON
+			if i == 3 {
+				kind = multi
+			}
+			a, err := one.do(t.Context(), "POST", one.path("sendMessage"), map[string]string{"Content-Type": kind, "Content-Encoding": c.encoding}, strings.NewReader(c.body))
 			if got := w.tg.got("sendMessage"); err != nil || a.status != 200 || len(got) != i+1 || got[i].size != int64(len(c.body)) || len(c.body) > maxBuffered {
 				t.Errorf("%d, of %d bytes: %+v, %v, %d calls", i, len(c.body), a, err, len(got))
 			}
@@ -339,6 +349,32 @@ func TestCopiesByName(t *testing.T) {
 	})
 }
 
+// The address of another copy is no name: a copy without one is known by it.
+func TestNoCopyIsNamedLikeAnAddress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		w.bot("10.0.0.1").run()
+		after(time.Second)
+		w.bot("10.0.0.2").run()
+		after(time.Second)
+		two := w.bot("10.0.0.2")
+		two.name = "10.0.0.1"
+		for _, method := range []string{"sendMessage?chat_id=1", "getUpdates", "getMe"} {
+			if a := two.call(method); a.status != 404 || !strings.HasPrefix(a.body, `{"ok":false,"error_code":404,`) {
+				t.Errorf("%s: %+v", method, a)
+			}
+		}
+		if got := w.tg.got(); len(got) > 0 {
+			t.Errorf("Telegram got %+v", got)
+		}
+		if s := w.gateway.Snapshot(t.Context()); s == nil || len(s.Copies) != 2 || s.Active != "10.0.0.1" {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // The older of two polls at once is answered with nothing, once it has been held for a while; the newer gets what comes.
 func TestTwoPollsAtOnce(t *testing.T) {
 	t.Parallel()
@@ -387,9 +423,18 @@ func TestAHotLoopIsHeld(t *testing.T) {
 	})
 }
 
-// Of a copy that confirms nothing no more than a hundred updates are in hand, and that is reported.
+// Of a copy that confirms nothing no more than a hundred updates are in hand, or as many as it asks for, and that is reported.
 func TestACopyThatNeverConfirms(t *testing.T) {
 	t.Parallel()
+	for _, limit := range []int{100, 10, 1} {
+		t.Run(strconv.Itoa(limit), func(t *testing.T) {
+			t.Parallel()
+			aCopyThatNeverConfirms(t, limit)
+		})
+	}
+}
+
+func aCopyThatNeverConfirms(t *testing.T, limit int) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.start()
@@ -399,21 +444,24 @@ func TestACopyThatNeverConfirms(t *testing.T) {
 		}
 		after(3 * time.Second)
 		for range 20 {
-			a := one.call("getUpdates?timeout=10")
-			if n := strings.Count(a.body, "update_id"); n > 100 {
+			a := one.call(fmt.Sprintf("getUpdates?timeout=10&limit=%d", limit))
+			if n := strings.Count(a.body, "update_id"); n > limit {
 				t.Fatalf("%d updates at once", n)
 			}
 			after(5 * time.Second)
 		}
 		s := w.gateway.Snapshot(t.Context())
-		if s == nil || s.InHand != 100 || s.Pending != 100 {
+		if s == nil || s.InHand != limit || s.Pending != 100 {
 			t.Fatalf("%+v", s)
 		}
-		if why := w.gateway.NoCopy(); !strings.HasPrefix(why, "the copy 10.0.0.1 was given 100 updates and has confirmed none of them for ") {
+		if why := w.gateway.NoCopy(); !strings.HasPrefix(why, fmt.Sprintf("the copy 10.0.0.1 was given %d updates and has confirmed none of them for ", limit)) {
 			t.Errorf("told: %q", why)
 		}
+		if up := w.metric("habot_gateway_up"); up != 0 {
+			t.Errorf("habot_gateway_up is %v", up)
+		}
 		w.tg.expectConfirmed()
-		if a := one.call("getUpdates?timeout=10&offset=1100"); strings.Count(a.body, "update_id") == 0 {
+		if a := one.call(fmt.Sprintf("getUpdates?timeout=10&limit=%d&offset=%d", limit, 1000+limit)); strings.Count(a.body, "update_id") == 0 {
 			t.Errorf("after it confirmed: %+v", a)
 		}
 		if why := w.gateway.NoCopy(); why != "" {

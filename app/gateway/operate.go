@@ -252,7 +252,8 @@ func (s *session) operate(w http.ResponseWriter, r *http.Request) bool {
 }
 
 const (
-	// stuckFor is how long a copy may confirm nothing of a hundred updates until that is a problem.
+	// stuckFor is how long a copy may confirm nothing of what it was given, while a hundred updates wait, until that is a problem. How
+	// many it was given is up to the limit that it asks for.
 	stuckFor = time.Minute
 	// missedFor is how long there may be no active copy until that is one.
 	missedFor = 5 * time.Second
@@ -276,7 +277,7 @@ func (s Snapshot) trouble(began time.Time) string {
 	switch {
 	case s.Active == "" && time.Since(later(s.Since, began)) > missedFor:
 		return "no copy of the bot polls"
-	case s.InHand >= update.MaxBatch && time.Since(s.LastConfirmed) > stuckFor:
+	case s.InHand > 0 && s.Pending >= update.MaxBatch && time.Since(s.LastConfirmed) > stuckFor:
 		return fmt.Sprintf("the copy %s was given %d updates and has confirmed none of them for %s", s.Active, s.InHand, time.Since(s.LastConfirmed).Truncate(time.Second))
 	}
 	return ""

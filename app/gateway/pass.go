@@ -48,6 +48,9 @@ type PassConfig struct {
 	// Primary is who this replica takes for primary: its process, itself too, and where another is reached; both are empty if
 	// none is known, the address if it is not. changed is closed when it takes another one, or none, for it. It is cheap.
 	Primary func() (replica, addr string, changed <-chan struct{})
+	// Active is the copy that is given updates, as far as this replica knows; empty if it knows of none. It is cheap. Without it
+	// none is known.
+	Active func() turns.CopyID
 	// Reachable are the processes of the other replicas that are reachable.
 	Reachable func() []string
 	// Forward passes a request on, as peer.Passer does; its errors are peer's.
@@ -65,6 +68,11 @@ const (
 	// callWait is how long a request waits for a primary at least, and other requests than polls at most: frameworks give a
 	// send 5 s.
 	callWait = 4 * time.Second
+	// uploadWait is how long an upload waits at most until others that are passed on make way. It is shorter than frameworks wait
+	// to send the next bytes of a file.
+	uploadWait = 15 * time.Second
+	// activeLook is how often a poll that waits for room looks whether its copy has become the active one.
+	activeLook = 500 * time.Millisecond
 	// passAgain is how soon a primary is asked again that took nothing.
 	passAgain = 50 * time.Millisecond
 	// pollMargin is how much longer than it asks a poll is waited for, when it has been passed on.
@@ -79,16 +87,17 @@ const (
 
 // Texts of answers.
 const (
-	textBusy = "Bad Gateway: too many polls are passed on to the primary at the moment"
+	textBusy = "Bad Gateway: too many uploads are passed on to the primary at the moment; nothing was sent"
 	textPart = "Bad Gateway: the primary has changed while the body of the request arrived; nothing was sent"
 )
 
 // Passer brings requests to the primary: to its Act if that is this replica, through another one otherwise. It is safe for
 // concurrent use.
 type Passer struct {
-	cfg   PassConfig
-	polls chan struct{} // taken by those that are passed on
-	stop  chan struct{} // closed by Stop
+	cfg PassConfig
+	// Taken by those that are passed on: polls, those of the active copy that find no room among them, and uploads.
+	polls, active, uploads chan struct{}
+	stop                   chan struct{} // closed by Stop
 	reports
 
 	mu      sync.Mutex
@@ -104,8 +113,12 @@ func NewPasser(cfg PassConfig) *Passer {
 	if cfg.Primary == nil {
 		cfg.Primary = func() (string, string, <-chan struct{}) { return "", "", nil }
 	}
+	if cfg.Active == nil {
+		cfg.Active = func() turns.CopyID { return "" }
+	}
 	return &Passer{
-		cfg: cfg, polls: make(chan struct{}, peer.MaxPolls), stop: make(chan struct{}), changed: make(chan struct{}), passers: map[string]*passer{},
+		cfg: cfg, polls: make(chan struct{}, peer.MaxPolls), active: make(chan struct{}, peer.MaxActivePolls), uploads: make(chan struct{}, peer.MaxUploads),
+		stop: make(chan struct{}), changed: make(chan struct{}), passers: map[string]*passer{},
 		reports: reports{stirred: make(chan struct{}, 1)},
 	}
 }
@@ -168,7 +181,7 @@ func (s *serving) try() (over bool) {
 		}
 		s.waitAnew()
 	case primary != "" && primary != s.p.cfg.Self:
-		if addr != "" && s.pass(primary, addr) {
+		if addr != "" && s.pass(primary, addr, moved) {
 			return true
 		}
 		again = time.After(passAgain)
@@ -230,15 +243,19 @@ type passedOrigin struct {
 	Poll bool
 }
 
-// pass passes the request on to the primary at an address. False: nothing was done, or it may be done again.
-func (s *serving) pass(primary, addr string) (over bool) {
+// pass passes the request on to the primary at an address; moved is closed when another one is. False: nothing was done, or it
+// may be done again.
+func (s *serving) pass(primary, addr string, moved <-chan struct{}) (over bool) {
 	ctx, cancel := context.WithCancel(s.r.Context())
 	defer cancel()
-	if s.ask.Poll {
-		if over, ok := s.room(); !ok {
+	if s.ask.Poll || s.ask.Body == nil {
+		release, over := s.room(moved)
+		if release == nil {
 			return over
 		}
-		defer func() { <-s.p.polls }()
+		defer release()
+	}
+	if s.ask.Poll {
 		// It is held for as long as it still asks, and for four seconds at least.
 		late := time.AfterFunc(max(time.Until(s.began.Add(s.ask.Hold)), callWait)+pollMargin, cancel)
 		defer late.Stop()
@@ -300,19 +317,53 @@ func (s *serving) broke() (over bool) {
 	return false
 }
 
-// room waits for room for one more poll that is passed on.
-func (s *serving) room() (over, ok bool) {
-	late := time.NewTimer(time.Until(s.until))
-	defer late.Stop()
-	select {
-	case s.p.polls <- struct{}{}:
-		return false, true
-	case <-late.C:
-		write(s.w, botapi.Later(http.StatusBadGateway, textBusy, 1))
-		return true, false
-	case <-s.r.Context().Done():
-		return true, false
+// room waits for room for one more poll, or upload, that is passed on, and returns what gives it back. It is nil if there is none:
+// then over tells whether the request was answered, or there is another primary.
+func (s *serving) room(moved <-chan struct{}) (release func(), over bool) {
+	places, until := s.p.polls, s.until
+	if !s.ask.Poll {
+		places, until = s.p.uploads, s.began.Add(uploadWait)
+		began := time.Now()
+		defer func() { s.until = s.until.Add(time.Since(began)) }() // it has waited for others, and not for a primary
 	}
+	late := time.NewTimer(max(time.Until(until), passAgain)) // if there is room it does not matter how late it is
+	look := time.NewTicker(activeLook)
+	defer late.Stop()
+	defer look.Stop()
+	for {
+		var own chan struct{}
+		if s.active() {
+			own = s.p.active // updates do not wait for polls that are given none
+		}
+		select {
+		case places <- struct{}{}:
+			return func() { <-places }, false
+		case own <- struct{}{}:
+			return func() { <-own }, false
+		case <-look.C:
+		case <-moved:
+			return nil, false
+		case <-s.stopped():
+			s.dismiss()
+			return nil, true
+		case <-late.C:
+			if s.ask.Poll {
+				s.dismiss() // it has been held for as long as it asked
+				return nil, true
+			}
+			_, _ = io.CopyN(io.Discard, s.r.Body, maxUpload) // frameworks do not look at an answer before they have sent all
+			write(s.w, botapi.Later(http.StatusBadGateway, textBusy, 1))
+			return nil, true
+		case <-s.r.Context().Done():
+			return nil, true
+		}
+	}
+}
+
+// active tells whether it is a poll of the copy that is given updates.
+func (s *serving) active() bool {
+	active := s.p.cfg.Active()
+	return s.ask.Poll && active != "" && s.ask.Origin.client(s.ask.Name).Copy == active
 }
 
 // watch gives a primary up that this replica does not take for primary any more, once it knows another. One that is cut off

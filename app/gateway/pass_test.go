@@ -26,6 +26,7 @@ type ring struct {
 
 	mu      sync.Mutex
 	primary string
+	active  turns.CopyID // as all of them know
 	moved   chan struct{}
 	nodes   map[string]*ringNode
 }
@@ -52,6 +53,11 @@ func newRing(t *testing.T, names ...string) *ring {
 				g.mu.Lock()
 				defer g.mu.Unlock()
 				return g.primary, g.primary, g.moved
+			},
+			Active: func() turns.CopyID {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				return g.active
 			},
 			Reachable: g.reachable, Forward: n.forward, Message: n.message,
 			Report: func(in turns.Input) {
@@ -423,12 +429,154 @@ func TestPollsThatArePassedOnAreBounded(t *testing.T) {
 		synctest.Wait()
 		more := g.nodes["b"].asks(t.Context(), poll, "")
 		start := time.Now()
-		if w := <-more; w.Code != http.StatusBadGateway || time.Since(start) != poll.Hold || held.Load() != peer.MaxPolls {
-			t.Errorf("after %v %d, %d are held", time.Since(start), w.Code, held.Load())
+		if w := <-more; w.Code != http.StatusOK || w.Body.String() != `{"ok":true,"result":[]}` || time.Since(start) != poll.Hold || held.Load() != peer.MaxPolls {
+			t.Errorf("after %v %d %q, %d are held", time.Since(start), w.Code, w.Body, held.Load())
 		}
 		cancel()
 		synctest.Wait()
 		if len(g.nodes["b"].polls) > 0 {
+			t.Error("room is not given back")
+		}
+	})
+}
+
+// pollOf is a poll of a copy that is known by its address.
+func pollOf(address string) Ask {
+	return Ask{Poll: true, Again: true, Hold: 50 * time.Second, Origin: Origin{Replica: "b", Address: address, Connection: 5, Age: time.Second, Reused: true}}
+}
+
+// Updates do not wait for polls that are given none: neither the active copy's poll nor one of a copy that becomes it.
+func TestTheActiveCopysPollWaitsForNoOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b")
+		act, _, held := holds()
+		g.acts("a", act)
+		g.set(func() { g.active = "10.0.0.1" })
+		expect := func(what string, want int64) {
+			t.Helper()
+			synctest.Wait()
+			if n := held.Load(); n != want {
+				t.Errorf("%s: the primary has %d polls, want %d", what, n, want)
+			}
+		}
+		b := g.nodes["b"]
+		for n := range peer.MaxPolls + 50 {
+			b.asks(t.Context(), pollOf(fmt.Sprintf("10.0.1.%d", n)), "")
+			synctest.Wait() // so that the last ones wait
+		}
+		expect("those that stand by", peer.MaxPolls)
+		ctx, cancel := context.WithCancel(t.Context())
+		b.asks(ctx, pollOf("10.0.0.1"), "")
+		expect("the active copy's", peer.MaxPolls+1)
+		cancel()
+		expect("it has ended", peer.MaxPolls+1)
+		if len(b.Passer.active) > 0 {
+			t.Error("room is not given back")
+		}
+		g.set(func() { g.active = turns.CopyID(fmt.Sprintf("10.0.1.%d", peer.MaxPolls+49)) })
+		time.Sleep(activeLook)
+		expect("one that waits has become active", peer.MaxPolls+2)
+		g.set(func() { g.active = "left" })
+		for range 3 * peer.MaxActivePolls {
+			named := pollOf("10.0.0.7")
+			named.Name = "left"
+			b.asks(t.Context(), named, "")
+		}
+		expect("many of one", peer.MaxPolls+1+peer.MaxActivePolls)
+	})
+}
+
+func TestAReplicaThatStopsAnswersPollsThatWaitForRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b")
+		act, _, held := holds()
+		g.acts("a", act)
+		var all []<-chan *httptest.ResponseRecorder
+		for range peer.MaxPolls + 10 {
+			all = append(all, g.nodes["b"].asks(t.Context(), poll, ""))
+		}
+		synctest.Wait()
+		g.nodes["b"].Stop()
+		start := time.Now()
+		for i, one := range all {
+			if w := <-one; w.Code != http.StatusOK || w.Body.String() != `{"ok":true,"result":[]}` || w.Header().Get("Connection") != "close" || time.Since(start) > 0 {
+				t.Fatalf("%d: after %v %d %q", i, time.Since(start), w.Code, w.Body)
+			}
+		}
+		if n := held.Load(); n != peer.MaxPolls {
+			t.Errorf("%d have been passed on", n)
+		}
+	})
+}
+
+// Uploads that are passed on wait for one another, for a while. What they wait counts for no other wait.
+func TestUploadsThatArePassedOnAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRing(t, "a", "b")
+		var held atomic.Int64
+		end := make(chan struct{})
+		g.acts("a", func(w http.ResponseWriter, r *http.Request) error {
+			held.Add(1)
+			select {
+			case <-end:
+				return says("a")(w, r)
+			case <-r.Context().Done():
+				return nil
+			}
+		})
+		b := g.nodes["b"]
+		done := make(chan *httptest.ResponseRecorder, peer.MaxUploads+1)
+		ask := func(body string) {
+			one := b.asks(t.Context(), Ask{}, body)
+			go func() { done <- <-one }()
+		}
+		for range peer.MaxUploads {
+			ask("first")
+		}
+		synctest.Wait()
+		ask("next")
+		time.Sleep(uploadWait - time.Second)
+		if n := held.Load(); n != peer.MaxUploads {
+			t.Errorf("%d are passed on", n)
+		}
+		end <- struct{}{}
+		if w := <-done; !strings.HasSuffix(w.Body.String(), "first") {
+			t.Errorf("the first one: %d %s", w.Code, w.Body)
+		}
+		synctest.Wait()
+		if n := held.Load(); n != peer.MaxUploads+1 {
+			t.Errorf("when one has ended %d were passed on", n)
+		}
+		body := strings.NewReader(strings.Repeat("x", 1<<20))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r := httptest.NewRequest(http.MethodPost, "/bot1:T/method", body).WithContext(ctx)
+		w := httptest.NewRecorder()
+		start := time.Now()
+		b.Serve(w, r, Ask{Origin: Origin{Replica: "b", Address: "10.0.0.9"}})
+		if w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), "too many uploads") || !strings.Contains(w.Body.String(), "nothing was sent") ||
+			w.Header().Get("Retry-After") == "" || time.Since(start) != uploadWait || body.Len() > 0 || held.Load() != peer.MaxUploads+1 {
+			t.Errorf("one too many: after %v %d %s, %d bytes are not read", time.Since(start), w.Code, w.Body, body.Len())
+		}
+		// One that waits when the primary changes goes to the next one, for which it waits as long as any other.
+		ask("last")
+		time.Sleep(uploadWait - 2*time.Second)
+		g.elect("")
+		time.Sleep(3 * time.Second)
+		g.acts("b", says("b"))
+		lasts := 0
+		for range peer.MaxUploads + 1 {
+			if w := <-done; w.Body.Len() > 0 && strings.HasPrefix(w.Body.String(), "b b ") && strings.HasSuffix(w.Body.String(), "last") {
+				lasts++
+			} else if w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), "may have been carried out") {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		}
+		if lasts != 1 {
+			t.Errorf("%d reached the next primary", lasts)
+		}
+		synctest.Wait()
+		if len(b.uploads) > 0 {
 			t.Error("room is not given back")
 		}
 	})

@@ -390,18 +390,35 @@ func TestTooMuch(t *testing.T) {
 		b := w.bot("10.0.0.1")
 		big := strings.Repeat("x", botapi.MaxParameters)
 		multi, parts := form(t, "chat_id", "1", "text", big)
+		zipped := func(text string) string {
+			var packed bytes.Buffer
+			zip := gzip.NewWriter(&packed)
+			_, _ = io.WriteString(zip, text)
+			_ = zip.Close()
+			if packed.Len() > maxBuffered {
+				t.Errorf("%d bytes are no small body", packed.Len())
+			}
+			return packed.String()
+		}
 		for _, r := range []struct {
 			path, kind, body string
 			status           int
+			encoding         string
 		}{
-			{b.path("sendMessage"), urlencoded, "chat_id=1&text=" + big, 413},
-			{b.path("sendMessage"), asJSON, `{"text":"` + big + `"}`, 413},
-			{b.path("sendMessage"), multi, parts, 413},
-			{b.path("getUpdates"), urlencoded, "x=" + big, 413},
-			{b.path(""), urlencoded, "method=sendMessage&x=" + big, 413},
-			{b.path("sendMessage") + "?text=" + strings.Repeat("y", maxHeaders+8<<10), "", "", 431},
+			{b.path("sendMessage"), urlencoded, "chat_id=1&text=" + big, 413, ""},
+			{b.path("sendMessage"), asJSON, `{"text":"` + big + `"}`, 413, ""},
+			{b.path("sendMessage"), multi, parts, 413, ""},
+			{b.path("setMyCommands"), asJSON, `{"commands":"` + big + `"}`, 413, ""},
+			{b.path("getChat"), urlencoded, "chat_id=" + big, 413, ""},
+			{b.path("sendChatAction"), multi, parts, 413, ""},
+			{b.path("getUpdates"), urlencoded, "x=" + big, 413, ""},
+			{b.path(""), urlencoded, "method=sendMessage&x=" + big, 413, ""},
+			{b.path("sendMessage"), asJSON, zipped(`{"chat_id":1,"text":"` + big + `"}`), 413, "gzip"},
+			{b.path("sendMessage"), multi, zipped(parts), 413, "gzip"},
+			{b.path("setMyCommands"), asJSON, zipped(`{"commands":"` + big + big + `"}`), 413, "gzip"},
+			{b.path("sendMessage") + "?text=" + strings.Repeat("y", maxHeaders+8<<10), "", "", 431, ""},
 		} {
-			a, err := b.do(t.Context(), "POST", r.path, map[string]string{"Content-Type": r.kind}, strings.NewReader(r.body))
+			a, err := b.do(t.Context(), "POST", r.path, map[string]string{"Content-Type": r.kind, "Content-Encoding": r.encoding}, strings.NewReader(r.body))
 			if err != nil || a.status != r.status {
 				t.Errorf("%.80s: %.200v, %v, want %d", r.path, a, err, r.status)
 			}

@@ -77,7 +77,12 @@ func (g *Gateway) file(w http.ResponseWriter, q request) {
 		return
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read, or is of no use
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+	switch {
+	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusPartialContent:
+	case !isAnswer(resp):
+		write(w, botapi.Failure(http.StatusBadGateway, textAnswer))
+		return
+	default:
 		g.answer(w, resp)
 		return
 	}

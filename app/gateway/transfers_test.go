@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"habot/app/peer"
 )
 
 // uploading is a multipart body with a file of so many bytes, which streams. pace is called before each piece, and before its end.
@@ -267,6 +270,91 @@ func TestUploadsTakeTurns(t *testing.T) {
 	})
 }
 
+// behind returns a standby of a replica. So many requests at once are passed on as there are connections.
+func (w *world) behind(replica string) *world {
+	w.t.Helper()
+	primary, conns := w.gateway.Passer(), make(chan struct{}, peer.MaxPassing)
+	return newWorld(w.t, func(cfg *Config) {
+		cfg.Replica = replica
+		cfg.Pass.Primary = func() (string, string, <-chan struct{}) { return "process-1", "10.0.1.1", nil }
+		cfg.Pass.Forward = func(ctx context.Context, _ string, r *http.Request, origin string) (*http.Response, error) {
+			select {
+			case conns <- struct{}{}:
+				defer func() { <-conns }()
+			case <-ctx.Done():
+				return nil, peer.ErrNotSent
+			}
+			rec := httptest.NewRecorder()
+			if err := primary.Forwarded(rec, r.WithContext(ctx), origin); err != nil {
+				return nil, errors.Join(peer.ErrNotTaken, err)
+			}
+			return rec.Result(), nil
+		}
+	})
+}
+
+// Two uploads are under way at a time on the primary. However many wait for them through a standby, calls and polls through it do not.
+func TestManyUploadsThroughAStandbyDelayNothingElse(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		away := w.behind("process-2")
+		goOn := make(chan struct{})
+		w.tg.answerWith(func(req *http.Request) (*http.Response, error) {
+			if !strings.HasSuffix(req.URL.Path, "/senddocument") {
+				return nil, nil
+			}
+			_, err := io.Copy(io.Discard, req.Body)
+			<-goOn
+			if err != nil {
+				return nil, err
+			}
+			return jsonAnswer(200, `{"ok":true,"result":{}}`), nil
+		})
+		var all sync.WaitGroup
+		var sent, refused atomic.Int64
+		for range peer.MaxPassing + 20 {
+			all.Go(func() {
+				b := away.bot("10.0.0.1")
+				kind, body := uploading(2*maxBuffered, nil)
+				a, err := b.do(t.Context(), http.MethodPost, b.path("sendDocument"), map[string]string{"Content-Type": kind}, body)
+				switch {
+				case err == nil && a.status == 200:
+					sent.Add(1)
+				case err == nil && a.status == 502 && strings.Contains(a.body, "too many uploads") && a.header.Get("Retry-After") == "1":
+					refused.Add(1)
+				default:
+					t.Errorf("%+v, %v", a, err)
+				}
+			})
+		}
+		after(2 * time.Second)
+		b := away.bot("10.0.0.2")
+		for _, one := range []struct {
+			asks string
+			wait time.Duration
+		}{{"sendMessage?chat_id=1&text=x", 0}, {"getChat?chat_id=1", 0}, {"getUpdates?timeout=5", 5 * time.Second}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			began := time.Now()
+			a, err := b.do(ctx, http.MethodGet, b.path(one.asks), nil, nil)
+			cancel()
+			if err != nil || a.status != 200 || time.Since(began) != one.wait {
+				t.Errorf("beside them %s: %+v, %v after %v", one.asks, a, err, time.Since(began))
+			}
+		}
+		after(uploadWait)
+		if n := refused.Load(); n != peer.MaxPassing+20-peer.MaxUploads || sent.Load() > 0 {
+			t.Errorf("%d are refused, %d sent", n, sent.Load())
+		}
+		close(goOn)
+		all.Wait()
+		if n := sent.Load(); n != peer.MaxUploads {
+			t.Errorf("%d are sent", n)
+		}
+	})
+}
+
 // A refused upload is read to its end: frameworks do not look at an answer before.
 func TestARefusedUploadIsAnswered(t *testing.T) {
 	t.Parallel()
@@ -305,6 +393,8 @@ func TestFiles(t *testing.T) {
 				return resp, nil
 			case path == "/file/botT/"+"var/lib/T/x":
 				t.Error("the token in a path of a local server is not put back")
+			case path == "/file/botT/page":
+				return &http.Response{StatusCode: http.StatusBadGateway, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, nil
 			case strings.HasPrefix(path, "/file/botT/"):
 				return jsonAnswer(404, `{"ok":false,"error_code":404,"description":"Not Found: `+realToken+`"}`), nil
 			case strings.HasSuffix(path, "/getfile"):
@@ -324,6 +414,10 @@ func TestFiles(t *testing.T) {
 		a, err = b.do(t.Context(), http.MethodGet, "/file/bot"+copyToken+"/none", nil, nil)
 		if err != nil || a.status != 404 || a.body != `{"ok":false,"error_code":404,"description":"Not Found: `+copyToken+`"}` {
 			t.Errorf("none: %+v, %v", a, err)
+		}
+		a, err = b.do(t.Context(), http.MethodGet, "/file/bot"+copyToken+"/page", nil, nil)
+		if err != nil || a.status != 502 || !strings.Contains(a.body, "not one of the Bot API") || strings.Contains(a.body, "carried out") {
+			t.Errorf("a page: %+v, %v", a, err)
 		}
 		w.start()
 		after(time.Second)
@@ -357,7 +451,10 @@ func TestTelegramsAnswersAreHandedOn(t *testing.T) {
 			}, 403, "blocked by the user"},
 			{func(*http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusBadGateway, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, nil
-			}, 502, "not one of the Bot API"},
+			}, 502, "not one of the Bot API; the call may have been carried out"},
+			{func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader("<html>"))}, nil
+			}, 502, "not one of the Bot API; the call may have been carried out"},
 			{func(*http.Request) (*http.Response, error) {
 				return nil, fmt.Errorf("dial https://api.telegram.org/bot%s: refused", realToken)
 			}, 502, "nothing was sent"},
@@ -382,8 +479,13 @@ func TestTelegramsAnswersAreHandedOn(t *testing.T) {
 			if a.status != r.status || !strings.Contains(a.body, r.want) || !strings.HasPrefix(a.body, `{"ok":false,`) || time.Since(began) > answerBound {
 				t.Errorf("%d: %+v after %v", i, a, time.Since(began))
 			}
-			if r.status == 429 && a.header.Get("Retry-After") != "7" {
-				t.Errorf("%v", a.header)
+			if r.status == 429 && a.header.Get("Retry-After") != "7" || strings.Contains(a.body, "carried out") && a.header.Get("Retry-After") != "" {
+				t.Errorf("%d: %v", i, a.header)
+			}
+		}
+		for result, want := range map[string]float64{callPassed: 2, callUnsent: 1, callUnknown: 4} {
+			if n := w.metric("habot_gateway_calls_total", "result", result); n != want {
+				t.Errorf("%v are counted as %s, want %v", n, result, want)
 			}
 		}
 	})

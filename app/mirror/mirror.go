@@ -84,6 +84,13 @@ func (m *Mirror) State() turns.State {
 	return m.known.State(m.cfg.Now())
 }
 
+// Active is the copy that has the turn, as far as this replica knows; empty if none has. It is cheap.
+func (m *Mirror) Active() turns.CopyID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.known.Active()
+}
+
 // Receive takes a message of another replica and returns the answer to it.
 func (m *Mirror) Receive(body []byte) ([]byte, error) {
 	r, err := decodeRequest(body)

@@ -280,7 +280,7 @@ func TestAReplicaThatStartsAgainIsGivenAll(t *testing.T) {
 		time.Sleep(time.Second)
 		n.restart("b")
 		time.Sleep(2 * lookAfter)
-		if got := n.nodes["b"].State(); !slices.Equal(ids(got), []int64{1, 2, 3}) || got.Active != "a" {
+		if got := n.nodes["b"].State(); !slices.Equal(ids(got), []int64{1, 2, 3}) || got.Active != "a" || n.nodes["b"].Active() != "a" {
 			t.Errorf("b has %+v", got)
 		}
 	})

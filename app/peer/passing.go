@@ -54,11 +54,16 @@ const (
 
 // Bounds of passing.
 const (
-	// maxPassing connections are open to another replica at once. A poll that is held has one, so that callers MUST bound
-	// those; MaxPolls is how many leave room for others.
-	maxPassing = 128
-	// MaxPolls is how many polls at once are to be passed on to a replica at most.
-	MaxPolls = 96
+	// MaxPassing connections are open to another replica at once. A poll that is held has one for up to 50 s, and an upload for as
+	// long as it waits for its turn there, so that callers MUST bound both: with MaxPolls, MaxActivePolls and MaxUploads other
+	// requests have 28 connections left.
+	MaxPassing = 144
+	// MaxPolls is how many polls at once are to be passed on to a replica at most, beside MaxActivePolls of the copy that is given
+	// updates.
+	MaxPolls       = 96
+	MaxActivePolls = 4
+	// MaxUploads is how many requests at once whose body is not in memory are to be passed on to a replica at most.
+	MaxUploads = 16
 	// maxMessaging connections are open for messages to another replica.
 	maxMessaging = 2
 	// maxPassHeader bounds headers, of which one is the target with all parameters of a GET; it is above the gateway's bound.
@@ -112,7 +117,7 @@ func newPasser(cfg ClientConfig, dial dial) *Passer {
 			DisableCompression:     true,
 		}
 	}
-	return &Passer{passing: transport(maxPassing), messages: transport(maxMessaging)}
+	return &Passer{passing: transport(MaxPassing), messages: transport(maxMessaging)}
 }
 
 // Close drops idle connections.

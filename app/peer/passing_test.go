@@ -296,7 +296,7 @@ func TestPassingAtItsBoundDelaysNeitherElectionNorMessages(t *testing.T) {
 		}
 		p, s := passing(t, g)
 		var all sync.WaitGroup
-		for range maxPassing + 20 {
+		for range MaxPassing + 20 {
 			all.Go(func() {
 				resp, err := p.Forward(t.Context(), "b:7175", request(t, http.MethodPost, target, ""), "")
 				if err != nil {
@@ -307,7 +307,7 @@ func TestPassingAtItsBoundDelaysNeitherElectionNorMessages(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if n := g.calls.Load(); n != maxPassing {
+		if n := g.calls.Load(); n != MaxPassing {
 			t.Errorf("%d are passed on at once", n)
 		}
 		start := time.Now()

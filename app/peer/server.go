@@ -56,7 +56,7 @@ const (
 )
 
 // What may be open beside these for passing: as much as two other replicas open, on one address too.
-const passConnections = 2 * (maxPassing + maxMessaging)
+const passConnections = 2 * (MaxPassing + maxMessaging)
 
 // Server answers other replicas.
 type Server struct {

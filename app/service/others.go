@@ -85,6 +85,7 @@ func (o *Others) pass() gateway.PassConfig {
 			return string(id), addr, changed
 		},
 		Reachable: func() []string { return o.cluster().Reachable },
+		Active:    o.mirror.Active,
 		Forward:   o.cfg.Peers.Forward,
 		Message: func(ctx context.Context, addr string, body []byte) error {
 			_, err := o.cfg.Peers.Message(ctx, addr, messageReports, body)

@@ -114,6 +114,9 @@ type Mirror struct {
 // Version tells how fresh it is.
 func (r *Mirror) Version() Version { return r.version }
 
+// Active is the copy that has the turn; empty if none has, or nothing is known.
+func (r *Mirror) Active() CopyID { return r.roster.Active }
+
 type mirrored struct {
 	Kept
 	at Instant
