@@ -49,6 +49,33 @@ func TestPathsAsFrameworksBuildThem(t *testing.T) {
 	}
 }
 
+// telegraf resolves its paths against the API root, as RFC 3986 (section 5.2) has it: without a slash at its end the name is dropped.
+func TestTelegrafNeedsASlashAfterTheName(t *testing.T) {
+	t.Parallel()
+	ask := func(root, below string) (Path, error) {
+		base, err := url.Parse(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := base.Parse(below)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ParsePath(to.Path)
+	}
+	for below, want := range map[string]Path{
+		"./bot1:a/getMe":  {Copy: "a", Token: "1:a", Method: "getme"},
+		"./file/bot1:a/x": {Copy: "a", Token: "1:a", File: "x"},
+	} {
+		if got, err := ask("http://bot:8082/copy/a/", below); err != nil || got != want {
+			t.Errorf("%s is %+v, %v, want %+v", below, got, err, want)
+		}
+	}
+	if got, err := ask("http://bot:8082/copy/a", "./bot1:a/getMe"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("without a slash: %+v, %v", got, err)
+	}
+}
+
 func TestPathsThatLeadNowhere(t *testing.T) {
 	t.Parallel()
 	for _, raw := range []string{

@@ -628,7 +628,7 @@ func TestNext(t *testing.T) {
 		if err := w.gateway.Next(t.Context()); !errors.Is(err, ErrUnknown) {
 			t.Errorf("without a primary: %v", err)
 		}
-		w.start()
+		first := w.start()
 		one := w.bot("10.0.0.1").run()
 		after(time.Second)
 		if err := w.gateway.Next(t.Context()); !errors.Is(err, ErrNoSpare) {
@@ -649,6 +649,53 @@ func TestNext(t *testing.T) {
 		}
 		if lines := strings.Join(s.Lines(), "\n"); !strings.Contains(lines, "copy 10.0.0.2: active since ") || !strings.Contains(lines, "copy 10.0.0.1: standby, last request ") || !strings.Contains(lines, "Go-http-client") {
 			t.Errorf("lines:\n%s", lines)
+		}
+		at := "last change of the active copy: 10.0.0.2 became active at " + s.Since.UTC().Format(time.TimeOnly)
+		if want := at + ", 1s ago, replacing 10.0.0.1. Reason: an operator moved the turn on"; !slices.Contains(s.Lines(), want) {
+			t.Errorf("no line %q in %q", want, s.Lines())
+		}
+		// The next primary has not seen that change: it knows what the others were sent.
+		first.end()
+		w.gateway.mu.Lock()
+		w.gateway.changes = []Change{{At: s.Since.Add(-time.Minute), To: "10.0.0.2", Reason: "first"}} // of an earlier term of its own
+		w.gateway.mu.Unlock()
+		w.start()
+		after(time.Second)
+		if s = w.gateway.Snapshot(t.Context()); s == nil {
+			t.Fatal("the next primary knows nothing")
+		}
+		if want := at + ", 2s ago, replacing the copy before it. Reason: an operator moved the turn on"; !slices.Contains(s.Lines(), want) {
+			t.Errorf("the next primary: no line %q in %q", want, s.Lines())
+		}
+	})
+}
+
+// The last change of the active copy, whatever is known of it.
+func TestTheLastChangeOfTheActiveCopy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		since := time.Now().Add(-90 * time.Second)
+		at := " at " + since.UTC().Format(time.TimeOnly) + ", 1m30s ago"
+		for _, known := range []struct {
+			s    Snapshot
+			want string
+		}{
+			{Snapshot{Active: "a"}, ""},
+			{Snapshot{Active: "a", Since: since, Reason: "first"}, "a became active" + at + ". Reason: a is the first"},
+			{Snapshot{Active: "a", Since: since, Reason: "ended"}, "a became active" + at + ", replacing the copy before it. Reason: the copy before it has ended, as its connections show"},
+			{Snapshot{Active: "a", Since: since, Reason: "restarted"}, "a became active" + at + ". Reason: a has started over"},
+			{
+				Snapshot{Since: since, Reason: "gone", Changes: []Change{{At: since, To: "a", Reason: "first"}}},
+				"none is active" + at + ". Reason: the copy before it is gone: its machine is not reachable",
+			},
+		} {
+			want := known.want
+			if want != "" {
+				want = "last change of the active copy: " + want
+			}
+			if got := known.s.last(); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"habot/app/botapi"
 	"habot/app/peer"
@@ -27,6 +28,8 @@ func TestTheDocumentStatesTheBounds(t *testing.T) {
 	}{
 		{"copies that are remembered", turns.MaxCopies},
 		{"updates that a copy has in hand", update.MaxBatch},
+		{"updates that are kept to be given again; of more the oldest go", turns.MaxReplay},
+		{"the same, in bytes; a larger update is not kept", fmt.Sprintf("%d MiB", turns.MaxReplayBytes>>20)},
 		{"connections, all together", maxConnections},
 		{"connections from one address", maxPerAddress},
 		{"headers of a request", fmt.Sprintf("%d KiB", maxHeaders>>10)},
@@ -54,5 +57,21 @@ func TestTheDocumentStatesTheBounds(t *testing.T) {
 	}
 	if n := strings.Count(text, "\n| ") - 1; n != len(rows) { // with the line that names the columns
 		t.Errorf("it states %d bounds, of which %d are known here", n, len(rows))
+	}
+}
+
+// The runbook quotes what people read when no copy takes updates.
+func TestTheRunbookQuotesWhatIsShown(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../../prometheus/RUNBOOK.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-time.Hour)
+	stuck, _, _ := strings.Cut(Snapshot{Active: "NAME", InHand: update.MaxBatch, LastConfirmed: long}.trouble(long), " for ")
+	for _, shown := range []string{Snapshot{}.Lines()[0], Snapshot{}.trouble(long), stuck} {
+		if shown == "" || !strings.Contains(string(raw), "`"+shown+"`") {
+			t.Errorf("it does not quote %q", shown)
+		}
 	}
 }

@@ -39,7 +39,8 @@ const (
 	idleBound = 500 * time.Second
 	// maxBuffered is how large a body may be to be read before it is passed on.
 	maxBuffered = 64 << 10
-	// refusalWait slows down guesses of tokens; maxRefusals requests wait at a time.
+	// A wrong token is answered after refusalWait, so that a client that repeats it costs little. maxRefusals such requests wait at a
+	// time, and more are answered at once: that bounds what they cost, not how many tokens can be tried.
 	refusalWait = time.Second
 	maxRefusals = 32
 	// lineEvery is between two log lines of one kind.
@@ -241,7 +242,7 @@ func (f *front) accepts(token string) bool {
 	return subtle.ConstantTimeCompare(given[:], f.token[:]) == 1
 }
 
-// refuse answers who shows a wrong token, after a while.
+// refuse answers who shows a wrong token, after a while unless too many wait for that.
 func (f *front) refuse(w http.ResponseWriter, r *http.Request, origin Origin) {
 	if omitted, ok := f.lines.Take(time.Now()); ok {
 		f.g.cfg.Logger.Warn("a request with a wrong token is refused", "remote", origin.Address, "omitted", omitted)

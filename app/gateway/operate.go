@@ -94,7 +94,7 @@ type Snapshot struct {
 	Changes []Change `json:"changes,omitempty"`
 }
 
-// Lines are the copies, one line each, for people.
+// Lines are the copies, one line each, the last change of the active one, and the updates, for people.
 func (s Snapshot) Lines() []string {
 	lines := []string{"no copy of the bot has polled yet"}
 	if len(s.Copies) > 0 {
@@ -113,7 +113,37 @@ func (s Snapshot) Lines() []string {
 		}
 		lines = append(lines, line)
 	}
+	if last := s.last(); last != "" {
+		lines = append(lines, last)
+	}
 	return append(lines, fmt.Sprintf("updates: %d wait, of which the active copy has %d in hand; %d are kept to be given again", s.Pending, s.InHand, s.Kept))
+}
+
+// last is the last change of the active copy, for people; empty if there was none. Of a change under another primary the former copy is
+// not known.
+func (s Snapshot) last() string {
+	if s.Reason == "" {
+		return ""
+	}
+	c := Change{At: s.Since, From: "the copy before it", To: s.Active, Reason: s.Reason}
+	switch n := len(s.Changes); {
+	// What is remembered may be of an earlier term of this primary.
+	case n > 0 && s.Changes[n-1].To == s.Active && !s.Changes[n-1].At.Before(s.Since.Add(-time.Second)):
+		c = s.Changes[n-1]
+	case s.Reason == string(turns.ReasonFirst):
+		c.From = ""
+	case s.Reason == string(turns.ReasonRestarted):
+		c.From = c.To
+	}
+	text := c.To + " became active"
+	if c.To == "" {
+		text = "none is active"
+	}
+	text += fmt.Sprintf(" at %s, %s ago", c.At.UTC().Format(time.TimeOnly), max(time.Since(c.At), 0).Truncate(time.Second))
+	if c.To != "" && c.From != "" && c.From != c.To {
+		text += ", replacing " + c.From
+	}
+	return "last change of the active copy: " + text + ". Reason: " + c.Cause()
 }
 
 // snapshot is what the machine of this term knows; false if it does not answer.

@@ -295,9 +295,10 @@ func TestWrongTokens(t *testing.T) {
 		}
 		for range 3 * maxRefusals {
 			go func() {
+				began := time.Now()
 				a, err := b.do(t.Context(), "GET", "/bot1:x/getMe", nil, nil)
-				if err == nil && a.status != 401 && a.status != 429 {
-					t.Errorf("%+v", a)
+				if took := time.Since(began); err == nil && (a.status != 401 || took != refusalWait) && (a.status != 429 || took > 0) {
+					t.Errorf("%+v after %v", a, took)
 				}
 			}()
 		}

@@ -11,7 +11,8 @@
 //   - Died is called for a replica only after its process has ended. A process that is frozen, starved or cut off from
 //     the network keeps its connections.
 //   - The other end has proved that it holds the cluster secret, for its replica id, and (Linux 6.9 and later) that
-//     it is the very process whose pidfd is watched.
+//     it is the very process whose pidfd is watched. On older kernels a process that can write to the folder can relay a
+//     handshake without the secret, and its end is taken for the death of the replica that it relayed.
 //
 // What it does not: a death may go unnoticed (no shared folder, another machine, a connection that could not be
 // made). The lease decides then.

@@ -215,3 +215,16 @@ func TestSubstituteDoesWhatGrafanaDoes(t *testing.T) {
 		t.Errorf("with a least step: %s, want %s", got, want)
 	}
 }
+
+// Which replica is primary and which copy is active are read together: one timeline right below the other, of the same width.
+func TestTheActiveCopyStandsRightBelowTheRoles(t *testing.T) {
+	at := map[string]dashboard.GridPos{}
+	for _, p := range readDashboard(t).Panels {
+		title, pos := titleOf(p)
+		at[title] = *pos
+	}
+	roles, active := at["Roles"], at["Active copy"]
+	if roles.W == 0 || active.X != roles.X || active.W != roles.W || active.Y != roles.Y+roles.H {
+		t.Errorf("the active copy is at %+v, the roles at %+v", active, roles)
+	}
+}
