@@ -137,8 +137,8 @@ func TestOneServiceBuildsTheImageOfBoth(t *testing.T) {
 	}
 }
 
-// A stack reads the first document of the file and refuses some keys in it; Compose reads both. So Compose asks no registry
-// for what is built here, and hands on names of .env that are misspelt.
+// A stack reads the first document of the file, refuses some keys in it and warns of others; Compose reads both. So Compose asks
+// no registry for what is built here, and hands on names of .env that are misspelt.
 func TestWhatAStackRefusesStandsInASecondDocument(t *testing.T) {
 	t.Parallel()
 	documents := strings.Split(read(t, "docker-compose.yml"), "\n---\n")
@@ -148,6 +148,23 @@ func TestWhatAStackRefusesStandsInASecondDocument(t *testing.T) {
 	for _, key := range []string{"pull_policy:", "env_file:", "!reset"} {
 		if strings.Contains(documents[0], key) {
 			t.Errorf("a stack refuses the file for its %s", key)
+		}
+	}
+	// "Ignoring unsupported options", prints docker stack deploy of these: docker/cli 29.8, cli/compose/types, UnsupportedProperties.
+	for _, key := range []string{
+		"build", "cgroupns_mode", "cgroup_parent", "devices", "domainname", "external_links", "ipc", "links", "mac_address", "network_mode", "pid",
+		"privileged", "restart", "security_opt", "shm_size", "userns_mode",
+	} {
+		if regexp.MustCompile(`(?m)^ *` + key + `:|[{,] *` + key + `:`).MatchString(documents[0]) {
+			t.Errorf("a stack warns that it ignores %s", key)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^x-compose-alone: &compose-alone\n  restart: unless-stopped\n  security_opt: \["no-new-privileges:true"\]\n`).MatchString(documents[1]) {
+		t.Error("Compose neither restarts services nor keeps them from new privileges")
+	}
+	for _, service := range []string{"bot", "telegram", "prometheus", "grafana"} {
+		if !strings.Contains(documents[1], "\n  "+service+":\n    <<: *compose-alone\n") {
+			t.Errorf("%s lacks what Compose alone reads", service)
 		}
 	}
 	if n := strings.Count(documents[1], "pull_policy: never\n"); n != strings.Count(documents[0], "image: habot:") {

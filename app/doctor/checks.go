@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"habot/app/config"
 	"habot/app/diagnosis"
+	"habot/app/gateway"
 	"habot/app/relay"
 	"habot/app/telegram"
 )
@@ -320,7 +322,7 @@ func (e examination) backends(ctx context.Context) []Line {
 		return nil // for the same reason
 	}
 	if e.Config.Gateway {
-		return []Line{e.copies()}
+		return e.copies(ctx)
 	}
 	if len(e.Config.Backends) == 0 {
 		return []Line{ok("backends", "none configured: the built-in bot handles updates")}
@@ -337,18 +339,42 @@ func (e examination) backends(ctx context.Context) []Line {
 	return lines
 }
 
-// copies says where copies of a polling bot are expected. That their number before the colon is the real token's is the configuration's
-// matter, and that enough replicas answer the quorum's.
-func (e examination) copies() Line {
+// copies examines the copies of a polling bot: the primary knows them, and each replica asks it. That the number before the colon of their
+// token is the real token's is the configuration's matter, and that enough replicas answer the quorum's.
+func (e examination) copies(ctx context.Context) []Line {
 	const subject = "copies"
+	var lines []Line
+	if e.Config.Mode == config.ModeBotOnly || e.Config.Replicas == 1 {
+		lines = append(lines, warning(subject, "this is the only replica: its failure stops the bot, however many copies poll; set REPLICAS=3"))
+	}
+	if e.Config.Mode == config.ModeBotOnly {
+		return lines // it answers no other process
+	}
 	token := "GATEWAY_TOKEN"
 	if e.Config.GatewayToken == e.Config.Token {
 		token = "BOT_TOKEN"
 	}
-	if e.Config.Mode == config.ModeBotOnly || e.Config.Replicas == 1 {
-		return warning(subject, "this is the only replica: its failure stops the bot, however many copies poll; set REPLICAS=3")
+	start := fmt.Sprintf("start one that polls at %s with %s", e.Config.GatewayAddr, token)
+	_, addrs := e.instances(ctx)
+	all := inParallel(len(addrs), func(i int) *gateway.Snapshot {
+		s, err := e.Copies(ctx, addrs[i])
+		if err != nil {
+			return nil // the replica's own line says why, if it does not answer at all
+		}
+		return &s
+	})
+	i := slices.IndexFunc(all, func(s *gateway.Snapshot) bool { return s != nil })
+	if i < 0 {
+		return append(lines, skipped(subject, "only a primary knows them, and none answers; to have copies, %s", start))
 	}
-	return ok(subject, "copies of a polling bot handle updates; they come to %s with %s, and habot status shows which is active", e.Config.GatewayAddr, token)
+	switch s := all[i]; {
+	case s.Active == "":
+		return append(lines, warning(subject, "none is active, so updates wait at Telegram: %s", start))
+	case s.Standby() == 0:
+		return append(lines, warning(subject, "%s is active and none stands by, so its failure stops the bot: %s too", s.Active, start))
+	default:
+		return append(lines, ok(subject, "%s is active, %d standing by", s.Active, s.Standby()))
+	}
 }
 
 // maxCopies bounds the addresses of a backend that are tried.

@@ -13,6 +13,7 @@ import (
 
 	"habot/app/config"
 	"habot/app/election"
+	"habot/app/gateway"
 )
 
 // Level is what a line means for the exit code.
@@ -95,6 +96,8 @@ type Probes interface {
 	Dial(ctx context.Context, addr netip.AddrPort, serverName string) (time.Duration, error)
 	// Replica asks the replica at host:port.
 	Replica(ctx context.Context, addr string) (Replica, error)
+	// Copies asks the replica at host:port for the copies of a polling bot, which it asks the primary for.
+	Copies(ctx context.Context, addr string) (gateway.Snapshot, error)
 	// Me is getMe: the bot's user name.
 	Me(ctx context.Context) (string, error)
 	// Webhook is getWebhookInfo.

@@ -22,6 +22,7 @@ import (
 	"habot/app/config"
 	"habot/app/diagnosis"
 	"habot/app/election"
+	"habot/app/gateway"
 	"habot/app/peer"
 	"habot/app/relay"
 	"habot/app/telegram"
@@ -54,6 +55,7 @@ type fake struct {
 	tlsErr    map[string]error // by the name that the certificate is for
 	replicas  map[string]Replica
 	askErr    map[string]error
+	copies    *gateway.Snapshot // nil while there is no primary
 	me        error
 	hook      Webhook
 	hookErr   error
@@ -116,6 +118,13 @@ func (f *fake) Replica(ctx context.Context, addr string) (Replica, error) {
 	return Replica{}, errRefused
 }
 
+func (f *fake) Copies(ctx context.Context, addr string) (gateway.Snapshot, error) {
+	if r, err := f.Replica(ctx, addr); err != nil || r.Status.IsWitness() || f.copies == nil {
+		return gateway.Snapshot{}, errRefused
+	}
+	return *f.copies, nil
+}
+
 func (f *fake) Me(context.Context) (string, error)       { return "my_bot", f.me }
 func (f *fake) Webhook(context.Context) (Webhook, error) { return f.hook, f.hookErr }
 func (f *fake) Lifelines(context.Context) (int, error)   { return 2, f.lifelines }
@@ -145,8 +154,21 @@ func well() *fake {
 			"10.0.0.1:7175": replica("a"), "10.0.0.2:7175": replica("b"), "10.0.0.3:7175": replica("c"),
 		},
 		nameErr: map[string]error{}, dialErr: map[string]error{}, askErr: map[string]error{}, files: map[string]File{}, fileErr: map[string]error{},
-		limits: Limits{Descriptors: 1 << 20, Memory: 128 << 20, Processors: 0.5},
+		copies: copies("active", "standby", "standby"), limits: Limits{Descriptors: 1 << 20, Memory: 128 << 20, Processors: 0.5},
 	}
+}
+
+// copies are copies of a polling bot by their roles, called copy-0 and so on.
+func copies(roles ...string) *gateway.Snapshot {
+	s := &gateway.Snapshot{Primary: "a"}
+	for i, role := range roles {
+		name := fmt.Sprintf("copy-%d", i)
+		if role == "active" {
+			s.Active = name
+		}
+		s.Copies = append(s.Copies, gateway.Copy{Name: name, Role: role})
+	}
+	return s
 }
 
 func options(t *testing.T, environ ...string) Options {
@@ -446,6 +468,31 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			want: []string{"ERROR backend http://mybot:80", "ERROR backend http://10.0.1.9:1: no connection to 1 address (no answer in time): start it, or correct BACKEND; updates wait"},
 		},
 		"copies of a polling bot": {set: []string{"BACKEND=gateway"}},
+		"copies, and a witness that does not know them": {
+			set: []string{"BACKEND=gateway"}, edit: func(f *fake) { edit(f, first, witness) },
+		},
+		"a copy, and none that would take over": {
+			set: []string{"BACKEND=gateway"}, edit: func(f *fake) { f.copies = copies("dead", "active", "starting", "dead") }, code: 1,
+			want: []string{"WARN  copies: copy-1 is active and none stands by, so its failure stops the bot: start one that polls at :8082 with BOT_TOKEN too"},
+		},
+		"copies of which none polls": {
+			set: []string{"BACKEND=gateway", "GATEWAY_TOKEN=" + copiesToken}, edit: func(f *fake) { f.copies = copies("dead") }, code: 1,
+			want: []string{"WARN  copies: none is active, so updates wait at Telegram: start one that polls at :8082 with GATEWAY_TOKEN"},
+		},
+		"copies while there is no primary": {
+			set: []string{"BACKEND=gateway"}, edit: func(f *fake) { f.copies = nil },
+			want: []string{"-     copies: only a primary knows them, and none answers; to have copies, start one that polls at :8082 with BOT_TOKEN"},
+		},
+		"copies before anything runs": {
+			set: []string{"BACKEND=gateway"}, edit: func(f *fake) { delete(f.names, "bot") }, code: 1,
+			want: []string{"WARN  instance bot", "WARN  quorum", "-     other pollers", "-     copies: only a primary knows them, and none answers"},
+		},
+		"a copy behind the only replica": {
+			set: []string{"BACKEND=gateway", "REPLICAS=1", "INSTANCES=10.0.0.1"}, edit: func(f *fake) {
+				edit(f, first, func(r *Replica) { r.Status.Replicas, r.Status.Quorum = 1, 1 })
+				f.copies = copies("active")
+			}, code: 1, want: []string{"WARN  copies: this is the only replica", "WARN  copies: copy-0 is active and none stands by"},
+		},
 		"copies behind one replica": {
 			set: []string{"BACKEND=gateway", "MODE=bot-only", "REPLICAS=1"}, code: 1, want: []string{"-     replicas", "WARN  copies: this is the only replica"},
 		},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"habot/app/config"
+	"habot/app/gateway"
 	"habot/app/lifeline"
 	"habot/app/peer"
 	"habot/app/telegram"
@@ -31,6 +33,7 @@ const (
 	resolveBound = 3 * time.Second
 	dialBound    = 3 * time.Second
 	replicaBound = 6 * time.Second
+	copiesBound  = 4 * time.Second
 	// callBound is above the 3 s of a handshake with Telegram.
 	callBound = 6 * time.Second
 	// reached is how long a connection to a replica may take.
@@ -49,6 +52,7 @@ const replicaUser = 65532
 type World struct {
 	cfg      config.Config
 	peers    *peer.Client
+	passer   *peer.Passer
 	telegram *telegram.Client
 	resolver interface {
 		LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
@@ -70,6 +74,7 @@ func NewWorld(opts Options) (*World, error) {
 	return &World{
 		cfg:      cfg,
 		peers:    peer.NewClient(peer.ClientConfig{Identity: identity, Timeout: reached, Logger: slog.New(slog.DiscardHandler)}),
+		passer:   peer.NewPasser(peer.ClientConfig{Identity: identity, Timeout: reached}),
 		telegram: telegram.New(telegram.Config{Token: cfg.Token, APIURL: cfg.APIURL, Proxy: cfg.Proxy, Version: opts.Version, Name: "doctor", Registerer: prometheus.NewRegistry()}),
 		resolver: &net.Resolver{PreferGo: true},
 		readFile: os.ReadFile,
@@ -80,6 +85,7 @@ func NewWorld(opts Options) (*World, error) {
 func (w *World) Close() {
 	if w.peers != nil {
 		w.peers.Close()
+		w.passer.Close()
 		w.telegram.CloseIdle()
 	}
 }
@@ -138,6 +144,20 @@ func (w *World) Replica(ctx context.Context, addr string) (r Replica, err error)
 	slices.Sort(took)
 	r.RoundTrip = took[len(took)/2]
 	return r, nil
+}
+
+// Copies implements Probes.
+func (w *World) Copies(ctx context.Context, addr string) (s gateway.Snapshot, err error) {
+	ctx, cancel := context.WithTimeout(ctx, copiesBound)
+	defer cancel()
+	raw, err := w.passer.Message(ctx, addr, gateway.MessageCopies, nil)
+	if err != nil {
+		return s, err //nolint:wrapcheck // it names the act
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return s, fmt.Errorf("decode what is known of copies: %w", err)
+	}
+	return s, nil
 }
 
 // Me implements Probes.

@@ -42,6 +42,7 @@ func world(t *testing.T, opts Options) *World {
 // asked is a replica that answers its status and takes note of everything else.
 type asked struct {
 	status election.Status
+	copies []byte // what it answers to a message
 	mu     sync.Mutex
 	calls  []string
 }
@@ -72,6 +73,17 @@ func (a *asked) Progress(context.Context, election.Progress) (election.ProgressA
 }
 func (a *asked) SwitchoverHere(context.Context, string) error { a.note("switchover"); return nil }
 
+// Forwarded implements peer.Gateway, as Message does.
+func (a *asked) Forwarded(http.ResponseWriter, *http.Request, string) error {
+	a.note("forwarded")
+	return election.ErrNotPrimary
+}
+
+func (a *asked) Message(_ context.Context, kind string, body []byte) ([]byte, error) {
+	a.note(fmt.Sprintf("%s %q", kind, body))
+	return a.copies, nil
+}
+
 // serve runs a replica's server with the identity of a token, and returns its address.
 func serve(t *testing.T, a *asked, token string) string {
 	t.Helper()
@@ -79,7 +91,7 @@ func serve(t *testing.T, a *asked, token string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := peer.NewServer(peer.ServerConfig{Addr: "127.0.0.1:0", Identity: identity, Replica: a, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	server := peer.NewServer(peer.ServerConfig{Addr: "127.0.0.1:0", Identity: identity, Replica: a, Gateway: a, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	if err := server.Listen(); err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +123,32 @@ func TestAReplicaIsAskedForItsStatusAlone(t *testing.T) {
 	}
 	if len(a.calls) != 0 {
 		t.Errorf("also asked: %v", a.calls)
+	}
+}
+
+// What the primary knows of copies comes over the replicas' port, which is open where the gateway's and the operators' may not be.
+func TestAReplicaIsAskedForCopies(t *testing.T) {
+	t.Parallel()
+	raw, err := json.Marshal(copies("active", "standby"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &asked{copies: raw}
+	w, addr := world(t, options(t, "BACKEND=gateway")), serve(t, a, testToken)
+	s, err := w.Copies(t.Context(), addr)
+	if err != nil || s.Active != "copy-0" || s.Standby() != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	a.mu.Lock()
+	if !slices.Equal(a.calls, []string{`copies ""`}) {
+		t.Errorf("it is asked: %v", a.calls)
+	}
+	a.mu.Unlock()
+	if s, err := w.Copies(t.Context(), serve(t, &asked{copies: []byte("<html>")}, testToken)); err == nil {
+		t.Errorf("nonsense is taken for %+v", s)
+	}
+	if s, err := w.Copies(t.Context(), serve(t, &asked{copies: raw}, "another token")); err == nil {
+		t.Errorf("another bot's copies: %+v", s)
 	}
 }
 

@@ -33,6 +33,8 @@ const (
 	// simulatorAddress is where the simulated Telegram answers on the machines' network.
 	simulatorAddress = "203.0.113.99"
 	consoleName      = "console"
+	// newToken is of the same bot as otherToken, after that was revoked.
+	newToken = "123456:ihgfedcbaZYXWVUTSRQPONMLKJIHGFEDCBA"
 	// clone is where the console has its clone of habot.
 	clone = "/root/habot"
 )
@@ -389,11 +391,12 @@ func (m *site) strike(t *testing.T, b disaster, poller, server string, settle fu
 	return took
 }
 
-// A takeover that waits for the lease takes half a second, by FIGURES.md. Here four engines share the processors: with -strict
-// it may take three times as long, and never so long that several leases have expired.
+// A takeover that waits for the lease takes half a second, and a change on purpose a fifth of one at most, by THREE-SERVERS.md. Here
+// four engines share the processors: with -strict they may take about twice as long, and never so long that several leases have expired.
 const (
-	usual = 1500 * time.Millisecond
-	hard  = 3 * time.Second
+	usual    = time.Second
+	handover = 500 * time.Millisecond
+	hard     = 3 * time.Second
 )
 
 // disasters are those of one server.
@@ -407,7 +410,7 @@ func (m *site) disasters() []disaster {
 		{"a machine dies", func(t *testing.T, server string) { t.Helper(); m.powerOff(t, server) }, on, usual, false, false},
 		{"a cable is pulled", func(t *testing.T, server string) { t.Helper(); m.plug(t, server, "down") },
 			func(t *testing.T, server string) { t.Helper(); m.plug(t, server, "up") }, usual, false, true},
-		{"an engine restarts", func(t *testing.T, server string) { t.Helper(); m.restartEngine(t, server) }, m.engineUp, usual, true, false},
+		{"an engine restarts", func(t *testing.T, server string) { t.Helper(); m.restartEngine(t, server) }, m.engineUp, handover, true, false},
 	}
 }
 
@@ -485,17 +488,8 @@ func (m *site) containers(t *testing.T) {
 		took.tell(t, "three servers: "+b.name, b.most, b.most)
 	}
 
-	// A server that does not run the primary.
 	primary, others := m.together(t)
-	before := m.report(t)
-	m.powerOff(t, others[0])
-	time.Sleep(3 * time.Second)
-	if after := m.report(t); after.PollerChanges != before.PollerChanges {
-		t.Errorf("a standby's machine died, and %s polls in place of %s", after.Poller, primary)
-	}
-	m.powerOn(t, others[0])
-	m.together(t)
-	m.orderly(t, "a standby's machine dies and comes back", before)
+	m.standbyDies(t, "a standby's machine dies and comes back", primary, others[0], func() { m.together(t) })
 
 	m.monitored(t)
 
@@ -506,11 +500,22 @@ func (m *site) containers(t *testing.T) {
 	m.together(t)
 	m.answered(t, 30*time.Second, load)
 
-	before = m.report(t)
+	before := m.report(t)
 	m.carryOutBlock(t, "upgrade", 0)
 	m.together(t)
 	m.orderly(t, "one after the other upgraded", before)
 	t.Logf("the history after it:\n%s", m.mustOn(t, "alpha", "docker", "exec", "habot", "/habot", "history"))
+
+	// Another token, which is another cluster secret: replicas with the old one and the new one would not work together.
+	before = m.report(t)
+	m.write(t, "bot_token", newToken)
+	m.carryOutBlock(t, "token", 0)
+	m.carryOutBlock(t, "at-once", 0)
+	m.together(t)
+	t.Logf("FIGURE three servers: all replaced at once: Telegram unpolled for %.1f s", m.unpolled(t, before.Polls).Seconds())
+	if after := m.answered(t, 30*time.Second, load); after.AnsweredTwice != before.AnsweredTwice || after.Conflicts != before.Conflicts {
+		t.Errorf("all replaced at once: %d answered twice, %d conflicts", after.AnsweredTwice-before.AnsweredTwice, after.Conflicts-before.Conflicts)
+	}
 
 	m.powerOff(t, "gamma")
 	docker(t, "rm", "--force", "--volumes", machinesPrefix+"gamma")
@@ -614,7 +619,9 @@ func (m *site) swarm(t *testing.T) {
 	m.write(t, "docker-compose.yml", strings.ReplaceAll(string(raw), "image: "+*imageName, "image: "+composeImage(t, "habot")))
 	m.carryOutBlock(t, "swarm", 0)
 	begun := time.Now()
-	m.carryOutBlock(t, "stack", 0, "TELEGRAM_API_URL="+m.telegram)
+	if out := m.carryOutBlock(t, "stack", 0, "TELEGRAM_API_URL="+m.telegram); strings.Contains(out, "Ignoring") {
+		t.Errorf("a stack warns of the file:\n%s", out)
+	}
 	defer func() {
 		if t.Failed() {
 			for _, name := range servers {
@@ -640,6 +647,10 @@ func (m *site) swarm(t *testing.T) {
 		took := m.strike(t, b, poller, server, func() { m.stackTogether(t) })
 		figures{took}.tell(t, "a stack on three servers: "+b.name, b.most, b.most)
 	}
+
+	poller, server := m.stackTogether(t)
+	standby := slices.IndexFunc(servers, func(name string) bool { return name != server })
+	m.standbyDies(t, "a stack: a standby's machine dies and comes back", poller, servers[standby], func() { m.stackTogether(t) })
 
 	before := m.report(t)
 	m.carryOutBlock(t, "update", 0)
@@ -680,9 +691,28 @@ func (m *site) orderly(t *testing.T, what string, before simulator.Report) {
 	gap := m.unpolled(t, before.Polls)
 	t.Logf("FIGURE several servers: %s: Telegram unpolled for %.0f ms at most", what, ms(gap))
 	after := m.answered(t, 30*time.Second, load)
-	if after.AnsweredTwice != before.AnsweredTwice || gap > hard {
+	most := hard
+	if *strict {
+		most = handover
+	}
+	if after.AnsweredTwice != before.AnsweredTwice || gap > most {
 		t.Errorf("%s: %d answered twice, Telegram unpolled for %v", what, after.AnsweredTwice-before.AnsweredTwice, gap)
 	}
+}
+
+// standbyDies has the machine of a standby die with everything on it, and come back; settle waits until all is well again.
+func (m *site) standbyDies(t *testing.T, what, primary, server string, settle func()) {
+	t.Helper()
+	before := m.report(t)
+	m.powerOff(t, server)
+	time.Sleep(3 * time.Second)
+	if after := m.report(t); after.PollerChanges != before.PollerChanges {
+		t.Errorf("%s: %s polls in place of %s", what, after.Poller, primary)
+	}
+	m.powerOn(t, server)
+	m.engineUp(t, server)
+	settle()
+	m.orderly(t, what, before)
 }
 
 // task is the container of the replica on a node; empty if none runs there.

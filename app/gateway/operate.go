@@ -22,6 +22,9 @@ const (
 	pathCopies = "/copies"
 )
 
+// MessageCopies is the kind of a message that asks a replica for its Passer's Copies. Its body is empty.
+const MessageCopies = "copies"
+
 var (
 	// ErrNoSpare says that no other copy waits for its turn.
 	ErrNoSpare = errors.New("no other copy stands by")
@@ -146,6 +149,17 @@ func (s Snapshot) last() string {
 	return "last change of the active copy: " + text + ". Reason: " + c.Cause()
 }
 
+// Standby is how many copies stand by, and would take over.
+func (s Snapshot) Standby() int {
+	n := 0
+	for _, c := range s.Copies {
+		if c.Role == roleStandby {
+			n++
+		}
+	}
+	return n
+}
+
 // snapshot is what the machine of this term knows; false if it does not answer.
 func (s *session) snapshot() (Snapshot, bool) {
 	v, moved, ok := s.view()
@@ -185,19 +199,27 @@ func roles() []string { return []string{roleActive, roleStandby, roleStarting, r
 
 // Snapshot is what the primary knows of copies; nil if it could not be asked. It may take half a second.
 func (g *Gateway) Snapshot(ctx context.Context) *Snapshot {
-	ctx, cancel := context.WithTimeout(ctx, seenBound)
-	defer cancel()
-	status, body := g.askPrimary(ctx, http.MethodGet, pathCopies)
 	var s Snapshot
-	if status != http.StatusOK || json.Unmarshal(body, &s) != nil {
+	if json.Unmarshal(g.passer.Copies(ctx), &s) != nil {
 		return nil
 	}
 	return &s
 }
 
+// Copies is a Snapshot as JSON, as the primary gives it; nil if it could not be asked. It may take half a second.
+func (p *Passer) Copies(ctx context.Context) []byte {
+	ctx, cancel := context.WithTimeout(ctx, seenBound)
+	defer cancel()
+	status, body := p.askPrimary(ctx, http.MethodGet, pathCopies)
+	if status != http.StatusOK {
+		return nil
+	}
+	return body
+}
+
 // Next moves the turn on to another copy. The error is ErrNoSpare or ErrUnknown.
 func (g *Gateway) Next(ctx context.Context) error {
-	switch status, _ := g.askPrimary(ctx, http.MethodPost, pathNext); status {
+	switch status, _ := g.passer.askPrimary(ctx, http.MethodPost, pathNext); status {
 	case http.StatusOK:
 		return nil
 	case http.StatusConflict:
@@ -208,13 +230,13 @@ func (g *Gateway) Next(ctx context.Context) error {
 }
 
 // askPrimary has the primary answer a request of a replica.
-func (g *Gateway) askPrimary(ctx context.Context, method, path string) (status int, body []byte) {
+func (p *Passer) askPrimary(ctx context.Context, method, path string) (status int, body []byte) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://habot"+path, nil)
 	if err != nil {
 		return 0, nil
 	}
 	w := &recorder{header: http.Header{}}
-	g.passer.Serve(w, r, Ask{Origin: Origin{Replica: g.cfg.Replica}, Again: method == http.MethodGet, Body: []byte{}})
+	p.Serve(w, r, Ask{Origin: Origin{Replica: p.cfg.Self}, Again: method == http.MethodGet, Body: []byte{}})
 	return w.status, w.body
 }
 

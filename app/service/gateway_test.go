@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"habot/app/config"
+	"habot/app/gateway"
 	"habot/app/logging"
+	"habot/app/peer"
 )
 
 // copyOf is a copy of a small polling bot: it takes one update at a time, and confirms what it has answered.
@@ -139,6 +141,20 @@ func TestTwoCopiesBehindThreeReplicas(t *testing.T) {
 		if i == 0 {
 			eventually(t, "the first copy answers", func() bool { return sim.Report().Answered > before+20 })
 		}
+	}
+	// Each replica knows the copies from the primary, and answers over the replicas' port what the doctor asks.
+	identity, err := peer.NewIdentity(load(t).ClusterSecrets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asking := peer.NewPasser(peer.ClientConfig{Identity: identity, Timeout: time.Second})
+	defer asking.Close()
+	for _, addr := range peers {
+		eventually(t, addr+" knows the copies", func() bool {
+			var s gateway.Snapshot
+			raw, err := asking.Message(t.Context(), addr, gateway.MessageCopies, nil)
+			return err == nil && json.Unmarshal(raw, &s) == nil && s.Active == "one" && s.Standby() == 1
+		})
 	}
 	changes := func(text string) int { return strings.Count(logs.String(), text) }
 	first := sim.Report().Poller

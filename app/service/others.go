@@ -15,7 +15,7 @@ import (
 	"habot/app/turns"
 )
 
-// The kinds of messages between gateways.
+// The kinds of messages between gateways; gateway.MessageCopies is another.
 const (
 	messageTurns   = "turns"
 	messageReports = "reports"
@@ -139,12 +139,18 @@ func (s served) Forwarded(w http.ResponseWriter, r *http.Request, origin string)
 }
 
 // Message implements peer.Gateway.
-func (s served) Message(_ context.Context, kind string, body []byte) ([]byte, error) {
+func (s served) Message(ctx context.Context, kind string, body []byte) ([]byte, error) {
 	switch {
 	case kind == messageTurns:
 		return s.mirror.Receive(body) //nolint:wrapcheck // it names the act
 	case kind == messageReports && s.passer != nil:
 		return nil, s.passer.Receive(body) //nolint:wrapcheck // it names the act
+	case kind == gateway.MessageCopies && s.passer != nil:
+		copies := s.passer.Copies(ctx)
+		if copies == nil {
+			return nil, gateway.ErrUnknown
+		}
+		return copies, nil
 	}
 	return nil, fmt.Errorf("%w: %.16q", errNoMessage, kind)
 }
