@@ -68,7 +68,7 @@ func TestTheRunbookQuotesWhatIsShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := time.Now().Add(-time.Hour)
-	stuck, _, _ := strings.Cut(Snapshot{Active: "NAME", InHand: update.MaxBatch, LastConfirmed: long}.trouble(long), " for ")
+	stuck, _, _ := strings.Cut(Snapshot{Active: "NAME", InHand: update.MaxBatch, Pending: update.MaxBatch, LastConfirmed: long}.trouble(long), " for ")
 	for _, shown := range []string{Snapshot{}.Lines()[0], Snapshot{}.trouble(long), stuck} {
 		if shown == "" || !strings.Contains(string(raw), "`"+shown+"`") {
 			t.Errorf("it does not quote %q", shown)

@@ -57,7 +57,7 @@ func TestGatewayTakeovers(t *testing.T) {
 			s := newSite(t, 3, "LEASE=550ms", "GATEWAY_PATIENCE=90s")
 			job := fmt.Sprint("JOB_CHAT=", simulator.FirstChat+chats-1)
 			active, other := s.copyOf(f, "a", 0, job), s.copyOf(f, "b", 1, job)
-			home := map[*copyOf]*replica{active: s.replicas[0], other: s.replicas[1]} // whom it asks first
+			home := map[*copyOf]*replica{active: s.replicas[0], other: s.replicas[1]} // the one that it asks first
 			active.start(t)
 			s.sim.Write(simulator.FirstChat, "before the other copy")
 			s.settle("what waited before the bot", time.Minute)
