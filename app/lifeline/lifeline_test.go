@@ -459,9 +459,12 @@ func TestASocketIsOfTheReplicaWhoseNameItHas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.establish(conn, "f000000000000001"); !errors.Is(err, errProof) {
+	x := &line{conn: conn}
+	r.add(x)
+	if _, err := r.prove(x, "f000000000000001"); !errors.Is(err, errProof) {
 		t.Errorf("another replica's socket was taken: %v", err)
 	}
+	r.drop(x)
 }
 
 // A connection that cannot be read, for whatever reason but its end, proves nothing.
