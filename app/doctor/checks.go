@@ -26,6 +26,8 @@ import (
 type examination struct {
 	Options
 	Probes
+	// resolved are the instances, resolved once for all checks.
+	resolved func() (lines []Line, addrs []string)
 }
 
 func ok(subject, format string, args ...any) Line {
@@ -355,7 +357,7 @@ func (e examination) copies(ctx context.Context) []Line {
 		token = "BOT_TOKEN"
 	}
 	start := fmt.Sprintf("start one that polls at %s with %s", e.Config.GatewayAddr, token)
-	_, addrs := e.instances(ctx)
+	_, addrs := e.resolved()
 	all := inParallel(len(addrs), func(i int) *gateway.Snapshot {
 		s, err := e.Copies(ctx, addrs[i])
 		if err != nil {

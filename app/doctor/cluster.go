@@ -35,7 +35,7 @@ func (e examination) cluster(ctx context.Context) []Line {
 	if e.Config.Mode == config.ModeBotOnly {
 		return []Line{skipped("replicas", "MODE=%s has no others", config.ModeBotOnly)}
 	}
-	lines, addrs := e.instances(ctx)
+	lines, addrs := e.resolved()
 	all := inParallel(len(addrs), func(i int) met {
 		r, err := e.Replica(ctx, addrs[i])
 		return met{addr: addrs[i], replica: r, err: err}

@@ -126,6 +126,7 @@ func Examine(ctx context.Context, opts Options, probes Probes) []Line {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	e := examination{Options: opts, Probes: probes}
+	e.resolved = sync.OnceValues(func() ([]Line, []string) { return e.instances(ctx) })
 	checks := []func(context.Context) []Line{e.configuration, e.files}
 	if len(opts.Problems) == 0 {
 		checks = append(checks, e.cluster, e.lifelines, e.telegram, e.backends)

@@ -100,8 +100,9 @@ const (
 
 // handshake proves this end to the other and has the other prove itself, and returns who it is. own and other are the
 // processes' identities, zero if the kernel does not tell. whose is the replica whose socket was dialled, which the other end must
-// be; empty if the other end has dialled. The dialer proves itself first, so the listener keeps only connections of members. commit is called right before this end's proof is sent: from then on the other end may take
-// the end of the connection for the death of this process, so c MUST stay open and have no deadline.
+// be; empty if the other end has dialled. The dialer proves itself first, so the listener keeps only connections of members.
+// commit is called right before this end's proof is sent: from then on the other end may take the end of the connection for the
+// death of this process, so c MUST stay open and have no deadline.
 func handshake(c io.ReadWriter, key []byte, self, whose election.ReplicaID, own, other uint64, commit func() error) (election.ReplicaID, error) {
 	mine := hello{id: self, bound: own != 0 && other != 0}
 	_, _ = rand.Read(mine.nonce[:]) // never fails: crypto/rand ends the process rather than return an error

@@ -176,11 +176,6 @@ func (l *Lifelines) dialAll(ctx context.Context, all *sync.WaitGroup) {
 		if !ok || !isID(id) || id == string(l.cfg.Self) {
 			continue
 		}
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		all.Go(func() {
 			for l.meet(ctx, election.ReplicaID(id), slots) {
 				t := time.NewTimer(l.bound)
@@ -189,19 +184,19 @@ func (l *Lifelines) dialAll(ctx context.Context, all *sync.WaitGroup) {
 				case <-ctx.Done():
 				}
 				t.Stop()
-				select {
-				case slots <- struct{}{}:
-				case <-ctx.Done():
-					return
-				}
 			}
 		})
 	}
 }
 
-// meet connects to a replica and watches it; it takes a slot that the caller has, and frees it. It tells whether to try again: a process
-// that is frozen, or short of processor time, does not answer in time, and may later.
-func (l *Lifelines) meet(ctx context.Context, id election.ReplicaID, slots <-chan struct{}) (again bool) {
+// meet connects to a replica, once there is a slot for that, and watches it. It tells whether to try again: a process that is frozen, or
+// short of processor time, does not answer in time, and may later.
+func (l *Lifelines) meet(ctx context.Context, id election.ReplicaID, slots chan struct{}) (again bool) {
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
 	socket := string(id) + suffix
 	conn, err := dial(ctx, filepath.Join(l.cfg.Dir, socket), l.bound)
 	<-slots

@@ -60,49 +60,41 @@ func TestGatewayFigures(t *testing.T) {
 	if *figureRounds == 0 {
 		t.Skip("-figures N measures")
 	}
-	if _, err := install(); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range pollers() {
-		if *only != "" && *only != f.name {
-			continue
+	oneByOne(t, func(t *testing.T, f framework) {
+		sites := map[string]*site{"directly": newSite(t, 0)}
+		direct := sites["directly"]
+		direct.copyAt(f, "a", direct.telegram, "").start(t)
+		ways := []string{"directly", "through the primary"}
+		if *replicaCount > 1 {
+			ways = append(ways, "through a standby")
 		}
-		t.Run(f.name, func(t *testing.T) {
-			sites := map[string]*site{"directly": newSite(t, 0)}
-			direct := sites["directly"]
-			direct.copyAt(f, "a", direct.telegram, "").start(t)
-			ways := []string{"directly", "through the primary"}
-			if *replicaCount > 1 {
-				ways = append(ways, "through a standby")
+		for _, way := range ways[1:] {
+			s := newSite(t, *replicaCount)
+			at := s.primary()
+			if way == "through a standby" {
+				at = s.replicas[(slices.Index(s.replicas, at)+1)%len(s.replicas)]
 			}
-			for _, way := range ways[1:] {
-				s := newSite(t, *replicaCount)
-				at := s.primary()
-				if way == "through a standby" {
-					at = s.replicas[(slices.Index(s.replicas, at)+1)%len(s.replicas)]
-				}
-				s.copyAt(f, "a", "http://bot:8082", at.address+" bot\n").start(t)
-				sites[way] = s
-			}
-			rates, latencies := map[string][]float64{}, map[string][]time.Duration{}
-			for round := range *figureRounds + 1 {
-				for _, way := range ways {
-					rate, latency := sites[way].throughput(), sites[way].latency()
-					if round > 0 { // the first warms up
-						rates[way], latencies[way] = append(rates[way], rate), append(latencies[way], latency)
-					}
-				}
-			}
+			s.copyAt(f, "a", "http://bot:8082", at.address+" bot\n").start(t)
+			sites[way] = s
+		}
+		rates, latencies := map[string][]float64{}, map[string][]time.Duration{}
+		for round := range *figureRounds + 1 {
 			for _, way := range ways {
-				t.Logf("FIGURE %s %s: %.0f updates/s, %.2f of directly; latency %.1f ms, %.1f more than directly; n=%d", f.name, way,
-					median(rates[way]), median(rates[way])/median(rates["directly"]), ms(median(latencies[way])),
-					ms(median(latencies[way])-median(latencies["directly"])), *figureRounds)
-				if r := sites[way].sim.Report(); r.AnsweredTwice != 0 || r.Lost != 0 {
-					t.Errorf("%s: %d answered twice, %d lost", way, r.AnsweredTwice, r.Lost)
+				rate, latency := sites[way].throughput(), sites[way].latency()
+				if round > 0 { // the first warms up
+					rates[way], latencies[way] = append(rates[way], rate), append(latencies[way], latency)
 				}
 			}
-		})
-	}
+		}
+		for _, way := range ways {
+			t.Logf("FIGURE %s %s: %.0f updates/s, %.2f of directly; latency %.1f ms, %.1f more than directly; n=%d", f.name, way,
+				median(rates[way]), median(rates[way])/median(rates["directly"]), ms(median(latencies[way])),
+				ms(median(latencies[way])-median(latencies["directly"])), *figureRounds)
+			if r := sites[way].sim.Report(); r.AnsweredTwice != 0 || r.Lost != 0 {
+				t.Errorf("%s: %d answered twice, %d lost", way, r.AnsweredTwice, r.Lost)
+			}
+		}
+	})
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -36,6 +36,15 @@ func pollers() []framework {
 // each runs a test for each framework that polls, several at a time.
 func each(t *testing.T, f func(t *testing.T, f framework)) {
 	t.Helper()
+	oneByOne(t, func(t *testing.T, framework framework) {
+		t.Parallel()
+		f(t, framework)
+	})
+}
+
+// oneByOne runs a test for each framework that polls.
+func oneByOne(t *testing.T, f func(t *testing.T, f framework)) {
+	t.Helper()
 	if _, err := install(); err != nil {
 		t.Fatal(err)
 	}
@@ -43,10 +52,7 @@ func each(t *testing.T, f func(t *testing.T, f framework)) {
 		if *only != "" && *only != framework.name {
 			continue
 		}
-		t.Run(framework.name, func(t *testing.T) {
-			t.Parallel()
-			f(t, framework)
-		})
+		t.Run(framework.name, func(t *testing.T) { f(t, framework) })
 	}
 }
 

@@ -46,56 +46,48 @@ func TestGatewayTakeovers(t *testing.T) {
 	if *takeovers == 0 {
 		t.Skip("-takeovers N measures")
 	}
-	if _, err := install(); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range pollers() {
-		if *only != "" && *only != f.name {
-			continue
+	oneByOne(t, func(t *testing.T, f framework) {
+		s := newSite(t, 3, "LEASE=550ms", "GATEWAY_PATIENCE=90s")
+		job := fmt.Sprint("JOB_CHAT=", simulator.FirstChat+chats-1)
+		active, other := s.copyOf(f, "a", 0, job), s.copyOf(f, "b", 1, job)
+		active.start(t)
+		s.sim.Write(simulator.FirstChat, "before the other copy")
+		s.settle("what waited before the bot", time.Minute)
+		s.starts(other)
+		replaced := func() {
+			s.starts(active)
+			active, other = other, active
 		}
-		t.Run(f.name, func(t *testing.T) {
-			s := newSite(t, 3, "LEASE=550ms", "GATEWAY_PATIENCE=90s")
-			job := fmt.Sprint("JOB_CHAT=", simulator.FirstChat+chats-1)
-			active, other := s.copyOf(f, "a", 0, job), s.copyOf(f, "b", 1, job)
-			active.start(t)
-			s.sim.Write(simulator.FirstChat, "before the other copy")
-			s.settle("what waited before the bot", time.Minute)
-			s.starts(other)
-			replaced := func() {
-				s.starts(active)
-				active, other = other, active
+		last := s.replicas[2] // which no copy is connected to
+		for _, way := range []struct {
+			what string
+			// fault returns the copy that is to answer.
+			fault func() (answers *copyOf, end func())
+			// prepare is done first; mend makes all as it was.
+			prepare, mend func()
+			once          bool // no update may be answered twice
+		}{
+			{"kill -9 of the copy", func() (*copyOf, func()) { return other, active.kill }, func() {}, replaced, false},
+			{"SIGTERM of the copy", func() (*copyOf, func()) { return other, func() { _ = active.cmd.Process.Signal(syscall.SIGTERM) } }, func() {},
+				func() { active.ends(t); replaced() }, true},
+			{"kill -9 of the primary", func() (*copyOf, func()) { return active, last.kill }, func() { s.switchover(last) },
+				func() { last.start(t); s.primary() }, true},
+		} {
+			var waits []time.Duration
+			before := s.sim.Report()
+			for range *takeovers {
+				way.prepare()
+				answers, end := way.fault()
+				waits = append(waits, s.takeover(way.what, answers, end))
+				way.mend()
 			}
-			last := s.replicas[2] // which no copy is connected to
-			for _, way := range []struct {
-				what string
-				// fault returns the copy that is to answer.
-				fault func() (answers *copyOf, end func())
-				// prepare is done first; mend makes all as it was.
-				prepare, mend func()
-				once          bool // no update may be answered twice
-			}{
-				{"kill -9 of the copy", func() (*copyOf, func()) { return other, active.kill }, func() {}, replaced, false},
-				{"SIGTERM of the copy", func() (*copyOf, func()) { return other, func() { _ = active.cmd.Process.Signal(syscall.SIGTERM) } }, func() {},
-					func() { active.ends(t); replaced() }, true},
-				{"kill -9 of the primary", func() (*copyOf, func()) { return active, last.kill }, func() { s.switchover(last) },
-					func() { last.start(t); s.primary() }, true},
-			} {
-				var waits []time.Duration
-				before := s.sim.Report()
-				for range *takeovers {
-					way.prepare()
-					answers, end := way.fault()
-					waits = append(waits, s.takeover(way.what, answers, end))
-					way.mend()
-				}
-				after := s.sim.Report()
-				twice := after.AnsweredTwice - before.AnsweredTwice
-				t.Logf("FIGURE %s, %s: the longest wait for an answer has a median of %.0f ms, at most %.0f ms; n=%d; %d of %d answered twice, %d lost",
-					f.name, way.what, ms(median(waits)), ms(slices.Max(waits)), *takeovers, twice, after.Answered-before.Answered, after.Lost)
-				if way.once && twice != 0 {
-					t.Errorf("%s: %d answered twice", way.what, twice)
-				}
+			after := s.sim.Report()
+			twice := after.AnsweredTwice - before.AnsweredTwice
+			t.Logf("FIGURE %s, %s: the longest wait for an answer has a median of %.0f ms, at most %.0f ms; n=%d; %d of %d answered twice, %d lost",
+				f.name, way.what, ms(median(waits)), ms(slices.Max(waits)), *takeovers, twice, after.Answered-before.Answered, after.Lost)
+			if way.once && twice != 0 {
+				t.Errorf("%s: %d answered twice", way.what, twice)
 			}
-		})
-	}
+		}
+	})
 }
